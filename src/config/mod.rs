@@ -1,0 +1,1 @@
+//! The tier file: what an operator writes, parsed and validated before anything is touched.

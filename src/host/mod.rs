@@ -1,0 +1,2 @@
+//! Every effect on the machine: system calls, D-Bus, files and helper programs. Above this module
+//! nothing opens a file, calls the bus or starts a process.

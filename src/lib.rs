@@ -1,0 +1,11 @@
+//! wasagent takes a role, `storage` or `was`, and makes this VM serve it.
+//!
+//! Data flows one way: the tier file is parsed by [`config`], a [`role`] turns it into a list of
+//! resources, the [`engine`] observes them all, plans, converges in dependency order and verifies,
+//! each [`resource`] knows one kind of thing, and [`host`] holds every effect on the machine.
+
+pub mod config;
+pub mod error;
+pub mod host;
+
+pub use error::{Error, Result};

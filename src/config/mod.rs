@@ -1,1 +1,19 @@
 //! The tier file: what an operator writes, parsed and validated before anything is touched.
+//!
+//! [`load`] turns the file into a [`Tier`], whose types no longer hold anything impossible, or into
+//! [`Faults`]: every fault of the file at once, each with its place. Apart from the tier file and
+//! the files that hold its secrets, nothing on the machine is read.
+
+mod fault;
+mod load;
+mod model;
+mod secret;
+pub mod template;
+
+pub use fault::{Fault, Faults};
+pub use load::load;
+pub use model::{
+    Container, Content, Database, Device, Dialect, Disk, Edit, Filesystem, Firewall, Health,
+    HttpCheck, Image, Mode, Protocol, Publish, Role, Serve, Share, Storage, Tier, Was,
+};
+pub use secret::Secret;

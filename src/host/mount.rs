@@ -1,0 +1,371 @@
+//! What is mounted, from `/proc/self/mountinfo`, and plain mounts of local file systems. CIFS has a
+//! module of its own. Nothing here touches the files of a mount, so a dead server cannot hang it.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use sys_mount::{Mount, MountFlags};
+
+use crate::error::{Doing, Error, Result};
+
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// One line of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountInfo {
+    /// Number of the mount, unique while it lives.
+    pub id: u64,
+    /// Number of the mount that it stands on.
+    pub parent: u64,
+    /// Device number of the files, `major:minor`; of no block device for CIFS and btrfs.
+    pub major_minor: String,
+    /// Directory of the file system that is visible here: `/` except for bind mounts.
+    pub root: PathBuf,
+    pub mount_point: PathBuf,
+    pub fs_type: String,
+    /// A device path, `//server/share`, or a word.
+    pub source: String,
+    /// Options of this mount: `rw`, `nosuid`, `relatime` …
+    pub options: Vec<String>,
+    /// Options of the file system itself; a value in quotes (`context="…"`) is one option.
+    pub super_options: Vec<String>,
+}
+
+impl MountInfo {
+    /// Value of `key=value` among the options of the file system.
+    pub fn super_option(&self, key: &str) -> Option<&str> {
+        self.super_options
+            .iter()
+            .find_map(|option| option.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    /// Whether the file system or the mount has this flag.
+    pub fn has_flag(&self, flag: &str) -> bool {
+        self.options
+            .iter()
+            .chain(&self.super_options)
+            .any(|option| option == flag)
+    }
+}
+
+/// Reads the text of a mountinfo file, in its order: a later mount hides an earlier one on the
+/// same mount point.
+///
+/// # Errors
+/// When a line has not the fields that `proc_pid_mountinfo(5)` describes.
+pub fn parse(text: &str) -> Result<Vec<MountInfo>> {
+    text.lines()
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            parse_line(line)
+                .ok_or_else(|| Error::new(format!("{MOUNTINFO}: not a mount line: {line}")))
+        })
+        .collect()
+}
+
+/// Everything mounted in the mount namespace of this process.
+///
+/// # Errors
+/// When mountinfo cannot be read or understood.
+pub fn mounts() -> Result<Vec<MountInfo>> {
+    let bytes = std::fs::read(MOUNTINFO).doing(format_args!("read {MOUNTINFO}"))?;
+    // A name that is not UTF-8 is not one of ours; it must not hide the rest.
+    parse(&String::from_utf8_lossy(&bytes))
+}
+
+/// What is visible at this mount point: the topmost mount on it, `None` when nothing is mounted
+/// there. The path is compared as text: give it absolute and without symbolic links.
+///
+/// # Errors
+/// Those of [`mounts`].
+pub fn mount_at(path: &Path) -> Result<Option<MountInfo>> {
+    Ok(topmost(&mounts()?, path).cloned())
+}
+
+/// The mount under which `path` lies: the one with the longest mount point above it or on it.
+///
+/// # Errors
+/// Those of [`mounts`].
+pub fn mount_of(path: &Path) -> Result<Option<MountInfo>> {
+    let mounts = mounts()?;
+    Ok(path
+        .ancestors()
+        .find_map(|ancestor| topmost(&mounts, ancestor))
+        .cloned())
+}
+
+/// Mounts a local file system (`xfs`, `ext4`) by `mount(2)`. The options of `mount(8)` that are
+/// flags of the kernel (`nodev`, `noatime`, `ro` …) become flags, the others go to the file system.
+///
+/// # Errors
+/// When `mount(2)` fails: what the errno means for a local file system.
+pub fn mount_filesystem(
+    source: &Path,
+    target: &Path,
+    fs_type: &str,
+    options: &[&str],
+) -> Result<()> {
+    let (flags, data) = split_options(options);
+    let mut builder = Mount::builder().fstype(fs_type).flags(flags);
+    if !data.is_empty() {
+        builder = builder.data(&data);
+    }
+    // The mount stays when the value is dropped: only `mount_autodrop` undoes it.
+    builder
+        .mount(source, target)
+        .map(|_| ())
+        .map_err(|error| mount_failed(source, target, fs_type, &error))
+}
+
+/// Unmounts what is on top of this mount point; a symbolic link is not followed.
+///
+/// # Errors
+/// When it is in use, nothing is mounted there, or `umount2(2)` fails otherwise.
+pub fn unmount(target: &Path) -> Result<()> {
+    umount(target, rustix::mount::UnmountFlags::NOFOLLOW)
+}
+
+/// Takes a mount out of sight at once, also one that is in use or whose server is dead; the kernel
+/// lets go of it when the last user does (`MNT_DETACH`). Never for a local file system whose
+/// device is to be used next.
+///
+/// # Errors
+/// When nothing is mounted there, or `umount2(2)` fails otherwise.
+pub fn detach(target: &Path) -> Result<()> {
+    umount(
+        target,
+        rustix::mount::UnmountFlags::NOFOLLOW | rustix::mount::UnmountFlags::DETACH,
+    )
+}
+
+// rustix and not sys-mount: the latter's NOFOLLOW is open(2)'s O_NOFOLLOW, which umount2(2) refuses.
+fn umount(target: &Path, flags: rustix::mount::UnmountFlags) -> Result<()> {
+    rustix::mount::unmount(target, flags).map_err(|errno| {
+        let at = target.display();
+        match errno {
+            Errno::BUSY => Error::new(format!("unmount {at}: a process still uses it")).hint(
+                format!("`fuser -vm {at}` names the processes; stop them, and try again"),
+            ),
+            Errno::INVAL => Error::new(format!("unmount {at}: nothing is mounted there")),
+            Errno::NOENT => Error::new(format!("unmount {at}: no such directory")),
+            Errno::PERM => Error::new(format!("unmount {at}: not permitted"))
+                .hint("mounting takes root with CAP_SYS_ADMIN in the host's mount namespace"),
+            other => Error::new(format!("unmount {at}: {other}")),
+        }
+    })
+}
+
+fn topmost<'a>(mounts: &'a [MountInfo], path: &Path) -> Option<&'a MountInfo> {
+    let here = |mount: &&MountInfo| mount.mount_point == path;
+    // The top one is the one that carries no other of the same place; the order alone would do but
+    // for mounts that were moved.
+    mounts
+        .iter()
+        .rev()
+        .filter(here)
+        .find(|mount| !mounts.iter().filter(here).any(|on| on.parent == mount.id))
+}
+
+fn parse_line(line: &str) -> Option<MountInfo> {
+    let mut fields = line.split(' ');
+    let id = fields.next()?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
+    let major_minor = fields.next()?.to_owned();
+    let root = unescape(fields.next()?);
+    let mount_point = unescape(fields.next()?);
+    let options = split_quoted(fields.next()?);
+    // Optional fields (shared:N, master:N …) up to a lone hyphen.
+    fields.find(|field| *field == "-")?;
+    let fs_type = fields.next()?.to_owned();
+    let source = unescape(fields.next()?).to_string_lossy().into_owned();
+    let super_options = split_quoted(fields.next().unwrap_or_default());
+    Some(MountInfo {
+        id,
+        parent,
+        major_minor,
+        root: root.into(),
+        mount_point: mount_point.into(),
+        fs_type,
+        source,
+        options,
+        super_options,
+    })
+}
+
+/// Splits at commas outside of quotes, then decodes each: SELinux puts a context with categories,
+/// which has commas, in quotes (`security/selinux/hooks.c`, `show_sid`).
+fn split_quoted(options: &str) -> Vec<String> {
+    let mut quoted = false;
+    options
+        .split(|c| {
+            quoted ^= c == '"';
+            c == ',' && !quoted
+        })
+        .filter(|option| !option.is_empty())
+        .map(|option| unescape(option).to_string_lossy().into_owned())
+        .collect()
+}
+
+/// Decodes `\ooo`, with which the kernel writes space, tab, newline and backslash
+/// (`fs/proc_namespace.c`, `mangle`).
+fn unescape(text: &str) -> OsString {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = (first == b'\\')
+            .then(|| after.get(..3))
+            .flatten()
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match octal {
+            Some(byte) => {
+                decoded.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                decoded.push(first);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(decoded)
+}
+
+fn split_options(options: &[&str]) -> (MountFlags, String) {
+    let mut flags = MountFlags::empty();
+    let mut data = Vec::new();
+    for option in options {
+        match *option {
+            "ro" => flags |= MountFlags::RDONLY,
+            "nosuid" => flags |= MountFlags::NOSUID,
+            "nodev" => flags |= MountFlags::NODEV,
+            "noexec" => flags |= MountFlags::NOEXEC,
+            "noatime" => flags |= MountFlags::NOATIME,
+            "nodiratime" => flags |= MountFlags::NODIRATIME,
+            "relatime" => flags |= MountFlags::RELATIME,
+            "strictatime" => flags |= MountFlags::STRICTATIME,
+            "sync" => flags |= MountFlags::SYNCHRONOUS,
+            "dirsync" => flags |= MountFlags::DIRSYNC,
+            "rw" | "defaults" | "" => {}
+            other => data.push(other),
+        }
+    }
+    (flags, data.join(","))
+}
+
+fn mount_failed(source: &Path, target: &Path, fs_type: &str, error: &std::io::Error) -> Error {
+    let doing = format!(
+        "mount {} ({fs_type}) on {}",
+        source.display(),
+        target.display()
+    );
+    let (what, hint) = match error.raw_os_error() {
+        Some(libc::ENODEV) => (
+            format!("this kernel has no {fs_type}"),
+            Some(format!("install the kernel's module {fs_type}")),
+        ),
+        Some(libc::EINVAL) => (
+            format!("the kernel finds no {fs_type} there that it can mount, or refuses an option"),
+            Some("the last lines of `dmesg` say which".to_owned()),
+        ),
+        Some(libc::EBUSY) => (
+            "the device or the directory is in use".to_owned(),
+            Some("`findmnt` shows where it is mounted".to_owned()),
+        ),
+        Some(libc::ENOENT | libc::ENOTDIR) => {
+            ("the device or the directory is not there".to_owned(), None)
+        }
+        Some(libc::ENOTBLK) => (format!("{} is no disk", source.display()), None),
+        Some(libc::EPERM | libc::EACCES) => (
+            "not permitted".to_owned(),
+            Some("mounting takes root with CAP_SYS_ADMIN in the host's mount namespace".to_owned()),
+        ),
+        // EUCLEAN: its libc text, "Structure needs cleaning", says too little.
+        Some(libc::EUCLEAN) => (
+            format!("the {fs_type} on it is damaged"),
+            Some(format!(
+                "check it by hand (`xfs_repair -n {0}`, `e2fsck -n {0}`); the agent repairs no data",
+                source.display()
+            )),
+        ),
+        _ => (error.to_string(), None),
+    };
+    let failed = Error::new(format!("{doing}: {what}"));
+    match hint {
+        Some(hint) => failed.hint(hint),
+        None => failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"22 1 252:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro
+30 22 252:16 / /mnt/my\040data rw,nosuid,nodev shared:7 master:2 - xfs /dev/vdb rw,attr2,inode64
+41 22 0:45 / /mnt/share rw - cifs //192.168.2.13/user1 rw,context="system_u:object_r:container_file_t:s0:c1,c2",vers=3.1.1,seal
+42 41 0:46 /sub /mnt/share ro - tmpfs tmpfs rw
+43 22 0:47 / /odd\134040 rw - fuse.x none
+"#;
+
+    #[test]
+    fn lines_are_read_with_optional_fields_and_escapes() {
+        let mounts = parse(TEXT).unwrap();
+        assert_eq!(mounts.len(), 5);
+        assert_eq!(mounts[1].mount_point, Path::new("/mnt/my data"));
+        assert_eq!(mounts[1].options, ["rw", "nosuid", "nodev"]);
+        assert_eq!(mounts[1].major_minor, "252:16");
+        assert_eq!(mounts[4].mount_point, Path::new("/odd\\040"));
+        assert_eq!(mounts[4].super_options, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_quoted_context_with_commas_is_one_option() {
+        let mount = &parse(TEXT).unwrap()[2];
+        assert_eq!(
+            mount.super_option("context"),
+            Some("\"system_u:object_r:container_file_t:s0:c1,c2\"")
+        );
+        assert_eq!(mount.super_option("vers"), Some("3.1.1"));
+        assert_eq!(mount.super_option("ver"), None);
+        assert!(mount.has_flag("seal"));
+    }
+
+    #[test]
+    fn the_topmost_mount_hides_the_others() {
+        let mounts = parse(TEXT).unwrap();
+        let top = topmost(&mounts, Path::new("/mnt/share")).unwrap();
+        assert_eq!(top.fs_type, "tmpfs");
+        // Also when the kernel lists them the other way round.
+        let reversed: Vec<_> = mounts.into_iter().rev().collect();
+        let top = topmost(&reversed, Path::new("/mnt/share")).unwrap();
+        assert_eq!(top.fs_type, "tmpfs");
+        assert_eq!(topmost(&reversed, Path::new("/mnt")), None);
+    }
+
+    #[test]
+    fn a_line_of_something_else_is_refused() {
+        assert!(parse("22 1 252:1 / / rw").is_err());
+        assert!(parse("a b c").is_err());
+        assert_eq!(parse("").unwrap(), []);
+    }
+
+    #[test]
+    fn this_machine_has_a_root() {
+        assert!(mount_at(Path::new("/")).unwrap().is_some());
+        assert!(mount_of(Path::new("/etc/passwd")).unwrap().is_some());
+    }
+
+    #[test]
+    fn options_of_the_kernel_become_flags() {
+        let (flags, data) = split_options(&["nodev", "nosuid", "noatime", "defaults", "prjquota"]);
+        assert_eq!(
+            flags,
+            MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME
+        );
+        assert_eq!(data, "prjquota");
+    }
+}

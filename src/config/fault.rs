@@ -1,4 +1,4 @@
-//! What is wrong with a tier file, and where.
+//! What is wrong with a tier file, where, and how that is shown.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use serde::Serialize;
 #[serde(transparent)]
 pub struct Faults(pub Vec<Fault>);
 
-/// One fault of a tier file. No field ever holds a password.
+/// One fault of a tier file. No field ever holds a password. Displayed as one line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// The tier file as the operator named it.
@@ -27,15 +27,66 @@ pub struct Fault {
     pub expected: Option<String>,
     /// What to do, such as the key that was meant.
     pub hint: Option<String>,
+    /// The line of the file, for people; a program has the place.
+    #[serde(skip)]
+    pub excerpt: Option<Excerpt>,
+}
+
+/// A line of the tier file, its secrets masked, and the part of it that is underlined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excerpt {
+    pub line: String,
+    /// Characters of `line` before the underlined part.
+    pub before: usize,
+    /// Characters of `line` that are underlined; at least 1.
+    pub width: usize,
+}
+
+impl Fault {
+    /// `file:line:column: message`, the first line of what people read.
+    fn headline(&self) -> String {
+        let file = self.file.display();
+        match self.line {
+            0 => format!("{file}: {}", self.message),
+            line => format!("{file}:{line}:{}: {}", self.column, self.message),
+        }
+    }
+
+    /// The whole text for people: headline, source line, underline, what was expected, hint.
+    fn rendered(&self) -> String {
+        let mut text = self.headline();
+        if let Some(excerpt) = &self.excerpt {
+            // A tab stays a tab, so that the carets stand under what they mean.
+            let indent: String = excerpt
+                .line
+                .chars()
+                .take(excerpt.before)
+                .map(|c| if c == '\t' { '\t' } else { ' ' })
+                .collect();
+            text.push_str(&format!(
+                "\n{:4} | {}\n     | {indent}{}",
+                self.line,
+                excerpt.line,
+                "^".repeat(excerpt.width)
+            ));
+        }
+        if let Some(expected) = &self.expected {
+            text.push_str(&format!("\n     = expected {expected}"));
+        }
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("\n     = {hint}"));
+        }
+        text
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if self.line > 0 {
-            write!(f, ":{}:{}", self.line, self.column)?;
+        f.write_str(&self.headline())?;
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
         }
-        write!(f, ": {}", self.message)
     }
 }
 
@@ -45,7 +96,7 @@ impl fmt::Display for Faults {
             if index > 0 {
                 f.write_str("\n\n")?;
             }
-            fault.fmt(f)?;
+            f.write_str(&fault.rendered())?;
         }
         Ok(())
     }

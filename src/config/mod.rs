@@ -4,13 +4,19 @@
 //! [`Faults`]: every fault of the file at once, each with its place. Apart from the tier file and
 //! the files that hold its secrets, nothing on the machine is read.
 
+mod document;
 mod fault;
+mod keys;
 mod load;
 mod model;
 mod secret;
+mod source;
 pub mod template;
+#[cfg(test)]
+mod tests;
+mod value;
 
-pub use fault::{Fault, Faults};
+pub use fault::{Excerpt, Fault, Faults};
 pub use load::load;
 pub use model::{
     Container, Content, Database, Device, Dialect, Disk, Edit, Filesystem, Firewall, Health,

@@ -1,0 +1,387 @@
+//! Reads the parsed document section by section and field by field. Every fault goes to one
+//! [`Report`] with its place, and reading goes on: serde would stop at the first.
+
+use std::cell::{Cell, RefCell};
+use std::ops::RangeInclusive;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::fault::{Fault, Faults};
+use super::source::{Source, Span};
+use super::{keys, value::Wrong};
+
+/// Collects the faults of one document.
+pub(super) struct Report<'s> {
+    source: Source<'s>,
+    faults: RefCell<Vec<Fault>>,
+    /// The lines that are not TOML. What the parser made of them is not judged again.
+    broken_lines: RefCell<Vec<usize>>,
+    /// Whether a part of the text is not TOML, so that what is missing may be in it.
+    broken: Cell<bool>,
+}
+
+impl<'s> Report<'s> {
+    pub(super) fn new(source: Source<'s>) -> Self {
+        Self {
+            source,
+            faults: RefCell::default(),
+            broken_lines: RefCell::default(),
+            broken: Cell::new(false),
+        }
+    }
+
+    /// A text that is not TOML.
+    pub(super) fn syntax(&self, error: &toml::de::Error) {
+        let span = error.span().unwrap_or(0..0);
+        let (what, expected) = match error.message().split_once(", expected ") {
+            Some((what, expected)) => (what, Some(expected.to_owned())),
+            None => (error.message(), None),
+        };
+        let mut wrong = Wrong::new(format!("not TOML: {what}"));
+        wrong.expected = expected;
+        self.wrong(&span, wrong);
+        self.broken.set(true);
+        let line = self.source.place(span.start).0;
+        self.broken_lines.borrow_mut().push(line);
+    }
+
+    /// A fault at a place.
+    pub(super) fn wrong(&self, span: &Span, wrong: Wrong) {
+        let (line, column) = self.source.place(span.start);
+        if self.broken_lines.borrow().contains(&line) && !wrong.what.starts_with("not TOML") {
+            return;
+        }
+        self.faults.borrow_mut().push(Fault {
+            file: self.source.file.clone(),
+            line,
+            column,
+            text: self.source.shown(span),
+            message: wrong.what,
+            expected: wrong.expected,
+            hint: wrong.hint,
+            excerpt: self.source.excerpt(span),
+        });
+    }
+
+    /// Something is not there that has to be: said only where the whole text was understood.
+    pub(super) fn missing(&self, span: &Span, wrong: Wrong) {
+        if !self.broken.get() {
+            self.wrong(span, wrong);
+        }
+    }
+
+    /// `Ok` when no fault was found.
+    pub(super) fn into_result(self) -> Result<(), Faults> {
+        let mut faults = self.faults.into_inner();
+        faults.sort_by_key(|fault| (fault.line, fault.column));
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Faults(faults))
+        }
+    }
+}
+
+/// A table of the document whose keys are known.
+pub(super) struct Section<'d> {
+    /// As in the documentation: `was.container`; empty for the file itself.
+    name: String,
+    /// Its header, or the inline table.
+    pub(super) span: Span,
+    table: &'d DeTable<'d>,
+    report: &'d Report<'d>,
+    /// The keys that misspelt ones were meant to be: they are not missing as well.
+    meant: Vec<&'static str>,
+}
+
+impl<'d> Section<'d> {
+    /// Takes a table as the section `name` and reports the keys that it does not have.
+    pub(super) fn new(
+        report: &'d Report<'d>,
+        name: String,
+        span: Span,
+        table: &'d DeTable<'d>,
+    ) -> Self {
+        let mut section = Self {
+            name,
+            span,
+            table,
+            report,
+            meant: Vec::new(),
+        };
+        for key in table.keys() {
+            if !keys::of(&section.name).contains(&key.get_ref().as_ref()) {
+                section.meant.extend(section.unknown(key));
+            }
+        }
+        section
+    }
+
+    /// Reports an unknown key and returns the one that was meant.
+    fn unknown(&self, key: &Spanned<toml::de::DeString<'_>>) -> Option<&'static str> {
+        let known = keys::of(&self.name);
+        let absent: Vec<_> = known.iter().copied().filter(|k| !self.has(k)).collect();
+        let name = key.get_ref().as_ref();
+        let meant = keys::nearest(name, &absent).or_else(|| keys::nearest(name, known));
+        let hint = match (meant, keys::homes(name)) {
+            (Some(meant), _) => Some(format!("did you mean `{meant}`?")),
+            (None, homes) if !homes.is_empty() => Some(format!(
+                "`{name}` belongs to {}",
+                listed(homes.iter().map(|home| format!("[{home}]")), " or ")
+            )),
+            (None, _) => None,
+        };
+        let shown = self.report.source.shown(&key.span());
+        let mut wrong = Wrong::new(match self.name.as_str() {
+            "" => format!("unknown section or key `{shown}`"),
+            section => format!("unknown key `{shown}` in [{section}]"),
+        })
+        .expected(format!(
+            "one of: {}",
+            listed(known.iter().map(|key| (*key).to_owned()), ", ")
+        ));
+        wrong.hint = hint;
+        self.report.wrong(&key.span(), wrong);
+        meant
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Whether a misspelt key was meant to be this one.
+    pub(super) fn means(&self, key: &str) -> bool {
+        self.meant.contains(&key)
+    }
+
+    /// The place of a key.
+    pub(super) fn key_span(&self, key: &str) -> Span {
+        self.table
+            .get_key_value(key)
+            .map_or(self.span.clone(), |(key, _)| key.span())
+    }
+
+    /// A key that may be left out.
+    pub(super) fn optional(&self, key: &str) -> Option<Field<'d>> {
+        let value = self.table.get(key)?;
+        // The parser's stand-in for a value that is not there; it has reported that.
+        if value.span().is_empty() {
+            return None;
+        }
+        Some(Field {
+            name: match self.name.as_str() {
+                "" => key.to_owned(),
+                section => format!("{section}.{key}"),
+            },
+            span: value.span(),
+            value: value.get_ref(),
+            report: self.report,
+        })
+    }
+
+    /// A key that has to be there, reported at the section's header where it is not.
+    pub(super) fn required(&self, key: &str) -> Option<Field<'d>> {
+        let field = self.optional(key);
+        if field.is_none() && !self.means(key) {
+            self.missing(format!("`{key}`"), None);
+        }
+        field
+    }
+
+    /// Reports that `what` is not in this section.
+    pub(super) fn missing(&self, what: String, expected: Option<String>) {
+        let mut wrong = Wrong::new(match self.name.as_str() {
+            "" => format!("missing {what}"),
+            section => format!("missing {what} in [{section}]"),
+        });
+        wrong.expected = expected;
+        self.report.missing(&self.span, wrong);
+    }
+
+    /// A section below this one.
+    pub(super) fn section(&self, key: &str) -> Option<Self> {
+        self.optional(key)?.section()
+    }
+
+    pub(super) fn report(&self) -> &'d Report<'d> {
+        self.report
+    }
+}
+
+/// A value of the document.
+pub(super) struct Field<'d> {
+    /// As in the documentation: `was.container.publish`.
+    pub(super) name: String,
+    pub(super) span: Span,
+    value: &'d DeValue<'d>,
+    report: &'d Report<'d>,
+}
+
+impl<'d> Field<'d> {
+    /// Reports that the value will not do.
+    pub(super) fn wrong(&self, mut wrong: Wrong) {
+        wrong.what = format!("{}: {}", self.name, wrong.what);
+        self.report.wrong(&self.span, wrong);
+    }
+
+    fn wrong_type(&self, expected: &str) {
+        let mut wrong = Wrong::new(format!("found {}", kind(self.value))).expected(expected);
+        if let (DeValue::Integer(number), true) = (self.value, expected.contains("string")) {
+            wrong = wrong.hint(format!("write \"{number}\" in quotes"));
+        }
+        self.wrong(wrong);
+    }
+
+    pub(super) fn string(&self) -> Option<&'d str> {
+        match self.value {
+            DeValue::String(text) => Some(text.as_ref()),
+            _ => {
+                self.wrong_type("a string");
+                None
+            }
+        }
+    }
+
+    /// A string that means something; `parse` says what is wrong with one that does not.
+    pub(super) fn parsed<T>(&self, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        parse(self.string()?)
+            .map_err(|wrong| self.wrong(wrong))
+            .ok()
+    }
+
+    /// A duration: a string, and a bare number is told which unit to add.
+    pub(super) fn duration<T>(&self, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        if let DeValue::Integer(number) = self.value {
+            let wrong = Wrong::new("a number without a unit")
+                .expected("a duration, such as \"5s\", \"500ms\" or \"1m30s\"")
+                .hint(format!("for seconds write \"{number}s\""));
+            self.wrong(wrong);
+            return None;
+        }
+        self.parsed(parse)
+    }
+
+    pub(super) fn boolean(&self) -> Option<bool> {
+        if let DeValue::Boolean(truth) = self.value {
+            return Some(*truth);
+        }
+        let mut wrong = Wrong::new(format!("found {}", kind(self.value))).expected("true or false");
+        if let DeValue::String(text) = self.value
+            && let "true" | "false" = text.as_ref()
+        {
+            wrong = wrong.hint("leave the quotes out");
+        }
+        self.wrong(wrong);
+        None
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn number(&self, range: &RangeInclusive<u16>) -> Option<u16> {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        let DeValue::Integer(digits) = self.value else {
+            let mut wrong = Wrong::new(format!("found {}", kind(self.value))).expected(expected);
+            if let DeValue::String(text) = self.value
+                && text.parse::<u16>().is_ok()
+            {
+                wrong = wrong.hint("leave the quotes out");
+            }
+            self.wrong(wrong);
+            return None;
+        };
+        let number = u16::from_str_radix(digits.as_str(), digits.radix())
+            .ok()
+            .filter(|number| range.contains(number));
+        if number.is_none() {
+            self.wrong(Wrong::new("out of range").expected(expected));
+        }
+        number
+    }
+
+    /// The items of a list that is not empty.
+    pub(super) fn list(&self, of: &str) -> Option<Vec<Self>> {
+        let DeValue::Array(items) = self.value else {
+            self.wrong_type(&format!("a list of {of}"));
+            return None;
+        };
+        if items.is_empty() {
+            self.wrong(Wrong::new("the list is empty").expected(format!("at least one of {of}")));
+            return None;
+        }
+        Some(
+            items
+                .iter()
+                .map(|item| Self {
+                    name: self.name.clone(),
+                    span: item.span(),
+                    value: item.get_ref(),
+                    report: self.report,
+                })
+                .collect(),
+        )
+    }
+
+    /// The items of a list of strings that mean something; none where one of them does not.
+    pub(super) fn parsed_list<T>(
+        &self,
+        of: &str,
+        parse: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Vec<T>> {
+        let items = self.list(of)?;
+        let parsed: Vec<_> = items.iter().map(|item| item.parsed(&parse)).collect();
+        parsed.into_iter().collect()
+    }
+
+    /// A table whose keys are known.
+    pub(super) fn section(&self) -> Option<Section<'d>> {
+        let DeValue::Table(table) = self.value else {
+            self.wrong_type(&format!("a table, [{}]", self.name));
+            return None;
+        };
+        Some(Section::new(
+            self.report,
+            self.name.clone(),
+            self.span.clone(),
+            table,
+        ))
+    }
+
+    /// A table whose keys are the operator's own, each with its place.
+    pub(super) fn entries(&self) -> Option<Vec<(&'d str, Span, Self)>> {
+        let DeValue::Table(table) = self.value else {
+            self.wrong_type("a table, { KEY = \"value\" }");
+            return None;
+        };
+        let entries = table.iter().map(|(key, value)| {
+            let field = Self {
+                name: format!("{}.{}", self.name, key.get_ref().escape_debug()),
+                span: value.span(),
+                value: value.get_ref(),
+                report: self.report,
+            };
+            (key.get_ref().as_ref(), key.span(), field)
+        });
+        Some(entries.collect())
+    }
+
+    pub(super) fn report(&self) -> &'d Report<'d> {
+        self.report
+    }
+}
+
+/// What a value is, with its article.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn listed(words: impl Iterator<Item = String>, separator: &str) -> String {
+    words.collect::<Vec<_>>().join(separator)
+}

@@ -1,0 +1,105 @@
+//! The keys that the tier file has, and the key that a misspelt one was meant to be.
+
+/// The sections and their keys, in the order of the documentation. The section without a name is
+/// the file itself.
+const SECTIONS: [(&str, &[&str]); 13] = [
+    (
+        "",
+        &[
+            "share", "storage", "database", "was", "firewall", "serve", "health",
+        ],
+    ),
+    (
+        "share",
+        &[
+            "name",
+            "server",
+            "user",
+            "password_file",
+            "password",
+            "password_credential",
+            "clients",
+            "encrypt",
+        ],
+    ),
+    ("storage", &["path", "disk", "content"]),
+    ("storage.disk", &["device", "filesystem", "mount"]),
+    (
+        "storage.content",
+        &["git", "rev", "subdir", "build", "edit"],
+    ),
+    ("storage.content.edit", &["files", "object", "set"]),
+    (
+        "database",
+        &[
+            "host",
+            "port",
+            "user",
+            "password_file",
+            "password",
+            "password_credential",
+            "name",
+        ],
+    ),
+    ("was", &["mount", "vers", "container"]),
+    (
+        "was.container",
+        &[
+            "name",
+            "image",
+            "hostname",
+            "publish",
+            "workdir",
+            "privileged",
+            "env",
+        ],
+    ),
+    ("firewall", &["zone"]),
+    ("serve", &["mode"]),
+    ("health", &["interval", "listen", "http", "drain"]),
+    ("health.http", &["path", "status", "contains"]),
+];
+
+/// The three ways to give a password, of which a section takes one.
+pub(super) const PASSWORDS: [&str; 3] = ["password_file", "password", "password_credential"];
+
+/// The keys of a section; none for one whose keys are the operator's own.
+pub(super) fn of(section: &str) -> &'static [&'static str] {
+    SECTIONS
+        .iter()
+        .find(|(name, _)| *name == section)
+        .map_or(&[], |(_, keys)| keys)
+}
+
+/// The sections that have this key.
+pub(super) fn homes(key: &str) -> Vec<&'static str> {
+    SECTIONS
+        .iter()
+        .filter(|(name, keys)| !name.is_empty() && keys.contains(&key))
+        .map(|(name, _)| *name)
+        .collect()
+}
+
+/// The word that a misspelt one was probably meant to be.
+pub(super) fn nearest<'k>(misspelt: &str, known: &[&'k str]) -> Option<&'k str> {
+    let misspelt = misspelt.to_lowercase();
+    known
+        .iter()
+        .map(|word| (strsim::osa_distance(&misspelt, word), *word))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, word)| *distance <= 1 + word.chars().count() / 4)
+        .map(|(_, word)| word)
+}
+
+/// Whether the value of a key called so may be a password. A misspelt `password_file` has a path
+/// for a value, which helps more when it is shown.
+pub(super) fn resembles_password(key: &str) -> bool {
+    let key = key.to_lowercase();
+    if let Some("password_file" | "password_credential") = nearest(&key, &PASSWORDS) {
+        return false;
+    }
+    ["pass", "pwd", "secret", "token"]
+        .iter()
+        .any(|part| key.contains(part))
+        || strsim::osa_distance(&key, "password") <= 3
+}

@@ -1,0 +1,300 @@
+//! The text of a tier file: places in it, and what of it may be shown.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::fault::Excerpt;
+use super::template::{self, Piece};
+use super::{Secret, keys};
+
+/// A range of bytes in the tier file.
+pub(super) type Span = Range<usize>;
+
+/// A tier file's text with the ranges that hold secrets.
+pub(super) struct Source<'s> {
+    pub(super) file: PathBuf,
+    text: &'s str,
+    /// Sorted, apart from each other.
+    masks: Vec<Span>,
+}
+
+impl<'s> Source<'s> {
+    pub(super) fn new(file: &Path, text: &'s str) -> Self {
+        Self {
+            file: file.to_owned(),
+            text,
+            masks: Vec::new(),
+        }
+    }
+
+    /// Hides what the document holds under keys that resemble a password, and what stands before
+    /// the `@` of a URL. Where the text is `broken`, the document is not the whole of it: then
+    /// everything is hidden that follows such a key, too.
+    pub(super) fn hide_secrets(&mut self, document: &DeTable<'_>, broken: bool) {
+        let mut masks = Vec::new();
+        hide_table(document, &mut masks);
+        if broken {
+            hide_by_words(self.text, &mut masks);
+        }
+        hide_url_users(self.text, &mut masks);
+        masks.retain(|mask| mask.start < mask.end);
+        masks.sort_by_key(|mask| mask.start);
+        for mask in masks {
+            match self.masks.last_mut() {
+                Some(last) if mask.start <= last.end => last.end = last.end.max(mask.end),
+                _ => self.masks.push(mask),
+            }
+        }
+    }
+
+    /// Line and column, both counted from 1, the column in characters.
+    pub(super) fn place(&self, offset: usize) -> (usize, usize) {
+        let before = &self.text[..self.boundary(offset)];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = before.matches('\n').count() + 1;
+        (line, before[line_start..].chars().count() + 1)
+    }
+
+    /// The source text of a span, secrets masked.
+    pub(super) fn shown(&self, span: &Span) -> String {
+        let (start, end) = (self.boundary(span.start), self.boundary(span.end));
+        let mut shown = String::new();
+        let mut at = start;
+        for mask in &self.masks {
+            if mask.end <= at || mask.start >= end {
+                continue;
+            }
+            if mask.start > at {
+                shown.push_str(&printable(&self.text[at..mask.start]));
+            }
+            shown.push_str(Secret::MASK);
+            at = mask.end.min(end);
+        }
+        if at < end {
+            shown.push_str(&printable(&self.text[at..end]));
+        }
+        shown
+    }
+
+    /// The line where a span begins, with the part of it that the span covers. None for an empty
+    /// span: there is nothing to underline.
+    pub(super) fn excerpt(&self, span: &Span) -> Option<Excerpt> {
+        let (start, end) = (self.boundary(span.start), self.boundary(span.end));
+        if start >= end {
+            return None;
+        }
+        let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end = self.text[start..]
+            .find('\n')
+            .map_or(self.text.len(), |at| start + at);
+        let end = end.min(line_end).max(start);
+        let line_end = comment_start(&self.text[line_start..line_end])
+            .map_or(line_end, |at| (line_start + at).max(end));
+        // A span that begins inside a secret is underlined from where the mask begins.
+        let start = self
+            .masks
+            .iter()
+            .find(|mask| mask.contains(&start))
+            .map_or(start, |mask| mask.start.max(line_start));
+        let before = self.shown(&(line_start..start)).chars().count();
+        let width = self.shown(&(start..end)).trim_end().chars().count();
+        Some(Excerpt {
+            line: self.shown(&(line_start..line_end)).trim_end().to_owned(),
+            before,
+            width: width.max(1),
+        })
+    }
+
+    /// The nearest place at or before `offset` where a character begins.
+    fn boundary(&self, offset: usize) -> usize {
+        self.text.floor_char_boundary(offset)
+    }
+}
+
+/// Control characters would reach the operator's terminal as commands.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\t' => c,
+            '\r' => ' ',
+            c if c.is_control() => char::REPLACEMENT_CHARACTER,
+            c => c,
+        })
+        .collect()
+}
+
+/// Where a line's comment begins. It is not shown: it may hold last year's password.
+fn comment_start(line: &str) -> Option<usize> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in line.char_indices() {
+        match (quote, c) {
+            (Some('"'), '\\') if !escaped => {
+                escaped = true;
+                continue;
+            }
+            (Some(open), c) if c == open && !escaped => quote = None,
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '#') => return Some(at),
+            _ => {}
+        }
+        escaped = false;
+    }
+    None
+}
+
+fn hide_table(table: &DeTable<'_>, masks: &mut Vec<Span>) {
+    for (key, value) in table {
+        if keys::resembles_password(key.get_ref())
+            || is_misplaced_password(key, value)
+            || has_user_with_password(value)
+        {
+            hide_value(value, masks);
+        } else {
+            hide_below(value, masks);
+        }
+    }
+}
+
+/// Looks for secrets in a value whose own key resembles none.
+fn hide_below(value: &Spanned<DeValue<'_>>, masks: &mut Vec<Span>) {
+    match value.get_ref() {
+        DeValue::Table(table) => hide_table(table, masks),
+        DeValue::Array(items) => items.iter().for_each(|item| hide_below(item, masks)),
+        _ => {}
+    }
+}
+
+/// Hides every scalar of a value.
+fn hide_value(value: &Spanned<DeValue<'_>>, masks: &mut Vec<Span>) {
+    match value.get_ref() {
+        DeValue::Table(table) => table.values().for_each(|value| hide_value(value, masks)),
+        DeValue::Array(items) => items.iter().for_each(|item| hide_value(item, masks)),
+        DeValue::String(text) if is_placeholder(text) => {}
+        _ => masks.push(value.span()),
+    }
+}
+
+/// `{database.password}` is where a password comes from, and none.
+fn is_placeholder(text: &str) -> bool {
+    matches!(template::pieces(text)[..], [Piece::Placeholder(_)])
+}
+
+/// A password that was written where the path of its file belongs.
+fn is_misplaced_password(
+    key: &Spanned<toml::de::DeString<'_>>,
+    value: &Spanned<DeValue<'_>>,
+) -> bool {
+    let key = keys::nearest(key.get_ref(), &keys::PASSWORDS);
+    match (key, value.get_ref()) {
+        (Some("password_file"), DeValue::String(path)) => !path.starts_with('/'),
+        (Some("password_credential"), DeValue::String(name)) => !super::value::is_credential(name),
+        (Some(_), _) => true,
+        (None, _) => false,
+    }
+}
+
+/// `user:password@host:path`, as it is sometimes written for git.
+fn has_user_with_password(value: &Spanned<DeValue<'_>>) -> bool {
+    value.get_ref().as_str().is_some_and(|text| {
+        !text.contains("://")
+            && text
+                .rsplit_once('@')
+                .is_some_and(|(user, host)| user.contains(':') && !host.starts_with("sha"))
+    })
+}
+
+/// Hides what stands between `://` and `@`: a name there often comes with a password or is a token.
+/// The account of an `ssh` URL is neither.
+fn hide_url_users(text: &str, masks: &mut Vec<Span>) {
+    for (at, separator) in text.match_indices("://") {
+        let start = at + separator.len();
+        let rest = &text[start..];
+        let authority = &rest[..rest
+            .find(|c: char| c == '/' || c == '"' || c == '\'' || c.is_whitespace())
+            .unwrap_or(rest.len())];
+        // A password may itself hold a slash, so the last `@` before the string's end counts.
+        let string = &rest[..rest.find(['"', '\'', '\n']).unwrap_or(rest.len())];
+        let Some(end) = authority.rfind('@').or_else(|| string.rfind('@')) else {
+            continue;
+        };
+        if !text[..at].ends_with("ssh") || rest[..end].contains(':') {
+            masks.push(start..start + end);
+        }
+    }
+}
+
+/// Hides by words what no parser understood: from the key that resembles a password to the end of
+/// its value, and rather too much than too little.
+fn hide_by_words(text: &str, masks: &mut Vec<Span>) {
+    let mut line_start = 0;
+    let mut hidden_to = 0;
+    for line in text.split_inclusive('\n') {
+        let start = line_start;
+        line_start += line.len();
+        if start < hidden_to {
+            continue;
+        }
+        if let Some(value) = password_value(line) {
+            hidden_to = value_end(text, start + value, line_start);
+            masks.push(start + value..hidden_to);
+        }
+    }
+}
+
+/// Where a line's password begins: after the first word that resembles a password's key and stands
+/// at the line's start or before an equals sign or a colon.
+fn password_value(line: &str) -> Option<usize> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let mut at = 0;
+    while let Some(start) = line[at..].find(is_word).map(|offset| at + offset) {
+        let end = line[start..]
+            .find(|c: char| !is_word(c))
+            .map_or(line.len(), |offset| start + offset);
+        at = end;
+        let first = !line[..start].contains(is_word);
+        let after = line[end..].trim_start_matches(['"', '\'', ' ', '\t']);
+        let assigned = after.starts_with(['=', ':']);
+        if (first || assigned) && keys::resembles_password(&line[start..end]) {
+            return Some(match assigned {
+                true => line.len() - after.len() + 1,
+                false => end,
+            });
+        }
+    }
+    None
+}
+
+/// Where a value ends that begins at `start` on the line that ends at `line_end`: there, unless its
+/// quotes are still open or nothing is on the line.
+fn value_end(text: &str, start: usize, line_end: usize) -> usize {
+    let value = text[start..line_end].trim();
+    if value.is_empty() {
+        let next = &text[line_end..];
+        return line_end + next.find('\n').unwrap_or(next.len());
+    }
+    let open = ["\"\"\"", "'''", "\"", "'"]
+        .into_iter()
+        .find(|quote| value.matches(quote).count() % 2 == 1);
+    let end = text[..line_end]
+        .trim_end_matches(['\r', '\n'])
+        .len()
+        .max(start);
+    let Some(quote) = open else { return end };
+    match text[line_end..].find(quote) {
+        Some(close) => {
+            let close = line_end + close;
+            text[close..]
+                .find('\n')
+                .map_or(text.len(), |newline| close + newline)
+        }
+        None if quote.len() == 1 => {
+            let next = &text[line_end..];
+            line_end + next.find('\n').unwrap_or(next.len())
+        }
+        None => text.len(),
+    }
+}

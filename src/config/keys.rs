@@ -71,6 +71,11 @@ pub(super) fn of(section: &str) -> &'static [&'static str] {
         .map_or(&[], |(_, keys)| keys)
 }
 
+/// Whether any section has this key.
+pub(super) fn is_known(key: &str) -> bool {
+    SECTIONS.iter().any(|(_, keys)| keys.contains(&key))
+}
+
 /// The sections that have this key.
 pub(super) fn homes(key: &str) -> Vec<&'static str> {
     SECTIONS
@@ -87,7 +92,7 @@ pub(super) fn nearest<'k>(misspelt: &str, known: &[&'k str]) -> Option<&'k str> 
         .iter()
         .map(|word| (strsim::osa_distance(&misspelt, word), *word))
         .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, word)| *distance <= 1 + word.chars().count() / 4)
+        .filter(|(distance, word)| *distance <= 1 + word.chars().count() / 5)
         .map(|(_, word)| word)
 }
 

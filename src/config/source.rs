@@ -79,11 +79,11 @@ impl<'s> Source<'s> {
         shown
     }
 
-    /// The line where a span begins, with the part of it that the span covers. None for an empty
-    /// span: there is nothing to underline.
+    /// The line where a span begins, with the part of it that the span covers. None for the file
+    /// as a whole, `0..0`.
     pub(super) fn excerpt(&self, span: &Span) -> Option<Excerpt> {
         let (start, end) = (self.boundary(span.start), self.boundary(span.end));
-        if start >= end {
+        if end == 0 {
             return None;
         }
         let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
@@ -238,15 +238,16 @@ fn hide_by_words(text: &str, masks: &mut Vec<Span>) {
         if start < hidden_to {
             continue;
         }
-        if let Some(value) = password_value(line) {
-            hidden_to = value_end(text, start + value, line_start);
+        if let Some(value) = password_value(line).or_else(|| torn_password_value(line)) {
+            hidden_to = next_entry(text, value_end(text, start + value, line_start));
             masks.push(start + value..hidden_to);
         }
     }
 }
 
 /// Where a line's password begins: after the first word that resembles a password's key and stands
-/// at the line's start or before an equals sign or a colon.
+/// outside of quotes or before an equals sign or a colon. A key that the tier file does not have
+/// may be the torn half of `password`, so it counts as well.
 fn password_value(line: &str) -> Option<usize> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
     let mut at = 0;
@@ -255,10 +256,13 @@ fn password_value(line: &str) -> Option<usize> {
             .find(|c: char| !is_word(c))
             .map_or(line.len(), |offset| start + offset);
         at = end;
-        let first = !line[..start].contains(is_word);
+        // Outside of quotes: a path may end in `share.password`.
+        let bare = line[..start].matches(['"', '\'']).count().is_multiple_of(2);
         let after = line[end..].trim_start_matches(['"', '\'', ' ', '\t']);
         let assigned = after.starts_with(['=', ':']);
-        if (first || assigned) && keys::resembles_password(&line[start..end]) {
+        let word = &line[start..end];
+        let suspect = keys::resembles_password(word) || (assigned && !keys::is_known(word));
+        if (bare || assigned) && suspect {
             return Some(match assigned {
                 true => line.len() - after.len() + 1,
                 false => end,
@@ -268,14 +272,37 @@ fn password_value(line: &str) -> Option<usize> {
     None
 }
 
+/// Where a line's password begins whose key is torn: `pass=word = "…"`.
+fn torn_password_value(line: &str) -> Option<usize> {
+    let quote = line.find(['"', '\'']).unwrap_or(line.len());
+    let squeezed: String = line[..quote]
+        .chars()
+        .filter(|c| c.is_alphanumeric() || *c == '_')
+        .collect();
+    keys::resembles_password(&squeezed).then(|| line[..quote].find(['=', ':']).unwrap_or(quote))
+}
+
+/// Skips what follows a password until a line begins with a key of the tier file or a section's
+/// header: anything else may be the rest of a password that a slip tore in two. Returns the end of
+/// the last line that was skipped, without its newline.
+fn next_entry(text: &str, from: usize) -> usize {
+    let mut end = from;
+    while let Some(newline) = text[end..].find('\n').map(|offset| end + offset) {
+        let line = &text[newline + 1..];
+        let line = &line[..line.find('\n').unwrap_or(line.len())];
+        let key = line.split('=').next().filter(|key| key.len() < line.len());
+        if line.starts_with('[') || key.is_some_and(|key| keys::is_known(key.trim())) {
+            break;
+        }
+        end = newline + 1 + line.len();
+    }
+    end
+}
+
 /// Where a value ends that begins at `start` on the line that ends at `line_end`: there, unless its
-/// quotes are still open or nothing is on the line.
+/// quotes are still open.
 fn value_end(text: &str, start: usize, line_end: usize) -> usize {
     let value = text[start..line_end].trim();
-    if value.is_empty() {
-        let next = &text[line_end..];
-        return line_end + next.find('\n').unwrap_or(next.len());
-    }
     let open = ["\"\"\"", "'''", "\"", "'"]
         .into_iter()
         .find(|quote| value.matches(quote).count() % 2 == 1);

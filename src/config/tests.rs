@@ -1,1 +1,1085 @@
+//! The tier file as an operator would write it, right and wrong.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// The example of the documentation; `@DIR@` stands for the directory of the password files.
+const EXAMPLE: &str = r#"[share]                                   # the SMB share between the storage VM and the WAS VMs
+name          = "user1"
+server        = "192.168.2.13"            # address or host name of the storage VM
+user          = "user1"
+password_file = "@DIR@/share.password"
+clients       = ["192.168.2.0/24"]        # optional: nobody else reaches the share
+encrypt       = true                      # optional, default true
+
+[storage]                                 # used by --role storage
+path = "/mnt/data/shared_folder"          # the directory that is shared
+
+[storage.disk]                            # optional
+device     = "auto"                       # the one blank disk | a /dev path | a disk's serial
+filesystem = "xfs"                        # xfs | ext4
+mount      = "/mnt/data"
+
+[storage.content]                         # optional: what the WAS VMs run
+git    = "https://github.com/ablecloud-team/ablestack-docs-sample.git"
+rev    = "main"                           # branch, tag or commit
+subdir = "linux-3tier-example"            # optional
+build  = ["npm", "ci"]                    # optional
+
+[[storage.content.edit]]                  # optional, any number
+files  = ["router/signUp/index.js", "router/login/index.js"]
+object = "mysql.createPool"               # the literal handed to this call
+set    = { host = "{database.host}", port = "{database.port}", user = "{database.user}", password = "{database.password}", database = "{database.name}" }
+
+[database]                                # optional: the DB tier behind its load balancer
+host = "192.168.3.26"
+port = 3306
+user = "root"
+password_file = "@DIR@/database.password"
+name = "galeradb"
+
+[was]                                     # used by --role was
+mount = "/mnt/data/shared_folder"
+vers  = "3.1.1"                           # optional
+
+[was.container]
+name       = "nodejs-server"
+image      = "docker.io/ablecloudteam/nodejs-server:linux-0.1"
+hostname   = "was-container-{index}"
+publish    = ["5000:3000"]
+workdir    = "/usr/src/app"               # where the share appears in the container
+privileged = false                        # default false
+env        = { NODE_ENV = "production" }  # optional
+
+[firewall]                                # optional
+zone = "public"                           # default: firewalld's default zone
+
+[serve]                                   # optional
+mode = "enforce"                          # enforce | report
+
+[health]                                  # optional, each key has a default
+interval = "5s"
+listen   = "0.0.0.0:9180"                 # "" turns it off
+http     = { path = "/", status = 200, contains = "{container.hostname}" }
+drain    = "20s"
+"#;
+
+const SHARE_PASSWORD: &str = "Gr\u{fc}n,Kohl\"42\\";
+const DATABASE_PASSWORD: &str = "p@ss'w0rd\";x";
+
+/// A directory with a tier file and the password files.
+struct Site {
+    directory: TempDir,
+}
+
+impl Site {
+    fn new() -> Self {
+        let site = Self {
+            directory: TempDir::new().unwrap(),
+        };
+        site.write("share.password", SHARE_PASSWORD.as_bytes(), 0o600);
+        site.write("database.password", DATABASE_PASSWORD.as_bytes(), 0o400);
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8], mode: u32) {
+        let path = self.path(name);
+        let _ = fs::remove_file(&path);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn text(&self, text: &str) -> String {
+        text.replace("@DIR@", self.directory.path().to_str().unwrap())
+    }
+
+    fn load_as(&self, text: &str, role: Option<Role>) -> Result<Tier, Faults> {
+        self.write("tier.toml", self.text(text).as_bytes(), 0o600);
+        load(&self.path("tier.toml"), role)
+    }
+
+    fn load(&self, text: &str) -> Result<Tier, Faults> {
+        self.load_as(text, None)
+    }
+
+    /// The faults as people read them, without the directory.
+    fn faults(&self, text: &str) -> String {
+        self.faults_as(text, None)
+    }
+
+    fn faults_as(&self, text: &str, role: Option<Role>) -> String {
+        match self.load_as(text, role) {
+            Ok(tier) => panic!("no fault in {tier:?}"),
+            Err(faults) => self.plain(&faults.to_string()),
+        }
+    }
+
+    fn plain(&self, text: &str) -> String {
+        let directory = self.directory.path().to_str().unwrap();
+        text.replace(&format!("{directory}/tier.toml"), "tier.toml")
+            .replace(directory, "@DIR@")
+    }
+}
+
+/// The example with one piece replaced.
+fn changed(from: &str, to: &str) -> String {
+    assert!(EXAMPLE.contains(from), "{from} is not in the example");
+    EXAMPLE.replacen(from, to, 1)
+}
+
+#[test]
+fn the_example_of_the_documentation() {
+    let tier = Site::new().load(EXAMPLE).unwrap();
+    assert_eq!(tier.share.name, "user1");
+    assert_eq!(tier.share.server, "192.168.2.13");
+    assert_eq!(tier.share.password.expose(), SHARE_PASSWORD);
+    assert_eq!(tier.share.clients, ["192.168.2.0/24".parse().unwrap()]);
+    assert!(tier.share.encrypt);
+    let storage = tier.storage.unwrap();
+    assert_eq!(storage.path, Path::new("/mnt/data/shared_folder"));
+    let disk = storage.disk.unwrap();
+    assert_eq!(
+        (disk.device, disk.filesystem),
+        (Device::Auto, Filesystem::Xfs)
+    );
+    let content = storage.content.unwrap();
+    assert_eq!(content.build, ["npm", "ci"]);
+    assert_eq!(content.subdir.unwrap(), Path::new("linux-3tier-example"));
+    assert_eq!(content.edit[0].files.len(), 2);
+    assert_eq!(content.edit[0].set["password"], "{database.password}");
+    let database = tier.database.unwrap();
+    assert_eq!(
+        (database.port, database.password.expose()),
+        (3306, DATABASE_PASSWORD)
+    );
+    let was = tier.was.unwrap();
+    assert_eq!(was.vers, Dialect::V3_1_1);
+    assert_eq!(was.container.publish[0].to_string(), "5000:3000");
+    assert_eq!(was.container.env["NODE_ENV"], "production");
+    assert_eq!(tier.firewall.zone.as_deref(), Some("public"));
+    assert_eq!(
+        tier.health.http.contains.as_deref(),
+        Some("{container.hostname}")
+    );
+    assert_eq!(tier.health.drain, Duration::from_secs(20));
+}
+
+const SMALLEST: &str = r#"[share]
+name = "user1"
+server = "storage.example.org"
+user = "user1"
+password_file = "@DIR@/share.password"
+
+[storage]
+path = "/srv/share"
+"#;
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let tier = Site::new().load(SMALLEST).unwrap();
+    assert!(tier.share.encrypt && tier.share.clients.is_empty());
+    assert_eq!(tier.health, Health::default());
+    assert_eq!(tier.health.interval, Duration::from_secs(5));
+    assert_eq!(tier.health.listen, "0.0.0.0:9180".parse().ok());
+    assert_eq!(tier.health.http.status, 200);
+    assert_eq!(tier.serve.mode, Mode::Enforce);
+    assert_eq!(
+        (tier.firewall.zone, tier.was, tier.database),
+        (None, None, None)
+    );
+}
+
+#[test]
+fn no_secret_is_printed() {
+    let tier = Site::new().load(EXAMPLE).unwrap();
+    let text = format!("{tier:?} {tier:#?} {}", tier.share.password);
+    assert!(text.contains("(secret)"));
+    assert!(!text.contains("Kohl") && !text.contains("w0rd"), "{text}");
+}
+
+#[test]
+fn a_misspelt_key_is_shown_with_the_one_that_was_meant() {
+    let text = SMALLEST.replace(
+        "password_file = \"@DIR@/",
+        "pasword_file = \"/etc/wasagent/",
+    );
+    assert_eq!(
+        Site::new().faults(&text),
+        r#"tier.toml:5:1: unknown key `pasword_file` in [share]
+   5 | pasword_file = "/etc/wasagent/share.password"
+     | ^^^^^^^^^^^^
+     = expected one of: name, server, user, password_file, password, password_credential, clients, encrypt
+     = did you mean `password_file`?"#
+    );
+}
+
+#[test]
+fn several_faults_are_told_at_once_in_the_order_of_the_file() {
+    let text = r#"
+[share]
+name = "a/b"
+server = "192.168.2.300"
+user = 7
+password_file = "/nonexistent"
+encrpt = false
+
+[storage]
+path = "/mnt/data/../x"
+mount = "/mnt/data"
+
+[health]
+interval = 5
+"#;
+    assert_eq!(
+        Site::new().faults(text),
+        r#"tier.toml:3:8: share.name: `/` cannot be in a share's name
+   3 | name = "a/b"
+     |        ^^^^^
+     = expected 1 to 80 characters without control characters and " \ / [ ] : | < > + = ; , * ? %
+
+tier.toml:4:10: share.server: not an IP address: that is four numbers from 0 to 255
+   4 | server = "192.168.2.300"
+     |          ^^^^^^^^^^^^^^^
+     = expected an address such as 192.168.2.13, or a host name
+
+tier.toml:5:8: share.user: found a whole number
+   5 | user = 7
+     |        ^
+     = expected a string
+     = write "7" in quotes
+
+tier.toml:6:17: share.password_file: cannot read /nonexistent: no such file or directory
+   6 | password_file = "/nonexistent"
+     |                 ^^^^^^^^^^^^^^
+     = expected a file that holds the password and nothing else
+
+tier.toml:7:1: unknown key `encrpt` in [share]
+   7 | encrpt = false
+     | ^^^^^^
+     = expected one of: name, server, user, password_file, password, password_credential, clients, encrypt
+     = did you mean `encrypt`?
+
+tier.toml:10:8: storage.path: holds `..`
+  10 | path = "/mnt/data/../x"
+     |        ^^^^^^^^^^^^^^^^
+     = expected a path without `..`
+
+tier.toml:11:1: unknown key `mount` in [storage]
+  11 | mount = "/mnt/data"
+     | ^^^^^
+     = expected one of: path, disk, content
+     = `mount` belongs to [storage.disk] or [was]
+
+tier.toml:14:12: health.interval: a number without a unit
+  14 | interval = 5
+     |            ^
+     = expected a duration, such as "5s", "500ms" or "1m30s"
+     = for seconds write "5s""#
+    );
+}
+
+/// Replacements in the example, and what their fault begins with. A value is never repeated in the
+/// message, since its line stands below.
+const FAULTS: &[(&str, &str, &str)] = &[
+    // keys and sections
+    (
+        "[firewall] ",
+        "[firewal] ",
+        "unknown section or key `firewal`",
+    ),
+    (
+        "zone = \"public\"",
+        "zon = \"public\"",
+        "unknown key `zon` in [firewall]",
+    ),
+    (
+        "object = \"mysql.createPool\"",
+        "",
+        "missing `object` in [storage.content.edit]",
+    ),
+    (
+        "filesystem = \"xfs\"",
+        "",
+        "missing `filesystem` in [storage.disk]",
+    ),
+    ("port = 3306", "", "missing `port` in [database]"),
+    (
+        "workdir    = \"/usr/src/app\"",
+        "",
+        "missing `workdir` in [was.container]",
+    ),
+    (
+        "password_file = \"@DIR@/share.password\"",
+        "",
+        "missing the password in [share]",
+    ),
+    // types
+    (
+        "encrypt       = true",
+        "encrypt = \"true\"",
+        "share.encrypt: found a string",
+    ),
+    (
+        "port = 3306",
+        "port = \"3306\"",
+        "database.port: found a string",
+    ),
+    (
+        "port = 3306",
+        "port = 33.06",
+        "database.port: found a number with a fraction",
+    ),
+    (
+        "build  = [\"npm\", \"ci\"]",
+        "build = \"npm ci\"",
+        "storage.content.build: found a string",
+    ),
+    (
+        "[\"5000:3000\"]",
+        "[5000]",
+        "was.container.publish: found a whole number",
+    ),
+    ("[serve] ", "[[serve]] ", "serve: found a list"),
+    (
+        "{ NODE_ENV = \"production\" }",
+        "[]",
+        "was.container.env: found a list",
+    ),
+    ("port = 3306", "port = 0", "database.port: out of range"),
+    ("port = 3306", "port = 65536", "database.port: out of range"),
+    ("port = 3306", "port = -1", "database.port: out of range"),
+    // names
+    (
+        "name          = \"user1\"",
+        "name = \"\"",
+        "share.name: is empty",
+    ),
+    (
+        "name          = \"user1\"",
+        "name = \"Global\"",
+        "share.name: Samba keeps this name",
+    ),
+    (
+        "name          = \"user1\"",
+        "name = \"IPC$\"",
+        "share.name: Samba keeps this name",
+    ),
+    (
+        "name          = \"user1\"",
+        "name = \"a\\tb\"",
+        "share.name: `\\t` cannot be",
+    ),
+    (
+        "user          = \"user1\"",
+        "user = \"root\"",
+        "share.user: root cannot own",
+    ),
+    (
+        "user          = \"user1\"",
+        "user = \"1user\"",
+        "share.user: no name for an account",
+    ),
+    (
+        "\"nodejs-server\"",
+        "\"-x\"",
+        "was.container.name: no name for a container",
+    ),
+    (
+        "NODE_ENV",
+        "\"NODE ENV\"",
+        "was.container.env: no name for an environment",
+    ),
+    (
+        "\"production\"",
+        "\"a\\nb\"",
+        "was.container.env.NODE_ENV: holds a control",
+    ),
+    (
+        "zone = \"public\"",
+        "zone = \"\"",
+        "firewall.zone: is empty",
+    ),
+    (
+        "was-container-{index}",
+        "was_{index}",
+        "was.container.hostname: no host name",
+    ),
+    (
+        "was-container-{index}",
+        "was-{indx}",
+        "was.container.hostname: unknown placeholder {indx}",
+    ),
+    ("\"galeradb\"", "\"\"", "database.name: is empty"),
+    // hosts
+    (
+        "\"192.168.2.13\"",
+        "\"192.168.2\"",
+        "share.server: not an IP address",
+    ),
+    (
+        "\"192.168.2.13\"",
+        "\"was storage\"",
+        "share.server: neither an IP address nor",
+    ),
+    (
+        "\"192.168.2.13\"",
+        "\"0.0.0.0\"",
+        "share.server: no address of one machine",
+    ),
+    (
+        "\"192.168.3.26\"",
+        "\"db:3306\"",
+        "database.host: neither an IP address nor",
+    ),
+    (
+        "\"192.168.2.0/24\"",
+        "\"192.168.2.13/24\"",
+        "share.clients: has bits beyond",
+    ),
+    (
+        "\"192.168.2.0/24\"",
+        "\"192.168.2.13\"",
+        "share.clients: an address, not a network",
+    ),
+    (
+        "\"192.168.2.0/24\"",
+        "\"all\"",
+        "share.clients: not a network",
+    ),
+    (
+        "[\"192.168.2.0/24\"]",
+        "[]",
+        "share.clients: the list is empty",
+    ),
+    // paths
+    (
+        "\"/mnt/data/shared_folder\" ",
+        "\"mnt\" ",
+        "storage.path: not an absolute path",
+    ),
+    (
+        "\"/mnt/data/shared_folder\" ",
+        "\"/mnt/data//x/\" ",
+        "storage.path: not a tidy path",
+    ),
+    (
+        "\"/mnt/data/shared_folder\" ",
+        "\"/mnt/data/a b\" ",
+        "storage.path: ` ` cannot be",
+    ),
+    (
+        "\"/mnt/data/shared_folder\" ",
+        "\"/mnt/database\" ",
+        "storage.path: not on the disk",
+    ),
+    (
+        "\"/mnt/data\"",
+        "\"/usr/share/data\"",
+        "storage.disk.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "\"/usr/src/app\"",
+        "\"/\"",
+        "was.container.workdir: would hide",
+    ),
+    (
+        "\"linux-3tier-example\"",
+        "\"../x\"",
+        "storage.content.subdir: holds `..`",
+    ),
+    (
+        "\"router/login/index.js\"",
+        "\"/etc/passwd\"",
+        "storage.content.edit.files: not a relative",
+    ),
+    (
+        "\"auto\"",
+        "\"dev/sdb\"",
+        "storage.disk.device: neither a path nor a serial",
+    ),
+    (
+        "\"auto\"",
+        "\"/mnt/x\"",
+        "storage.disk.device: not below /dev",
+    ),
+    // words
+    (
+        "\"xfs\"",
+        "\"btrfs\"",
+        "storage.disk.filesystem: unknown value",
+    ),
+    ("\"3.1.1\"", "\"2.1\"", "was.vers: unknown value"),
+    ("\"enforce\"", "\"Report\"", "serve.mode: unknown value"),
+    // ports
+    (
+        "\"5000:3000\"",
+        "\"3000\"",
+        "was.container.publish: only one port",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"0:3000\"",
+        "was.container.publish: no port of the VM",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"5000:70000\"",
+        "was.container.publish: no port of the container",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"5000:3000/sctp\"",
+        "was.container.publish: unknown protocol",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"::1:5000:3000\"",
+        "was.container.publish: no IP address",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"5000:3000/udp\"",
+        "was.container.publish: no TCP port",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"5000:3000\", \"127.0.0.1:5000:80/tcp\"",
+        "was.container.publish: `127.0.0.1:5000:80` and `5000:3000` publish the same port 5000/tcp",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"9180:3000\"",
+        "health.listen: the container publishes this port as `9180:3000`",
+    ),
+    (
+        "\"0.0.0.0:9180\"",
+        "\":9180\"",
+        "health.listen: no address to listen on",
+    ),
+    ("\"0.0.0.0:9180\"", "\"0.0.0.0:0\"", "health.listen: port 0"),
+    // durations
+    (
+        "\"5s\"",
+        "\"5\"",
+        "health.interval: a number without a unit",
+    ),
+    ("\"5s\"", "\"0s\"", "health.interval: out of range"),
+    ("\"5s\"", "\"5 s\"", "health.interval: not a duration"),
+    ("\"20s\"", "\"2d\"", "health.drain: not a duration"),
+    // the health check
+    (
+        "path = \"/\"",
+        "path = \"x\"",
+        "health.http.path: does not begin with a slash",
+    ),
+    (
+        "status = 200",
+        "status = 99",
+        "health.http.status: out of range",
+    ),
+    (
+        "{container.hostname}",
+        "{container.host}",
+        "health.http.contains: unknown placeholder",
+    ),
+    // images
+    (
+        "docker.io/ablecloudteam/",
+        "ablecloudteam/",
+        "was.container.image: names no registry",
+    ),
+    (
+        "docker.io/ablecloudteam/nodejs-server",
+        "nodejs",
+        "was.container.image: names no registry",
+    ),
+    (
+        "nodejs-server:linux-0.1",
+        "NodeJS:linux-0.1",
+        "was.container.image: no name of an image",
+    ),
+    (
+        "nodejs-server:linux-0.1",
+        "nodejs:",
+        "was.container.image: no tag",
+    ),
+    (
+        "nodejs-server:linux-0.1",
+        "nodejs@sha256:12",
+        "was.container.image: no digest",
+    ),
+    (
+        "docker.io/ablecloudteam/nodejs-server:linux-0.1",
+        "docker-archive:x.tar",
+        "was.container.image: not an absolute path",
+    ),
+    // content
+    (
+        "\"main\"",
+        "\"--upload-pack=x\"",
+        "storage.content.rev: begins with a hyphen",
+    ),
+    (
+        "\"main\"",
+        "\"a..b\"",
+        "storage.content.rev: no name that git knows",
+    ),
+    (
+        "\"https://github",
+        "\"-https://github",
+        "storage.content.git: begins with a hyphen",
+    ),
+    (
+        "\"https://github",
+        "\"http://github",
+        "storage.content.git: http:// can be changed",
+    ),
+    (
+        "\"https://github",
+        "\"ext::https://github",
+        "storage.content.git: nothing that git fetches",
+    ),
+    (
+        "\"https://github",
+        "\"https://u:hunter2@github",
+        "storage.content.git: holds a user",
+    ),
+    (
+        "\"https://github",
+        "\"ssh://u:hunter2@github",
+        "storage.content.git: holds a password",
+    ),
+    (
+        "https://github.com/ablecloud-team",
+        "git:hunter2@github.com:ablecloud-team",
+        "storage.content.git: holds a password",
+    ),
+    (
+        "[\"npm\", \"ci\"]",
+        "[]",
+        "storage.content.build: the list is empty",
+    ),
+    (
+        "[\"npm\", \"ci\"]",
+        "[\"npm\", \"\"]",
+        "storage.content.build: an empty word",
+    ),
+    (
+        "{database.host}",
+        "{databse.host}",
+        "storage.content.edit.set.host: unknown placeholder {databse.host}",
+    ),
+    (
+        "mysql.createPool",
+        "mysql createPool",
+        "storage.content.edit.object: no name of a JavaScript",
+    ),
+];
+
+#[test]
+fn each_fault_alone() {
+    let site = Site::new();
+    for (from, to, message) in FAULTS {
+        let faults = site.load(&changed(from, to)).unwrap_err();
+        assert_eq!(faults.0.len(), 1, "{from} -> {to}: {faults}");
+        let fault = &faults.0[0];
+        assert!(
+            fault.message.starts_with(message),
+            "{from} -> {to}: {faults}"
+        );
+        assert!(!faults.to_string().contains("hunter2"), "{faults}");
+        assert!(fault.line > 0 && fault.column > 0, "{faults}");
+        assert!(!fault.text.is_empty(), "{faults}");
+    }
+}
+
+/// Replacements in the example that are right.
+const RIGHT: &[(&str, &str)] = &[
+    ("\"192.168.2.13\"", "\"fd00::13\""),
+    ("\"192.168.2.13\"", "\"was-storage.example.org\""),
+    ("\"192.168.2.0/24\"", "\"fd00::/64\", \"10.0.0.1/32\""),
+    ("\"auto\"", "\"/dev/disk/by-id/virtio-1234\""),
+    ("\"auto\"", "\"0a1b2c3d4e5f60718293\""),
+    ("\"xfs\"", "\"ext4\""),
+    ("\"3.1.1\"", "\"3.0\""),
+    (
+        "\"5000:3000\"",
+        "\"127.0.0.1:5000:3000\", \"[::1]:5000:3000/tcp\", \"5000:53/udp\"",
+    ),
+    ("\"0.0.0.0:9180\"", "\"\""),
+    ("\"5000:3000\"", "\"192.0.2.1:9181:3000\""),
+    ("\"5s\"", "\"500ms\""),
+    ("\"5s\"", "\"1m30s\""),
+    (
+        "docker.io/ablecloudteam/nodejs-server:linux-0.1",
+        "docker-archive:/srv/app.tar",
+    ),
+    (
+        "docker.io/ablecloudteam/nodejs-server:linux-0.1",
+        "localhost:5000/app",
+    ),
+    (
+        "https://github.com/ablecloud-team",
+        "git@github.com:ablecloud-team",
+    ),
+    (
+        "https://github.com/ablecloud-team",
+        "ssh://git@github.com:22/ablecloud-team",
+    ),
+    (
+        "https://github.com/ablecloud-team/ablestack-docs-sample.git",
+        "file:///srv/git/x.git",
+    ),
+    (
+        "https://github.com/ablecloud-team/ablestack-docs-sample.git",
+        "/srv/git/x.git",
+    ),
+    ("\"main\"", "\"v1.0\""),
+    ("\"main\"", "\"refs/heads/feature/x\""),
+    (
+        ", contains = \"{container.hostname}\"",
+        ", contains = '{\"status\":\"ok\"}'",
+    ),
+    ("mode = \"enforce\"", "mode = \"report\""),
+];
+
+#[test]
+fn other_right_values() {
+    let site = Site::new();
+    for (from, to) in RIGHT {
+        if let Err(faults) = site.load(&changed(from, to)) {
+            panic!("{from} -> {to}: {faults}");
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_is_placed_at_its_header() {
+    let site = Site::new();
+    let faults = site.faults(&changed("filesystem = \"xfs\"", ""));
+    assert!(faults.starts_with("tier.toml:12:1: missing `filesystem` in [storage.disk]\n  12 | [storage.disk]\n     | ^^^^^^^^^^^^^^"), "{faults}");
+    let faults = site.load("").unwrap_err();
+    let messages: Vec<_> = faults.0.iter().map(|fault| fault.to_string()).collect();
+    assert_eq!(
+        messages
+            .iter()
+            .map(|text| site.plain(text))
+            .collect::<Vec<_>>(),
+        [
+            "tier.toml:1:1: missing `share`",
+            "tier.toml:1:1: missing section [storage] or [was]: no role has anything to do"
+        ]
+    );
+}
+
+#[test]
+fn the_role_needs_its_section() {
+    let site = Site::new();
+    assert!(site.load_as(SMALLEST, Some(Role::Storage)).is_ok());
+    assert_eq!(
+        site.faults_as(SMALLEST, Some(Role::Was)),
+        "tier.toml:1:1: missing section [was], which the role was needs"
+    );
+}
+
+#[test]
+fn a_placeholder_of_the_database_needs_a_database() {
+    let start = EXAMPLE.find("[database]").unwrap();
+    let end = EXAMPLE.find("[was]").unwrap();
+    let without = format!("{}{}", &EXAMPLE[..start], &EXAMPLE[end..]);
+    let faults = Site::new().load(&without).unwrap_err();
+    assert_eq!(faults.0.len(), 5, "{faults}");
+    assert!(
+        faults.0[0]
+            .message
+            .ends_with("{database.host} without a database"),
+        "{faults}"
+    );
+}
+
+#[test]
+fn the_default_endpoint_is_in_the_way_of_a_published_port() {
+    let text = changed("listen   = \"0.0.0.0:9180\"", "").replace("5000:3000", "9180:3000");
+    let faults = Site::new().faults(&text);
+    assert!(
+        faults.contains("`9180:3000` is where the health endpoint listens, 0.0.0.0:9180"),
+        "{faults}"
+    );
+}
+
+#[test]
+fn several_ways_to_give_a_password() {
+    let text = changed(
+        "clients       =",
+        "password_credential = \"share\"\nclients =",
+    );
+    let faults = Site::new().faults(&text);
+    assert!(
+        faults.contains("tier.toml:6:1: `password_credential` beside `password_file`"),
+        "{faults}"
+    );
+}
+
+#[test]
+fn an_inline_password_needs_a_private_tier_file() {
+    let site = Site::new();
+    let text = site.text(&changed(
+        "password_file = \"@DIR@/share.password\"",
+        "password = \"hunter2\"",
+    ));
+    for (mode, private) in [(0o600, true), (0o400, true), (0o640, false), (0o644, false)] {
+        site.write("tier.toml", text.as_bytes(), mode);
+        match load(&site.path("tier.toml"), None) {
+            Ok(tier) => assert!(private && tier.share.password.expose() == "hunter2"),
+            Err(faults) => {
+                assert!(!private, "{faults}");
+                let shown = faults.to_string();
+                assert!(
+                    shown.contains("a password in a tier file that others may read"),
+                    "{shown}"
+                );
+                assert!(
+                    shown.contains("password = (secret)\n     |            ^^^^^^^^"),
+                    "{shown}"
+                );
+                assert!(!shown.contains("hunter2") && !format!("{faults:?}").contains("hunter2"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_password_file_has_to_be_private_and_hold_one_line() {
+    let site = Site::new();
+    let long = "x".repeat(129);
+    let wide = "\u{20ac}".repeat(100);
+    let huge = "x".repeat(5000);
+    let table: &[(&[u8], u32, &str)] = &[
+        (b"hunter2", 0o640, "others may read or write (mode 0640)"),
+        (b"hunter2", 0o602, "others may read or write (mode 0602)"),
+        (b"", 0o600, "the password is empty"),
+        (b"\n", 0o600, "the password is empty"),
+        (b"hunter2\nb", 0o600, "holds a NUL or the end of a line"),
+        (b"hunter2\n\n", 0o600, "holds a NUL or the end of a line"),
+        (b"hunter2\0", 0o600, "holds a NUL or the end of a line"),
+        (b"\xff", 0o600, "is not UTF-8"),
+        (b"\xef\xbb\xbfhunter2", 0o600, "byte order mark"),
+        (long.as_bytes(), 0o600, "too long"),
+        (wide.as_bytes(), 0o600, "too long"),
+        (huge.as_bytes(), 0o600, "too large"),
+    ];
+    for (bytes, mode, message) in table {
+        site.write("share.password", bytes, *mode);
+        let faults = site.faults(EXAMPLE);
+        assert!(faults.contains(message), "{message}: {faults}");
+        assert!(!faults.contains("hunter2"), "{faults}");
+    }
+    for (bytes, password) in [("abc\n", "abc"), ("abc\r\n", "abc"), (" a b ", " a b ")] {
+        site.write("share.password", bytes.as_bytes(), 0o600);
+        assert_eq!(
+            site.load(EXAMPLE).unwrap().share.password.expose(),
+            password
+        );
+    }
+    fs::remove_file(site.path("share.password")).unwrap();
+    fs::create_dir(site.path("share.password")).unwrap();
+    assert!(site.faults(EXAMPLE).contains("is not a regular file"));
+}
+
+#[test]
+fn a_credential_is_refused_where_there_are_none_and_where_its_name_is_none() {
+    let site = Site::new();
+    let faults = site.faults(&changed(
+        "password_file = \"@DIR@/share.password\"",
+        "password_credential = \"hunter2/\"",
+    ));
+    assert!(faults.contains("no name of a credential"), "{faults}");
+    assert!(!faults.contains("hunter2"), "{faults}");
+}
+
+/// Files that are wrong in such a way that a password is near the fault.
+const NEAR_A_PASSWORD: &[&str] = &[
+    "[share]\npasswrd = \"hunter2\"\n",
+    "[share]\npasword = \"hunter2\"\n",
+    "[share]\nPassword = \"hunter2\"\n",
+    "[share]\npassword = [\"hunter2\"]\n",
+    "[share]\npassword_fil = \"hunter2\"\n",
+    "[share]\npassword_file = \"hunter2\"\n",
+    "[share]\npassword_file = [\"hunter2\"]\n",
+    "[share]\npassword_file = \"/a/b\" # was hunter2\n",
+    "[share]\npassword = \"\"\"\nhunter2\nhunter2\"\"\"\n",
+    "[share]\npassword = { a = \"hunter2\" }\n",
+    "[share.password]\na = \"hunter2\"\n",
+    "share = { nam = 1, password = \"hunter2\", user = 7 }\n",
+    "password = \"hunter2\"\n",
+    // not TOML
+    "[share]\npassword = \"hunter2\n",
+    "[share]\npassword = hunter2\n",
+    "[share]\npassword = \"hunter2\\q\"\n",
+    "[share]\npassword =\n\"hunter2\"\n",
+    "[share]\npassword \"hunter2\"\n",
+    "[share]\npassword: hunter2\n",
+    "[share]\npasword = hunter2\n",
+    "[share]\npassword = \"a\nhunter2\"\n",
+    "[share]\npassword = \"\"\"\nhunter2\n",
+    "[share]\npassword = \"\"\"\nx\\q\nhunter2\n\"\"\"\n",
+    "[share]\npassword = \"a\"hunter2\"\n",
+    "[share]\npassword = 'hunter2\nname = \"x\"\n",
+    "share = { name = x, password = \"hunter2\" }\n",
+    "share = { password = \"hunter2\", name = x }\n",
+    "share = { \"password\" = \"hunter2\", name = x\n",
+    "[share]\nshare.password = hunter2\n",
+    "[storage.content]\ngit = \"https://hunter2@example.org/x.git\n",
+];
+
+#[test]
+fn no_fault_shows_a_password() {
+    let site = Site::new();
+    for text in NEAR_A_PASSWORD {
+        let faults = site.load(text).unwrap_err();
+        let json = serde_json::to_string(&faults).unwrap();
+        let shown = format!("{faults}\n{faults:?}\n{json}");
+        assert!(!shown.contains("hunter2"), "{text}: {shown}");
+    }
+}
+
+#[test]
+fn a_password_given_for_a_property_is_not_shown() {
+    let text = changed(
+        "password = \"{database.password}\"",
+        "password = \"hunter2\", \"\" = 1",
+    );
+    let faults = Site::new().faults(&text);
+    assert!(faults.contains("password = (secret)"), "{faults}");
+    assert!(!faults.contains("hunter2"), "{faults}");
+}
+
+#[test]
+fn what_is_not_toml_is_placed_and_told_alone() {
+    let text = changed("\"192.168.2.13\"", "192.168.2.13").replacen("\"xfs\"", "xfs", 1);
+    let faults = Site::new().load(&text).unwrap_err();
+    let places: Vec<_> = faults.0.iter().map(|fault| fault.line).collect();
+    assert_eq!(places, [3, 14], "{faults}");
+    assert!(faults.0[0].message.starts_with("not TOML: "), "{faults}");
+    let twice = changed("encrypt       = true", "name = \"x\"");
+    let faults = Site::new().load(&twice).unwrap_err();
+    assert_eq!(faults.0[0].message, "not TOML: duplicate key");
+    assert_eq!((faults.0[0].line, faults.0[0].column), (7, 1));
+}
+
+#[test]
+fn columns_count_characters() {
+    let text = SMALLEST.replace(
+        "name = \"user1\"",
+        "\"n\u{e4}m\u{e9}\" = 1\nname = \"user1\"",
+    );
+    let faults =
+        Site::new().faults(&text.replace("[storage]\npath", "storage = { p\u{e4}th = 1, path"));
+    assert!(faults.contains("tier.toml:2:1: unknown key"), "{faults}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read() {
+    let site = Site::new();
+    let faults = load(&site.path("absent.toml"), None).unwrap_err();
+    assert_eq!(
+        site.plain(&faults.to_string()),
+        "@DIR@/absent.toml: cannot read the tier file: no such file or directory\n     = write it, or name another with --config"
+    );
+    let faults = load(site.directory.path(), None).unwrap_err();
+    assert!(
+        faults.to_string().contains("not a regular file"),
+        "{faults}"
+    );
+    site.write("tier.toml", b"[share]\nname = \"\xc3\xa4\xff\"\n", 0o600);
+    let faults = load(&site.path("tier.toml"), None).unwrap_err();
+    assert_eq!((faults.0[0].line, faults.0[0].column), (2, 10), "{faults}");
+    site.write("tier.toml", &vec![b'#'; 300 * 1024], 0o600);
+    let faults = load(&site.path("tier.toml"), None).unwrap_err();
+    assert!(faults.to_string().contains("too large"), "{faults}");
+}
+
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    let faults = Site::new().faults("[share]\nname = \"a\u{1b}[2J\"\n\"\\u001b\" = 1\n");
+    assert!(!faults.contains('\u{1b}'), "{faults:?}");
+}
+
+#[test]
+fn json_has_every_field() {
+    let site = Site::new();
+    let faults = site.load(&SMALLEST.replace("path =", "pth =")).unwrap_err();
+    let json = serde_json::to_value(&faults).unwrap();
+    assert_eq!(json[0]["line"], 8);
+    assert_eq!(json[0]["column"], 1);
+    assert_eq!(json[0]["text"], "pth");
+    assert_eq!(json[0]["hint"], "did you mean `path`?");
+    assert!(json[0]["file"].is_string() && json[0]["expected"].is_string());
+}
+
+#[test]
+fn a_role_is_read_and_written() {
+    for role in [Role::Storage, Role::Was] {
+        assert_eq!(role.to_string().parse(), Ok(role));
+    }
+    assert!("db".parse::<Role>().is_err());
+    assert_eq!(serde_json::to_string(&Role::Was).unwrap(), "\"was\"");
+}
+
+#[test]
+fn a_template_is_filled_in() {
+    let filled = template::fill("{a}-{b.c}-{ a }-{", |name| {
+        (name == "a").then(|| "{b.c}".into())
+    });
+    assert_eq!(filled, "{b.c}-{b.c}-{ a }-{");
+}
+
+const SLIPS: [&str; 11] = [
+    "", "\"", "'", "\n", "=", "[", "{", "\\", "#", "\u{e9}", "\"\"\"",
+];
+
+/// Every single slip of the hand in a file with a password: nothing panics, and no fault shows it.
+#[test]
+fn one_wrong_character_anywhere() {
+    let site = Site::new();
+    let passwords = [
+        "[share]\npassword = \"hunter2\"\n",
+        "[share]\npassword = 'hunter2'\n",
+        "[share]\npassword = \"\"\"\nhunter2\"\"\"\n",
+        "share = { name = \"a\", password = \"hunter2\" }\n",
+        "share.password = \"hunter2\"\n",
+    ];
+    let mut shown = 0;
+    for password in passwords {
+        let text = format!("{password}user = 'u'\n\n[storage]\npath = \"/srv/x\"\n");
+        for at in 0..text.len() {
+            for wrong in SLIPS {
+                for dropped in [0, 1] {
+                    let broken = format!("{}{wrong}{}", &text[..at], &text[at + dropped..]);
+                    let Err(faults) = site.load(&broken) else {
+                        continue;
+                    };
+                    let faults = format!("{faults} {faults:?}");
+                    assert!(!faults.contains("hunter2"), "{broken}\n{faults}");
+                    shown += 1;
+                }
+            }
+        }
+    }
+    assert!(shown > 1000, "{shown}");
+}

@@ -556,6 +556,8 @@ impl CifsMount {
         let ours = server.unwrap_or_default().to_lowercase();
         lines
             .into_iter()
+            // Said of each mount, and so of none.
+            .filter(|line| !line.contains("Attempting to mount"))
             .filter(|line| match line.split_once("\\\\") {
                 Some((_, named)) => named
                     .to_lowercase()
@@ -616,7 +618,9 @@ impl CifsMount {
         let at = SocketAddr::new(self.address, self.port);
         let address = self.address;
         let seconds = PROBE_DEADLINE.as_secs();
-        let heard = kernel.last().map_or_else(
+        // The last line often repeats the errno and says nothing more.
+        let telling = |line: &&String| !line.contains("failed w/return code");
+        let heard = kernel.iter().rev().find(telling).map_or_else(
             || "the kernel log says nothing about it".to_owned(),
             |line| format!("the kernel says: {line}"),
         );

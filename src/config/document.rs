@@ -132,6 +132,10 @@ impl<'d> Section<'d> {
             )),
             (None, _) => None,
         };
+        // Where a header is broken, the keys below it seem to stand elsewhere.
+        if self.report.broken.get() && meant.is_none() && !keys::homes(name).is_empty() {
+            return None;
+        }
         let shown = self.report.source.shown(&key.span());
         let mut wrong = Wrong::new(match self.name.as_str() {
             "" => format!("unknown section or key `{shown}`"),
@@ -226,10 +230,7 @@ impl<'d> Field<'d> {
     }
 
     fn wrong_type(&self, expected: &str) {
-        let mut wrong = Wrong::new(format!("found {}", kind(self.value))).expected(expected);
-        if let (DeValue::Integer(number), true) = (self.value, expected.contains("string")) {
-            wrong = wrong.hint(format!("write \"{number}\" in quotes"));
-        }
+        let wrong = Wrong::new(format!("found {}", kind(self.value))).expected(expected);
         self.wrong(wrong);
     }
 
@@ -237,7 +238,7 @@ impl<'d> Field<'d> {
         match self.value {
             DeValue::String(text) => Some(text.as_ref()),
             _ => {
-                self.wrong_type("a string");
+                self.wrong_type("a string, in quotes");
                 None
             }
         }

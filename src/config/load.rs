@@ -1,6 +1,7 @@
 //! Reads a tier file into a [`Tier`], collecting every fault on the way.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::Metadata;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -241,7 +242,9 @@ fn password(section: &Section<'_>, metadata: &Metadata, owner: Owner) -> Option<
         };
         secret = field.parsed(|text| match key {
             "password" => secret::inline(text, metadata, owner),
-            "password_credential" => secret::from_credential(text, owner),
+            "password_credential" => {
+                secret::from_credential(text, env::var_os("CREDENTIALS_DIRECTORY"), owner)
+            }
             _ => secret::from_file(&value::path(text)?, owner),
         });
     }

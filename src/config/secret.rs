@@ -1,7 +1,7 @@
 //! A password: wiped from memory when its owner goes, and never printed. And the files that hold
 //! one, which nobody else may read.
 
-use std::env;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -73,14 +73,19 @@ pub(super) fn from_file(path: &Path, owner: Owner) -> Result<Secret, Wrong> {
     read(path, 0o077, owner)
 }
 
-/// The password in a systemd credential (`systemd.exec(5)`, `LoadCredential=`).
-pub(super) fn from_credential(name: &str, owner: Owner) -> Result<Secret, Wrong> {
+/// The password in a systemd credential (`systemd.exec(5)`, `LoadCredential=`), which is a file in
+/// the directory that `$CREDENTIALS_DIRECTORY` names.
+pub(super) fn from_credential(
+    name: &str,
+    directory: Option<OsString>,
+    owner: Owner,
+) -> Result<Secret, Wrong> {
     if !is_credential(name) {
         return Err(Wrong::new("no name of a credential").expected(
             "the name of a file in $CREDENTIALS_DIRECTORY: letters, digits, _ . - and @",
         ));
     }
-    let Some(directory) = env::var_os("CREDENTIALS_DIRECTORY") else {
+    let Some(directory) = directory else {
         return Err(
             Wrong::new("there are no credentials: $CREDENTIALS_DIRECTORY is not set")
                 .hint("run the agent from a unit with LoadCredential=, or use `password_file`"),

@@ -255,8 +255,7 @@ tier.toml:4:10: share.server: not an IP address: that is four numbers from 0 to 
 tier.toml:5:8: share.user: found a whole number
    5 | user = 7
      |        ^
-     = expected a string
-     = write "7" in quotes
+     = expected a string, in quotes
 
 tier.toml:6:17: share.password_file: cannot read /nonexistent: no such file or directory
    6 | password_file = "/nonexistent"
@@ -902,6 +901,28 @@ fn a_password_file_has_to_be_private_and_hold_one_line() {
 }
 
 #[test]
+fn a_credential_is_a_file_in_the_directory_of_credentials() {
+    let site = Site::new();
+    let read = |name: &str, directory: Option<&Path>| {
+        let directory = directory.map(|path| path.as_os_str().to_owned());
+        secret::from_credential(name, directory, secret::Owner::Share)
+    };
+    let directory = Some(site.directory.path());
+    // systemd's ACL shows as the group's read bit.
+    site.write("share", b"hunter2\n", 0o440);
+    assert_eq!(read("share", directory).unwrap().expose(), "hunter2");
+    site.write("share", b"hunter2\n", 0o444);
+    assert!(read("share", directory).is_err());
+    assert!(read("absent", directory).is_err());
+    assert!(read("../share", directory).is_err());
+    let wrong = read("share", None).unwrap_err();
+    assert!(
+        wrong.what.contains("$CREDENTIALS_DIRECTORY is not set"),
+        "{wrong:?}"
+    );
+}
+
+#[test]
 fn a_credential_is_refused_where_there_are_none_and_where_its_name_is_none() {
     let site = Site::new();
     let faults = site.faults(&changed(
@@ -980,6 +1001,12 @@ fn what_is_not_toml_is_placed_and_told_alone() {
     let faults = Site::new().load(&twice).unwrap_err();
     assert_eq!(faults.0[0].message, "not TOML: duplicate key");
     assert_eq!((faults.0[0].line, faults.0[0].column), (7, 1));
+}
+
+#[test]
+fn a_broken_header_does_not_make_its_keys_unknown() {
+    let faults = Site::new().load(&changed("[was] ", "[was ")).unwrap_err();
+    assert!(faults.0.iter().all(|fault| fault.line == 35), "{faults}");
 }
 
 #[test]

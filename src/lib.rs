@@ -4,8 +4,13 @@
 //! resources, the [`engine`] observes them all, plans, converges in dependency order and verifies,
 //! each [`resource`] knows one kind of thing, and [`host`] holds every effect on the machine.
 
+pub mod cli;
 pub mod config;
+pub mod engine;
 pub mod error;
+pub mod health;
 pub mod host;
+pub mod resource;
+pub mod role;
 
 pub use error::{Error, Result};

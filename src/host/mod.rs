@@ -1,8 +1,58 @@
 //! Every effect on the machine: system calls, D-Bus, files and helper programs. Above this module
 //! nothing opens a file, calls the bus or starts a process.
 
+pub mod account;
 pub mod block;
 pub mod cifs;
+pub mod facts;
+pub mod firewalld;
 pub mod fs;
+pub mod git;
 pub mod kmsg;
 pub mod mount;
+pub mod podman;
+pub mod process;
+pub mod samba;
+pub mod systemd;
+
+pub use facts::Facts;
+pub use firewalld::Firewalld;
+pub use systemd::Systemd;
+
+use crate::error::{Error, Result};
+
+/// This machine: its services on the bus, and what was found out about it.
+pub struct Host {
+    pub systemd: Systemd,
+    /// `None` where no firewalld runs.
+    pub firewalld: Option<Firewalld>,
+    pub facts: Facts,
+}
+
+impl Host {
+    /// Connects to the system bus and looks around. Changes nothing.
+    pub async fn connect() -> Result<Self> {
+        let bus = zbus::Connection::system().await.map_err(|e| {
+            Error::new(format!("connect to the system bus: {e}"))
+                .hint("wasagent needs a guest that runs systemd and D-Bus")
+        })?;
+        let systemd = Systemd::connect(&bus).await?;
+        let firewalld = Firewalld::connect(&bus).await?;
+        let facts = Facts::discover(&systemd, firewalld.as_ref()).await?;
+        Ok(Self {
+            systemd,
+            firewalld,
+            facts,
+        })
+    }
+}
+
+/// Runs a blocking system call where it does not hold up the others.
+pub async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(call).await {
+        Ok(result) => result,
+        Err(fault) => Err(Error::new(format!("a system call was given up: {fault}"))),
+    }
+}

@@ -1,0 +1,93 @@
+//! `wasagent apply`: brings this VM to the state that the tier file describes.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Failure;
+use super::exit::{self, Code};
+use super::output::Output;
+use crate::config::{Role, Tier};
+use crate::engine::apply::{Listener, apply};
+use crate::engine::{Plan, record};
+use crate::error::{Doing, Error, Result};
+use crate::host::Host;
+use crate::role;
+
+/// Held by one apply at a time; gone with the process that holds it, however that ends.
+const LOCK: &str = "/run/wasagent.lock";
+
+/// Takes the lock, or tells that another apply has it.
+pub fn lock() -> Result<Flock<File>, Failure> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(Path::new(LOCK))
+        .doing(format_args!("open {LOCK}"))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Failure {
+            code: exit::LOCKED,
+            error: Some(
+                Error::new("another apply is at work on this VM").hint("try again when it is done"),
+            ),
+        }),
+        Err((_, errno)) => Err(Error::new(format!("lock {LOCK}: {errno}")).into()),
+    }
+}
+
+pub async fn run(role: Role, tier: &Tier, output: &Output) -> Result<Code, Failure> {
+    let host = Arc::new(Host::connect().await?);
+    let graph = role::resources(role, tier, &host.facts)?;
+    // All is observed, and all refused that must be, before the first change.
+    let plan = Plan::make(&graph, &host).await.map_err(|refusals| {
+        output.refusals(&refusals);
+        Failure {
+            code: exit::FAILED,
+            error: None,
+        }
+    })?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_on_signals(&stop)?;
+    let listener: Listener = {
+        let output = *output;
+        Arc::new(move |event| output.event(event))
+    };
+    let applied = apply(&graph, &host, plan, &stop, &listener).await;
+
+    let summary = applied.summary;
+    let succeeded = summary.failed == 0 && summary.skipped == 0;
+    let before = record::read()?;
+    record::write(before.as_ref(), role, succeeded, &applied.changes)?;
+    output.summary(&summary);
+    if stop.load(Ordering::Relaxed) {
+        output.error(
+            &Error::new("interrupted: what was begun is finished, the rest is not begun")
+                .hint("run apply again to go on from here"),
+        );
+    }
+    Ok(if succeeded { exit::DONE } else { exit::FAILED })
+}
+
+/// SIGINT and SIGTERM let the steps at hand finish, and begin no other.
+fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let mut signals = signal(kind).doing("listen for signals")?;
+        let stop = Arc::clone(stop);
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+    Ok(())
+}

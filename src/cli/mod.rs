@@ -1,0 +1,225 @@
+//! The command line: one file a command.
+
+mod apply;
+mod check;
+pub mod exit;
+mod health;
+mod output;
+mod plan;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Role, Tier};
+use crate::engine::record;
+use crate::error::{Error, Result};
+use exit::Code;
+use output::Output;
+
+/// Takes a role, storage or was, and makes this VM serve it.
+#[derive(Debug, Parser)]
+#[command(name = "wasagent", version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: Global,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Global {
+    /// The tier file
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        default_value = "/etc/wasagent/tier.toml"
+    )]
+    config: PathBuf,
+    /// How results are printed
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+    /// Say more on standard error; twice: everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Whether to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Args)]
+struct RoleArgument {
+    /// What this VM is to be; remembered after the first successful apply
+    #[arg(long)]
+    role: Option<Role>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring this VM to the state that the tier file describes, and say what was changed
+    Apply {
+        #[command(flatten)]
+        role: RoleArgument,
+    },
+    /// Say what apply would change, and touch nothing
+    Plan {
+        #[command(flatten)]
+        role: RoleArgument,
+        /// Show what is as it should be, too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Probe this VM now and report each check
+    Health {
+        #[command(flatten)]
+        role: RoleArgument,
+    },
+    /// Validate the tier file only
+    Check {
+        #[command(flatten)]
+        role: RoleArgument,
+    },
+}
+
+/// Runs the command and returns the process's exit code.
+pub fn run(arguments: &Arguments) -> u8 {
+    let output = Output::new(arguments.global.format, arguments.global.color);
+    log_to_standard_error(arguments.global.verbose, output.colour_on_stderr());
+    let code = match run_command(arguments, &output) {
+        Ok(code) => code,
+        Err(Failure { code, error }) => {
+            if let Some(error) = error {
+                output.error(&error);
+            }
+            code
+        }
+    };
+    code.into()
+}
+
+fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> {
+    let config = &arguments.global.config;
+    match &arguments.command {
+        Command::Check { role } => check::run(config, role.role, output),
+        Command::Plan { role, all } => {
+            let (role, tier) = start(config, role.role, output)?;
+            block_on(plan::run(role, &tier, *all, output))
+        }
+        Command::Apply { role } => {
+            need_root()?;
+            let lock = apply::lock()?;
+            let (role, tier) = start(config, role.role, output)?;
+            let code = block_on(apply::run(role, &tier, output));
+            drop(lock);
+            code
+        }
+        Command::Health { role } => {
+            let (role, tier) = start(config, role.role, output)?;
+            block_on(health::run(role, &tier, output))
+        }
+    }
+}
+
+/// Why a command ended early: its exit code, and what is still to be said about it.
+struct Failure {
+    code: Code,
+    error: Option<Error>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            code: exit::FAILED,
+            error: Some(error),
+        }
+    }
+}
+
+/// What plan, apply and health need before anything else: root, a role and a tier file without a
+/// fault.
+fn start(
+    config: &std::path::Path,
+    role: Option<Role>,
+    output: &Output,
+) -> Result<(Role, Tier), Failure> {
+    need_root()?;
+    let role = record::choose_role(role, record::read()?.as_ref()).map_err(|error| Failure {
+        code: exit::USAGE,
+        error: Some(error),
+    })?;
+    Ok((role, load(config, Some(role), output)?))
+}
+
+fn need_root() -> Result<(), Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure {
+        code: exit::NEEDS_ROOT,
+        error: Some(
+            Error::new("wasagent configures this VM and needs root").hint("run it by sudo"),
+        ),
+    })
+}
+
+fn load(config: &std::path::Path, role: Option<Role>, output: &Output) -> Result<Tier, Failure> {
+    config::load(config, role).map_err(|faults| {
+        output.faults(&faults);
+        Failure {
+            code: exit::BAD_TIER_FILE,
+            error: None,
+        }
+    })
+}
+
+fn block_on(command: impl Future<Output = Result<Code, Failure>>) -> Result<Code, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(format!("start: {e}")))?
+        .block_on(command)
+}
+
+fn log_to_standard_error(verbose: u8, colour: bool) {
+    use tracing_subscriber::filter::LevelFilter;
+    let level = match verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .with_max_level(level)
+        .with_target(false)
+        .init();
+}
+
+use std::future::Future;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

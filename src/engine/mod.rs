@@ -1,0 +1,17 @@
+//! The engine: observe everything, compare it with what is wanted, converge what differs in
+//! dependency order with independent resources at the same time, observe again, record.
+
+pub mod address;
+pub mod apply;
+pub mod diff;
+pub mod graph;
+pub mod plan;
+pub mod record;
+pub mod report;
+pub mod resource;
+
+pub use address::{Address, Kind};
+pub use diff::{Action, Diff, Field};
+pub use graph::Graph;
+pub use plan::Plan;
+pub use resource::{Requirement, Resource};

@@ -1,0 +1,130 @@
+//! What is told while apply runs: one event a resource and state, closed by a summary. The JSON
+//! form is the one that scripts hold on to.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::plan::milliseconds;
+use super::{Address, Diff, Field};
+use crate::error::Error;
+
+/// What happened to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventKind {
+    Start,
+    Done,
+    Unchanged,
+    Failed,
+    Skipped,
+}
+
+/// One line of `apply --format json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    #[serde(rename = "event")]
+    pub kind: EventKind,
+    pub resource: Address,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Field>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<EventError>,
+    /// What the operator should know though nothing is changed for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// The error of a failed or skipped resource.
+#[derive(Debug, Clone, Serialize)]
+pub struct EventError {
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl From<Error> for EventError {
+    fn from(error: Error) -> Self {
+        Self {
+            message: error.message,
+            hint: error.hint,
+        }
+    }
+}
+
+impl Event {
+    fn new(kind: EventKind, resource: &Address) -> Self {
+        Self {
+            kind,
+            resource: resource.clone(),
+            took_ms: None,
+            fields: Vec::new(),
+            error: None,
+            notes: Vec::new(),
+        }
+    }
+
+    pub fn start(resource: &Address) -> Self {
+        Self::new(EventKind::Start, resource)
+    }
+
+    pub fn done(resource: &Address, took: Duration, diff: &Diff) -> Self {
+        Self {
+            took_ms: Some(milliseconds(took)),
+            fields: diff.fields.clone(),
+            notes: diff.notes.clone(),
+            ..Self::new(EventKind::Done, resource)
+        }
+    }
+
+    pub fn unchanged(resource: &Address, took: Duration, notes: Vec<String>) -> Self {
+        Self {
+            took_ms: Some(milliseconds(took)),
+            notes,
+            ..Self::new(EventKind::Unchanged, resource)
+        }
+    }
+
+    pub fn failed(resource: &Address, took: Duration, error: Error) -> Self {
+        Self {
+            took_ms: Some(milliseconds(took)),
+            error: Some(error.into()),
+            ..Self::new(EventKind::Failed, resource)
+        }
+    }
+
+    pub fn skipped(resource: &Address, because: String) -> Self {
+        Self {
+            error: Some(EventError {
+                message: because,
+                hint: None,
+            }),
+            ..Self::new(EventKind::Skipped, resource)
+        }
+    }
+}
+
+/// How many resources came to which end, and how long it took in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    pub changed: usize,
+    pub unchanged: usize,
+    pub failed: usize,
+    pub skipped: usize,
+    pub took: Duration,
+}
+
+impl Serialize for Summary {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut object = serializer.serialize_struct("Summary", 6)?;
+        object.serialize_field("event", "summary")?;
+        object.serialize_field("changed", &self.changed)?;
+        object.serialize_field("unchanged", &self.unchanged)?;
+        object.serialize_field("failed", &self.failed)?;
+        object.serialize_field("skipped", &self.skipped)?;
+        object.serialize_field("took_ms", &milliseconds(self.took))?;
+        object.end()
+    }
+}

@@ -1,0 +1,228 @@
+//! What is looked at. Each check has a deadline of its own: a dead share hangs whoever touches it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use super::http;
+use super::verdict::Check;
+use crate::config::{Protocol, Role, Tier, Was, template};
+use crate::engine::plan::milliseconds;
+use crate::engine::{Address, Graph, Kind};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::host::cifs::{self, CifsMount, Recovery};
+use crate::role;
+
+/// What one check may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a check found: a detail, or an error.
+type Finding = Result<String>;
+
+/// Runs all the checks of a role at the same time; the result is in the order of the role.
+pub async fn run(role: Role, tier: &Tier, host: &Arc<Host>) -> Result<Vec<Check>> {
+    let graph = role::resources(role, tier, &host.facts)?;
+    let mut tasks = JoinSet::new();
+    let mut order = 0_usize;
+    let mut spawn = |name: &str, address: Address, finding: BoxedFinding| {
+        let name = name.to_owned();
+        let place = order;
+        order += 1;
+        tasks.spawn(async move { (place, check(name, address, finding).await) });
+    };
+
+    for (address, finding) in as_the_tier_file_says(&graph, host) {
+        spawn(&address.kind.to_string(), address, finding);
+    }
+    match role {
+        Role::Storage => {
+            if let Some(storage) = &tier.storage {
+                spawn(
+                    "smb",
+                    Address::new(Kind::File, "/etc/samba/wasagent.conf"),
+                    Box::pin(smb_answers(tier.clone())),
+                );
+                spawn(
+                    "files",
+                    Address::new(Kind::Directory, storage.path.display()),
+                    Box::pin(directory_answers(storage.path.clone())),
+                );
+            }
+        }
+        Role::Was => {
+            if let Some(was) = &tier.was {
+                spawn(
+                    "files",
+                    Address::new(Kind::Mount, was.mount.display()),
+                    Box::pin(directory_answers(was.mount.clone())),
+                );
+                spawn(
+                    "http",
+                    Address::new(Kind::Container, &was.container.name),
+                    Box::pin(application_answers(
+                        tier.clone(),
+                        was.clone(),
+                        host.facts.node.clone(),
+                    )),
+                );
+            }
+        }
+    }
+
+    let mut checks = Vec::new();
+    while let Some(joined) = tasks.join_next().await {
+        if let Ok(found) = joined {
+            checks.push(found);
+        }
+    }
+    checks.sort_by_key(|(place, _)| *place);
+    Ok(checks.into_iter().map(|(_, check)| check).collect())
+}
+
+type BoxedFinding = std::pin::Pin<Box<dyn Future<Output = Finding> + Send>>;
+
+async fn check(name: String, resource: Address, finding: BoxedFinding) -> Check {
+    let started = Instant::now();
+    let finding = tokio::time::timeout(DEADLINE, finding)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::new(format!(
+                "no answer within {} s",
+                DEADLINE.as_secs()
+            )))
+        });
+    let took_ms = milliseconds(started.elapsed());
+    let (ok, detail, hint) = match finding {
+        Ok(detail) => (true, detail, None),
+        Err(error) => (false, error.message, error.hint),
+    };
+    Check {
+        name,
+        resource,
+        ok,
+        detail,
+        hint,
+        took_ms,
+    }
+}
+
+/// The resources without which nothing is served, through the eyes of plan and apply. An image or
+/// an account that drifts stops nobody who is being served.
+fn as_the_tier_file_says(graph: &Graph, host: &Arc<Host>) -> Vec<(Address, BoxedFinding)> {
+    graph
+        .nodes()
+        .iter()
+        .filter(|node| {
+            matches!(
+                node.address.kind,
+                Kind::Mount | Kind::Firewall | Kind::Unit | Kind::Container
+            )
+        })
+        .map(|node| {
+            let resource = Arc::clone(&node.resource);
+            let host = Arc::clone(host);
+            let name = node.address.name.clone();
+            let finding: BoxedFinding = Box::pin(async move {
+                let diff = resource.inspect(&host).await?;
+                if diff.is_empty() {
+                    return Ok(format!("{name} is as the tier file says"));
+                }
+                let differing: Vec<&str> = diff.fields.iter().map(|f| f.name.as_str()).collect();
+                Err(
+                    Error::new(format!("{name}: {} ({})", diff.why, differing.join(", ")))
+                        .hint("run: wasagent plan"),
+                )
+            });
+            (node.address.clone(), finding)
+        })
+        .collect()
+}
+
+/// Reads the directory, from a thread that is left behind if the file system under it is dead.
+async fn directory_answers(path: PathBuf) -> Finding {
+    let shown = path.clone();
+    let read = tokio::task::spawn_blocking(move || -> std::io::Result<usize> {
+        let mut entries = 0;
+        for entry in std::fs::read_dir(Path::new(&path))? {
+            entry?;
+            entries += 1;
+        }
+        Ok(entries)
+    });
+    match read.await {
+        Ok(Ok(entries)) => Ok(format!("{} lists {entries} entries", shown.display())),
+        Ok(Err(error)) => Err(Error::new(format!("read {}: {error}", shown.display()))),
+        Err(fault) => Err(Error::new(format!("read {}: {fault}", shown.display()))),
+    }
+}
+
+/// Negotiates SMB with this VM's own server, as a client's first step. A server that is slow to
+/// answer or silent shows here, where a mere connection would not.
+async fn smb_answers(tier: Tier) -> Finding {
+    let probe = CifsMount {
+        source: format!("//127.0.0.1/{}", tier.share.name),
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        port: cifs::SMB_PORT,
+        user: tier.share.user.clone(),
+        dialect: cifs::Dialect::Smb3_1_1,
+        seal: tier.share.encrypt,
+        uid: 0,
+        gid: 0,
+        file_mode: 0,
+        dir_mode: 0,
+        recovery: Recovery::Soft,
+        echo_interval: Duration::from_secs(5),
+        context: None,
+        mfsymlinks: false,
+        actimeo: None,
+    };
+    let negotiated = tokio::task::spawn_blocking(move || probe.probe())
+        .await
+        .map_err(|fault| Error::new(format!("negotiate SMB: {fault}")))??;
+    Ok(format!("SMB {} is spoken", negotiated.dialect))
+}
+
+/// Asks the application as the load balancer's clients do.
+async fn application_answers(tier: Tier, was: Was, node: String) -> Finding {
+    let Some(publish) = was
+        .container
+        .publish
+        .iter()
+        .find(|publish| publish.protocol == Protocol::Tcp)
+    else {
+        return Ok("no TCP port is published".to_owned());
+    };
+    let address = publish
+        .address
+        .filter(|address| !address.is_unspecified())
+        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let wanted = &tier.health.http;
+    let answer = http::get(SocketAddr::new(address, publish.host_port), &wanted.path).await?;
+    if answer.status != wanted.status {
+        return Err(Error::new(format!(
+            "GET {} answered {} and should answer {}",
+            wanted.path, answer.status, wanted.status
+        ))
+        .hint(format!("see journalctl -u {}.service", was.container.name)));
+    }
+    let hostname = role::container_hostname(&was, &node)?;
+    if let Some(contains) = &wanted.contains {
+        let text = template::fill(contains, |name| {
+            (name == "container.hostname").then(|| hostname.as_str().into())
+        });
+        if !answer.body.contains(&text) {
+            return Err(Error::new(format!(
+                "the answer to GET {} does not contain {text:?}",
+                wanted.path
+            ))
+            .hint("compare health.http.contains with the page"));
+        }
+    }
+    Ok(format!("GET {} answers {}", wanted.path, answer.status))
+}
+
+use std::future::Future;

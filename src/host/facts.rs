@@ -1,0 +1,103 @@
+//! What differs between guests, found out once and handed over, so that no role asks which
+//! distribution it runs on.
+
+use std::path::Path;
+
+use super::firewalld::Firewalld;
+use super::process::find_program;
+use super::systemd::Systemd;
+use crate::error::{Error, Result};
+
+/// The generator that turns `.container` files into units (podman-systemd.unit(5)); podman has it
+/// from 4.4 on.
+const QUADLET_GENERATORS: [&str; 2] = [
+    "/usr/lib/systemd/system-generators/podman-system-generator",
+    "/lib/systemd/system-generators/podman-system-generator",
+];
+
+/// What this guest is like.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The host name, up to the first dot.
+    pub node: String,
+    pub packages: PackageManager,
+    /// `smb.service` on EL, `smbd.service` on Debian; `None` without a Samba server.
+    pub samba_unit: Option<String>,
+    /// Whether podman's generator reads `.container` files.
+    pub quadlet: bool,
+    /// firewalld's default zone; `None` where it does not run.
+    pub default_zone: Option<String>,
+    /// Whether the kernel enforces or would tell of SELinux policy (`/sys/fs/selinux` is there).
+    pub selinux: bool,
+}
+
+/// Which program installs packages here: only for the words of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PackageManager {
+    Apt,
+    Dnf,
+}
+
+impl Facts {
+    pub async fn discover(systemd: &Systemd, firewalld: Option<&Firewalld>) -> Result<Self> {
+        let mut samba_unit = None;
+        for unit in ["smb.service", "smbd.service"] {
+            if systemd.unit_file_exists(unit).await {
+                samba_unit = Some(unit.to_owned());
+                break;
+            }
+        }
+        Ok(Self {
+            node: node_name()?,
+            packages: if find_program("apt-get").is_some() {
+                PackageManager::Apt
+            } else {
+                PackageManager::Dnf
+            },
+            samba_unit,
+            quadlet: QUADLET_GENERATORS.iter().any(|g| Path::new(g).exists()),
+            default_zone: match firewalld {
+                Some(firewalld) => Some(firewalld.default_zone().await?),
+                None => None,
+            },
+            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        })
+    }
+}
+
+/// The host name, up to the first dot.
+pub fn node_name() -> Result<String> {
+    let name = nix::unistd::gethostname()
+        .map_err(|e| Error::new(format!("read the host name: {e}")))?
+        .to_string_lossy()
+        .into_owned();
+    Ok(name.split('.').next().unwrap_or_default().to_owned())
+}
+
+impl PackageManager {
+    /// The command that installs what a role misses.
+    pub fn install_command(self, packages: &[&str]) -> String {
+        match self {
+            Self::Apt => format!("apt-get install {}", packages.join(" ")),
+            Self::Dnf => format!("dnf install {}", packages.join(" ")),
+        }
+    }
+
+    /// The package that brings `program`.
+    pub fn package_of(self, program: &str) -> &str {
+        match program {
+            "mkfs.xfs" => "xfsprogs",
+            "mkfs.ext4" => "e2fsprogs",
+            "pdbedit" | "smbpasswd" | "testparm" | "smbd" => "samba",
+            "mount.cifs" => "cifs-utils",
+            "firewalld" => "firewalld",
+            "systemd-sysusers" => "systemd",
+            "findmnt" | "blkid" => "util-linux",
+            "getent" if self == Self::Apt => "libc-bin",
+            "getent" => "glibc-common",
+            "semanage" if self == Self::Apt => "policycoreutils-python-utils",
+            "semanage" => "policycoreutils-python-utils",
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! firewalld over D-Bus (firewalld.dbus(5)). Its runtime and its permanent settings are two
+//! states; both are read and set here, and `reload` is never called, since it drops rules that
+//! others added at run time.
+
+use zbus::Connection;
+use zbus::OwnedObjectPath;
+
+use crate::error::{Error, Result};
+
+const BUS_NAME: &str = "org.fedoraproject.FirewallD1";
+
+#[zbus::proxy(
+    interface = "org.fedoraproject.FirewallD1",
+    default_service = "org.fedoraproject.FirewallD1",
+    default_path = "/org/fedoraproject/FirewallD1"
+)]
+trait Firewalld1 {
+    #[zbus(name = "getDefaultZone")]
+    async fn get_default_zone(&self) -> zbus::Result<String>;
+}
+
+#[zbus::proxy(
+    interface = "org.fedoraproject.FirewallD1.zone",
+    default_service = "org.fedoraproject.FirewallD1",
+    default_path = "/org/fedoraproject/FirewallD1"
+)]
+trait RuntimeZone {
+    #[zbus(name = "getZones")]
+    async fn get_zones(&self) -> zbus::Result<Vec<String>>;
+    #[zbus(name = "queryPort")]
+    async fn query_port(&self, zone: &str, port: &str, protocol: &str) -> zbus::Result<bool>;
+    #[zbus(name = "addPort")]
+    async fn add_port(
+        &self,
+        zone: &str,
+        port: &str,
+        protocol: &str,
+        timeout: i32,
+    ) -> zbus::Result<String>;
+    #[zbus(name = "queryRichRule")]
+    async fn query_rich_rule(&self, zone: &str, rule: &str) -> zbus::Result<bool>;
+    #[zbus(name = "addRichRule")]
+    async fn add_rich_rule(&self, zone: &str, rule: &str, timeout: i32) -> zbus::Result<String>;
+}
+
+#[zbus::proxy(
+    interface = "org.fedoraproject.FirewallD1.config",
+    default_service = "org.fedoraproject.FirewallD1",
+    default_path = "/org/fedoraproject/FirewallD1/config"
+)]
+trait Config {
+    #[zbus(name = "getZoneByName")]
+    async fn get_zone_by_name(&self, zone: &str) -> zbus::Result<OwnedObjectPath>;
+    #[zbus(name = "getZoneNames")]
+    async fn get_zone_names(&self) -> zbus::Result<Vec<String>>;
+}
+
+#[zbus::proxy(
+    interface = "org.fedoraproject.FirewallD1.config.zone",
+    default_service = "org.fedoraproject.FirewallD1"
+)]
+trait ConfigZone {
+    #[zbus(name = "queryPort")]
+    async fn query_port(&self, port: &str, protocol: &str) -> zbus::Result<bool>;
+    #[zbus(name = "addPort")]
+    async fn add_port(&self, port: &str, protocol: &str) -> zbus::Result<()>;
+    #[zbus(name = "queryRichRule")]
+    async fn query_rich_rule(&self, rule: &str) -> zbus::Result<bool>;
+    #[zbus(name = "addRichRule")]
+    async fn add_rich_rule(&self, rule: &str) -> zbus::Result<()>;
+}
+
+/// One opening in a zone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Opening {
+    /// A port for everybody: `5000/tcp`.
+    Port { port: u16, protocol: String },
+    /// A rich rule, in the language of firewalld.richlanguage(5).
+    RichRule(String),
+}
+
+impl Opening {
+    /// An opening of one port for one network alone.
+    pub fn for_source(network: ipnet::IpNet, port: u16, protocol: &str) -> Self {
+        let family = match network {
+            ipnet::IpNet::V4(_) => "ipv4",
+            ipnet::IpNet::V6(_) => "ipv6",
+        };
+        // Written as firewalld prints it, so that a query compares equal.
+        Self::RichRule(format!(
+            r#"rule family="{family}" source address="{network}" port port="{port}" protocol="{protocol}" accept"#
+        ))
+    }
+}
+
+impl std::fmt::Display for Opening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Port { port, protocol } => write!(f, "{port}/{protocol}"),
+            Self::RichRule(rule) => f.write_str(rule),
+        }
+    }
+}
+
+/// firewalld's two states of one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settings {
+    Runtime,
+    Permanent,
+}
+
+/// A connection to a firewalld that runs.
+#[derive(Clone)]
+pub struct Firewalld {
+    connection: Connection,
+}
+
+impl Firewalld {
+    /// `None` where no firewalld answers on the bus. It is not started: a firewall that an
+    /// operator stopped stays stopped.
+    pub async fn connect(connection: &Connection) -> Result<Option<Self>> {
+        let bus = zbus::fdo::DBusProxy::new(connection)
+            .await
+            .map_err(|e| Error::new(format!("reach the system bus: {e}")))?;
+        let name = zbus::names::BusName::try_from(BUS_NAME)
+            .map_err(|e| Error::new(format!("reach firewalld: {e}")))?;
+        let runs = bus
+            .name_has_owner(name)
+            .await
+            .map_err(|e| Error::new(format!("reach the system bus: {e}")))?;
+        Ok(runs.then(|| Self {
+            connection: connection.clone(),
+        }))
+    }
+
+    /// The zone that firewalld uses where none is named.
+    pub async fn default_zone(&self) -> Result<String> {
+        Firewalld1Proxy::new(&self.connection)
+            .await
+            .map_err(|e| failed("reach firewalld", e))?
+            .get_default_zone()
+            .await
+            .map_err(|e| failed("ask firewalld for its default zone", e))
+    }
+
+    /// The names of the zones that exist.
+    pub async fn zones(&self) -> Result<Vec<String>> {
+        self.runtime()
+            .await?
+            .get_zones()
+            .await
+            .map_err(|e| failed("ask firewalld for its zones", e))
+    }
+
+    /// Whether `opening` is there, in one of the two settings.
+    pub async fn has(&self, settings: Settings, zone: &str, opening: &Opening) -> Result<bool> {
+        match (settings, opening) {
+            (Settings::Runtime, Opening::Port { port, protocol }) => {
+                self.runtime()
+                    .await?
+                    .query_port(zone, &port.to_string(), protocol)
+                    .await
+            }
+            (Settings::Runtime, Opening::RichRule(rule)) => {
+                self.runtime().await?.query_rich_rule(zone, rule).await
+            }
+            (Settings::Permanent, Opening::Port { port, protocol }) => {
+                self.permanent(zone)
+                    .await?
+                    .query_port(&port.to_string(), protocol)
+                    .await
+            }
+            (Settings::Permanent, Opening::RichRule(rule)) => {
+                self.permanent(zone).await?.query_rich_rule(rule).await
+            }
+        }
+        .map_err(|e| failed(format!("look for {opening} in zone {zone}"), e))
+    }
+
+    /// Adds `opening` to one of the two settings. That it is there already is success.
+    pub async fn add(&self, settings: Settings, zone: &str, opening: &Opening) -> Result<()> {
+        let result = match (settings, opening) {
+            (Settings::Runtime, Opening::Port { port, protocol }) => self
+                .runtime()
+                .await?
+                .add_port(zone, &port.to_string(), protocol, 0)
+                .await
+                .map(drop),
+            (Settings::Runtime, Opening::RichRule(rule)) => self
+                .runtime()
+                .await?
+                .add_rich_rule(zone, rule, 0)
+                .await
+                .map(drop),
+            (Settings::Permanent, Opening::Port { port, protocol }) => {
+                self.permanent(zone)
+                    .await?
+                    .add_port(&port.to_string(), protocol)
+                    .await
+            }
+            (Settings::Permanent, Opening::RichRule(rule)) => {
+                self.permanent(zone).await?.add_rich_rule(rule).await
+            }
+        };
+        match result {
+            Err(error) if kind(&error).as_deref() == Some("ALREADY_ENABLED") => Ok(()),
+            other => other.map_err(|e| failed(format!("open {opening} in zone {zone}"), e)),
+        }
+    }
+
+    async fn runtime(&self) -> Result<RuntimeZoneProxy<'static>> {
+        RuntimeZoneProxy::new(&self.connection)
+            .await
+            .map_err(|e| failed("reach firewalld", e))
+    }
+
+    async fn permanent(&self, zone: &str) -> Result<ConfigZoneProxy<'static>> {
+        let path = ConfigProxy::new(&self.connection)
+            .await
+            .map_err(|e| failed("reach firewalld", e))?
+            .get_zone_by_name(zone)
+            .await
+            .map_err(|e| failed(format!("find zone {zone} in the permanent settings"), e))?;
+        ConfigZoneProxy::builder(&self.connection)
+            .path(path)
+            .build()
+            .await
+            .map_err(|e| failed("reach firewalld", e))
+    }
+}
+
+/// Every firewalld error has one D-Bus name; its kind is the text before the colon.
+fn kind(error: &zbus::Error) -> Option<String> {
+    match error {
+        zbus::Error::MethodError(_, Some(words), _) => {
+            Some(words.split(':').next().unwrap_or_default().to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn failed(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
+    match &error {
+        zbus::Error::MethodError(_, Some(words), _) => {
+            Error::new(format!("{doing}: firewalld says {words}"))
+        }
+        _ => Error::new(format!("{doing}: {error}")),
+    }
+    .hint("see journalctl -u firewalld")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rich_rule_reads_as_firewalld_prints_it() {
+        let network = "192.168.2.0/24".parse().unwrap();
+        assert_eq!(
+            Opening::for_source(network, 445, "tcp").to_string(),
+            r#"rule family="ipv4" source address="192.168.2.0/24" port port="445" protocol="tcp" accept"#
+        );
+    }
+}

@@ -1,0 +1,278 @@
+//! git as a reader of revisions: which commit a name means, which files it holds, and their bytes.
+//!
+//! A repository on a local path is read in place. One behind a URL is fetched, one commit deep,
+//! into a bare repository of our own. Neither way runs a hook, a filter or a shell.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::process::Helper;
+use crate::error::{Doing, Error, Result};
+
+/// Where fetched commits are kept.
+const STORE: &str = "/var/lib/wasagent/content.git";
+
+/// How long a fetch may take.
+const FETCH_DEADLINE: Duration = Duration::from_secs(600);
+
+/// One file of a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeEntry {
+    /// Path below the sub-directory.
+    pub path: PathBuf,
+    /// git's name of the bytes: SHA-1 in hexadecimal.
+    pub blob: String,
+    pub executable: bool,
+}
+
+/// A repository and the name of a revision in it.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub git: String,
+    pub rev: String,
+}
+
+/// A commit whose objects can be read.
+#[derive(Debug, Clone)]
+pub struct Revision {
+    directory: PathBuf,
+    pub commit: String,
+}
+
+impl Source {
+    fn local_path(&self) -> Option<&Path> {
+        let path = self.git.strip_prefix("file://").unwrap_or(&self.git);
+        path.starts_with('/').then(|| Path::new(path))
+    }
+
+    /// The commit that the revision's name means now. Changes nothing on this machine.
+    pub async fn resolve(&self) -> Result<String> {
+        if let Some(directory) = self.local_path() {
+            return self.rev_parse(directory, &self.rev).await;
+        }
+        if is_commit(&self.rev) {
+            return Ok(self.rev.clone());
+        }
+        let listing = git()
+            .args(["ls-remote", "--", &self.git])
+            .args([
+                format!("refs/heads/{}", self.rev),
+                format!("refs/tags/{}", self.rev),
+                format!("refs/tags/{}^{{}}", self.rev),
+            ])
+            .run()
+            .await
+            .map_err(|e| e.hint("is storage.content.git right, and reachable from this VM?"))?;
+        // A peeled tag (`^{}`) comes after the tag itself and names the commit.
+        String::from_utf8_lossy(&listing)
+            .lines()
+            .last()
+            .and_then(|line| line.split_whitespace().next())
+            .map(str::to_owned)
+            .ok_or_else(|| self.no_such_revision())
+    }
+
+    /// Makes the objects of `commit` readable, fetching them where the repository is not here.
+    pub async fn obtain(&self, commit: &str) -> Result<Revision> {
+        if let Some(directory) = self.local_path() {
+            return Ok(Revision {
+                directory: git_directory(directory),
+                commit: commit.to_owned(),
+            });
+        }
+        let directory = PathBuf::from(STORE);
+        git()
+            .args(["init", "--quiet", "--bare", "--template=", STORE])
+            .run()
+            .await?;
+        git()
+            .args([
+                "--git-dir",
+                STORE,
+                "fetch",
+                "--quiet",
+                "--depth=1",
+                "--no-tags",
+                "--no-write-fetch-head",
+                "--",
+                &self.git,
+                commit,
+            ])
+            .deadline(FETCH_DEADLINE)
+            .run()
+            .await?;
+        Ok(Revision {
+            directory,
+            commit: commit.to_owned(),
+        })
+    }
+
+    async fn rev_parse(&self, directory: &Path, rev: &str) -> Result<String> {
+        if !directory.is_dir() {
+            return Err(
+                Error::new(format!("{} is not a directory", directory.display()))
+                    .hint("storage.content.git names a repository on this VM, or a URL"),
+            );
+        }
+        let output = git()
+            .args(["--git-dir".as_ref(), git_directory(directory).as_os_str()])
+            .args([
+                "rev-parse",
+                "--verify",
+                "--quiet",
+                "--end-of-options",
+                &format!("{rev}^{{commit}}"),
+            ])
+            .output()
+            .await?;
+        if output.success {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        }
+        if output.stderr.trim().is_empty() {
+            return Err(self.no_such_revision());
+        }
+        Err(Error::new(output.stderr.trim().to_owned())
+            .hint("storage.content.git must name a git repository"))
+    }
+
+    fn no_such_revision(&self) -> Error {
+        Error::new(format!("{} has no revision {:?}", self.git, self.rev))
+            .hint("compare storage.content.rev with the repository's branches and tags")
+    }
+}
+
+impl Revision {
+    /// The regular files below `subdir`. Symbolic links and submodules are an error: the WAS would
+    /// see neither over SMB.
+    pub async fn files(&self, subdir: Option<&Path>) -> Result<Vec<TreeEntry>> {
+        let tree = match subdir {
+            Some(subdir) => format!("{}:{}", self.commit, subdir.display()),
+            None => self.commit.clone(),
+        };
+        let listing = self
+            .git()
+            .args(["ls-tree", "-r", "-z", "--full-tree", "--end-of-options"])
+            .args([&tree])
+            .run()
+            .await
+            .map_err(|e| e.hint("is storage.content.subdir a directory of that revision?"))?;
+        parse_tree(&listing)
+    }
+
+    /// The bytes of blobs, in the order asked for.
+    pub async fn blobs(&self, names: &[&str]) -> Result<Vec<Vec<u8>>> {
+        let wanted = names.join("\n") + "\n";
+        let stream = self
+            .git()
+            .args(["cat-file", "--batch", "--buffer"])
+            .stdin(wanted.as_bytes())
+            .deadline(FETCH_DEADLINE)
+            .run()
+            .await?;
+        parse_batch(&stream, names.len())
+    }
+
+    fn git(&self) -> Helper<'static> {
+        git().args(["--git-dir".as_ref(), self.directory.as_os_str()])
+    }
+}
+
+/// git, told to read no hooks, to start no background work and to trust a repository of another
+/// owner: it only reads objects.
+fn git() -> Helper<'static> {
+    Helper::new("git").args([
+        "-c",
+        "safe.directory=*",
+        "-c",
+        "core.hooksPath=/dev/null",
+        "-c",
+        "gc.auto=0",
+        "-c",
+        "maintenance.auto=false",
+        "-c",
+        "core.fsmonitor=false",
+    ])
+}
+
+fn git_directory(repository: &Path) -> PathBuf {
+    let inner = repository.join(".git");
+    if inner.is_dir() {
+        inner
+    } else {
+        repository.to_owned()
+    }
+}
+
+fn is_commit(rev: &str) -> bool {
+    rev.len() == 40 && rev.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// git-ls-tree(1): `mode type object TAB path NUL`.
+fn parse_tree(listing: &[u8]) -> Result<Vec<TreeEntry>> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut entries = Vec::new();
+    for record in listing.split(|&b| b == 0).filter(|r| !r.is_empty()) {
+        let unreadable = || Error::new("git ls-tree printed what is not its documented form");
+        let tab = record
+            .iter()
+            .position(|&b| b == b'\t')
+            .ok_or_else(unreadable)?;
+        let head = std::str::from_utf8(&record[..tab]).doing("read git ls-tree")?;
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(&record[tab + 1..]));
+        let mut words = head.split(' ');
+        let mode = words.next().ok_or_else(unreadable)?;
+        let blob = words.nth(1).ok_or_else(unreadable)?;
+        match mode {
+            "100644" | "100664" | "100755" => entries.push(TreeEntry {
+                path,
+                blob: blob.to_owned(),
+                executable: mode == "100755",
+            }),
+            "120000" => {
+                return Err(Error::new(format!("{} is a symbolic link", path.display()))
+                    .hint("replace it by a file: the share does not carry symbolic links"));
+            }
+            _ => {
+                return Err(Error::new(format!("{} is a submodule", path.display()))
+                    .hint("the content is taken from one repository without submodules"));
+            }
+        }
+    }
+    Ok(entries)
+}
+
+/// git-cat-file(1), BATCH OUTPUT: `object SP type SP size LF contents LF`.
+fn parse_batch(mut stream: &[u8], count: usize) -> Result<Vec<Vec<u8>>> {
+    let broken = || Error::new("git cat-file ended early");
+    let mut blobs = Vec::with_capacity(count);
+    for _ in 0..count {
+        let end = stream.iter().position(|&b| b == b'\n').ok_or_else(broken)?;
+        let head = String::from_utf8_lossy(&stream[..end]).into_owned();
+        let size: usize = head
+            .rsplit(' ')
+            .next()
+            .and_then(|s| s.parse().ok())
+            .ok_or_else(|| Error::new(format!("git cat-file: {head}")))?;
+        let body = stream.get(end + 1..end + 1 + size).ok_or_else(broken)?;
+        blobs.push(body.to_vec());
+        stream = stream.get(end + 2 + size..).ok_or_else(broken)?;
+    }
+    Ok(blobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_and_batches_are_read_byte_for_byte() {
+        let tree = parse_tree(b"100644 blob aa\ta b.js\x00100755 blob bb\tbin/x\0").unwrap();
+        assert_eq!(tree[0].path, Path::new("a b.js"));
+        assert!(tree[1].executable && tree[1].blob == "bb");
+        assert!(parse_tree(b"120000 blob aa\tlink\0").is_err());
+
+        let blobs = parse_batch(b"aa blob 3\nx\ny\nbb blob 0\n\n", 2).unwrap();
+        assert_eq!(blobs, [b"x\ny".to_vec(), Vec::new()]);
+        assert!(parse_batch(b"aa missing\n", 1).is_err());
+    }
+}

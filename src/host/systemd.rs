@@ -1,0 +1,332 @@
+//! systemd's manager over D-Bus (org.freedesktop.systemd1(5)): unit properties, jobs, enablement.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt;
+use zbus::Connection;
+use zbus::{OwnedObjectPath, OwnedVariant};
+
+use super::process::Helper;
+use crate::error::{Error, Result};
+
+/// How long a job may take: a container's first start on a slow machine is the longest.
+const JOB_DEADLINE: Duration = Duration::from_secs(300);
+
+/// The lines of a failed unit's journal that reach the operator.
+const JOURNAL_LINES: &str = "5";
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Manager {
+    async fn subscribe(&self) -> zbus::Result<()>;
+    async fn reload(&self) -> zbus::Result<()>;
+    async fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    async fn get_unit_file_state(&self, file: &str) -> zbus::Result<String>;
+    async fn enable_unit_files(
+        &self,
+        files: &[&str],
+        runtime: bool,
+        force: bool,
+    ) -> zbus::Result<(bool, Vec<(String, String, String)>)>;
+    async fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    async fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    async fn reload_or_restart_unit(&self, name: &str, mode: &str)
+    -> zbus::Result<OwnedObjectPath>;
+    async fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+    #[zbus(signal)]
+    async fn job_removed(
+        &self,
+        id: u32,
+        job: OwnedObjectPath,
+        unit: String,
+        result: String,
+    ) -> zbus::Result<()>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn version(&self) -> zbus::Result<String>;
+}
+
+#[zbus::proxy(
+    interface = "org.freedesktop.DBus.Properties",
+    default_service = "org.freedesktop.systemd1"
+)]
+trait Properties {
+    async fn get_all(&self, interface: &str) -> zbus::Result<HashMap<String, OwnedVariant>>;
+}
+
+/// What a job does to a unit: the verbs of systemctl(1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    Start,
+    Restart,
+    ReloadOrRestart,
+}
+
+/// A unit as systemd sees it now.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UnitState {
+    /// `loaded`, `not-found`, `masked`, `bad-setting` …
+    pub load: String,
+    /// `active`, `inactive`, `failed`, `activating` …
+    pub active: String,
+    /// `running`, `exited`, `auto-restart` …
+    pub sub: String,
+    /// `enabled`, `disabled`, `generated`, `masked`, empty where there is no file.
+    pub file_state: String,
+    /// The file that a generated unit comes from.
+    pub source_path: String,
+    /// The unit's file changed since systemd read it.
+    pub need_daemon_reload: bool,
+    /// When the unit became active, if it ever was.
+    pub active_since: Option<SystemTime>,
+    /// When the unit last changed its state; a reload counts.
+    pub state_changed: Option<SystemTime>,
+}
+
+impl UnitState {
+    pub fn is_loaded(&self) -> bool {
+        self.load == "loaded"
+    }
+    pub fn is_active(&self) -> bool {
+        self.active == "active"
+    }
+}
+
+/// A connection to the manager, with its signals subscribed to.
+#[derive(Clone)]
+pub struct Systemd {
+    connection: Connection,
+    manager: ManagerProxy<'static>,
+}
+
+impl Systemd {
+    pub async fn connect(connection: &Connection) -> Result<Self> {
+        let manager = ManagerProxy::new(connection)
+            .await
+            .map_err(|e| bus_error("reach systemd", e))?;
+        // Without a subscriber systemd may never send JobRemoved.
+        manager
+            .subscribe()
+            .await
+            .map_err(|e| bus_error("reach systemd", e))?;
+        Ok(Self {
+            connection: connection.clone(),
+            manager,
+        })
+    }
+
+    pub async fn version(&self) -> Result<String> {
+        self.manager
+            .version()
+            .await
+            .map_err(|e| bus_error("ask systemd for its version", e))
+    }
+
+    /// The unit's state; a unit that does not exist has `load == "not-found"`.
+    pub async fn unit(&self, name: &str) -> Result<UnitState> {
+        let doing = || format!("read the state of {name}");
+        let path = self
+            .manager
+            .load_unit(name)
+            .await
+            .map_err(|e| bus_error(doing(), e))?;
+        let properties = PropertiesProxy::builder(&self.connection)
+            .path(path)
+            .build()
+            .await
+            .map_err(|e| bus_error(doing(), e))?;
+        let all = properties
+            .get_all("org.freedesktop.systemd1.Unit")
+            .await
+            .map_err(|e| bus_error(doing(), e))?;
+        let text = |key: &str| -> String {
+            all.get(key)
+                .and_then(|v| <&str>::try_from(v).ok())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let time = |key: &str| -> Option<SystemTime> {
+            let micros = all.get(key).and_then(|v| u64::try_from(v).ok())?;
+            (micros > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_micros(micros))
+        };
+        Ok(UnitState {
+            load: text("LoadState"),
+            active: text("ActiveState"),
+            sub: text("SubState"),
+            file_state: text("UnitFileState"),
+            source_path: text("SourcePath"),
+            need_daemon_reload: all
+                .get("NeedDaemonReload")
+                .and_then(|v| bool::try_from(v).ok())
+                .unwrap_or(false),
+            active_since: time("ActiveEnterTimestamp"),
+            state_changed: time("StateChangeTimestamp"),
+        })
+    }
+
+    /// Whether systemd knows a file for this unit.
+    pub async fn unit_file_exists(&self, name: &str) -> bool {
+        self.manager.get_unit_file_state(name).await.is_ok()
+    }
+
+    /// Makes systemd read its unit files again and run its generators.
+    pub async fn daemon_reload(&self) -> Result<()> {
+        self.manager
+            .reload()
+            .await
+            .map_err(|e| bus_error("make systemd read its unit files", e))
+    }
+
+    /// Enables a unit for every boot.
+    pub async fn enable(&self, name: &str) -> Result<()> {
+        self.manager
+            .enable_unit_files(&[name], false, false)
+            .await
+            .map_err(|e| bus_error(format!("enable {name}"), e))?;
+        self.daemon_reload().await
+    }
+
+    /// Runs a job and waits for its end. A failed job is an error with the last lines of the
+    /// unit's journal.
+    pub async fn job(&self, job: Job, unit: &str) -> Result<()> {
+        let verb = match job {
+            Job::Start => "start",
+            Job::Restart => "restart",
+            Job::ReloadOrRestart => "reload or restart",
+        };
+        let doing = format!("{verb} {unit}");
+        // The match stands before the call: a job may end before the call's answer is read.
+        let mut removed = self
+            .manager
+            .receive_job_removed()
+            .await
+            .map_err(|e| bus_error(&doing, e))?;
+        // A unit that failed too often before is not held back by its past.
+        let _ = self.manager.reset_failed_unit(unit).await;
+        let path = match job {
+            Job::Start => self.manager.start_unit(unit, "replace").await,
+            Job::Restart => self.manager.restart_unit(unit, "replace").await,
+            Job::ReloadOrRestart => self.manager.reload_or_restart_unit(unit, "replace").await,
+        }
+        .map_err(|e| bus_error(&doing, e))?;
+
+        let wait = async {
+            while let Some(signal) = removed.next().await {
+                let Ok(args) = signal.args() else { continue };
+                if args.job == path {
+                    return Some(args.result.clone());
+                }
+            }
+            None
+        };
+        let result = tokio::time::timeout(JOB_DEADLINE, wait)
+            .await
+            .map_err(|_| {
+                Error::new(format!(
+                    "{doing}: no end after {} s",
+                    JOB_DEADLINE.as_secs()
+                ))
+                .hint(format!("see systemctl status {unit}"))
+            })?
+            .ok_or_else(|| Error::new(format!("{doing}: the connection to systemd was lost")))?;
+        if result == "done" {
+            return Ok(());
+        }
+        let words = journal_tail(unit).await;
+        Err(
+            Error::new(format!("{doing}: systemd says {result:?}{words}"))
+                .hint(format!("see journalctl -u {unit}")),
+        )
+    }
+}
+
+/// The last lines that a unit logged, for an error. Empty where there are none.
+pub async fn journal_tail(unit: &str) -> String {
+    let lines = Helper::new("journalctl")
+        .args([
+            "--no-pager",
+            "--quiet",
+            "--output=cat",
+            "--lines",
+            JOURNAL_LINES,
+            "--unit",
+            unit,
+        ])
+        .deadline(Duration::from_secs(10))
+        .run()
+        .await
+        .unwrap_or_default();
+    let lines = String::from_utf8_lossy(&lines);
+    let lines: Vec<&str> = lines.lines().map(str::trim).collect();
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!("; it logged: {}", lines.join("; "))
+    }
+}
+
+/// The name of the `.mount` unit of a path: systemd.unit(5), "string escaping for inclusion in
+/// unit names".
+pub fn mount_unit_name(path: &std::path::Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let mut name = String::new();
+    for (index, component) in path
+        .components()
+        .filter_map(|c| match c {
+            std::path::Component::Normal(part) => Some(part),
+            _ => None,
+        })
+        .enumerate()
+    {
+        if index > 0 {
+            name.push('-');
+        }
+        for (place, &byte) in component.as_bytes().iter().enumerate() {
+            let plain = byte.is_ascii_alphanumeric()
+                || byte == b':'
+                || byte == b'_'
+                || (byte == b'.' && (index, place) != (0, 0));
+            if plain {
+                name.push(char::from(byte));
+            } else {
+                name.push_str(&format!("\\x{byte:02x}"));
+            }
+        }
+    }
+    name.push_str(".mount");
+    name
+}
+
+fn bus_error(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
+    match error {
+        zbus::Error::MethodError(name, Some(words), _) => Error::new(format!(
+            "{doing}: {words} ({})",
+            name.rsplit('.').next().unwrap_or_default()
+        )),
+        other => Error::new(format!("{doing}: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn mount_units_are_named_as_systemd_escape_does() {
+        // The right-hand side is the output of `systemd-escape --path --suffix=mount`.
+        for (path, name) in [
+            ("/mnt/data", "mnt-data.mount"),
+            ("/mnt/data/shared_folder", "mnt-data-shared_folder.mount"),
+            ("/srv/a-b", r"srv-a\x2db.mount"),
+            ("/srv/a b", r"srv-a\x20b.mount"),
+            ("/.hidden/x.y", r"\x2ehidden-x.y.mount"),
+            ("/srv/공유", r"srv-\xea\xb3\xb5\xec\x9c\xa0.mount"),
+        ] {
+            assert_eq!(mount_unit_name(Path::new(path)), name);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The Linux account behind the share: a system account without login shell, made by
+//! systemd-sysusers(8) from a drop-in, so that it is made again wherever `/etc/passwd` is.
+
+use std::path::Path;
+
+use super::ours;
+use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::error::{Error, Result};
+use crate::host::account;
+use crate::host::process::Helper;
+use crate::host::{Host, blocking};
+
+const SYSUSERS: &str = "/etc/sysusers.d/wasagent.conf";
+const SHELL: &str = "/usr/sbin/nologin";
+
+/// An account of that name. One that exists is used as it is.
+#[derive(Debug, Clone)]
+pub struct Account {
+    pub name: String,
+}
+
+impl Resource for Account {
+    type Observed = Option<account::Account>;
+
+    fn address(&self) -> Address {
+        Address::new(Kind::Account, &self.name)
+    }
+
+    fn requirements(&self) -> Vec<Requirement> {
+        vec![
+            Requirement::Program("systemd-sysusers"),
+            Requirement::Program("getent"),
+        ]
+    }
+
+    async fn observe(&self, _host: &Host) -> Result<Self::Observed> {
+        account::look_up(&self.name).await
+    }
+
+    fn diff(&self, observed: &Self::Observed) -> Result<Diff> {
+        match observed {
+            Some(account) if account.uid == 0 => Err(Error::new(format!(
+                "the account {} is root by another name",
+                self.name
+            ))
+            .hint("name another account in share.user")),
+            Some(_) => Ok(Diff::update("the account exists")),
+            None => {
+                let mut diff = Diff::create("the account is missing");
+                diff.field("name", None, self.name.clone());
+                diff.field("shell", None, SHELL.to_owned());
+                Ok(diff)
+            }
+        }
+    }
+
+    async fn converge(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
+        let text = ours::marked(&format!(
+            "u {} - \"Owner of the SMB share\" / {SHELL}\n",
+            self.name
+        ));
+        blocking(move || ours::read(Path::new(SYSUSERS)).map(drop)).await?;
+        blocking(move || ours::write(Path::new(SYSUSERS), &text)).await?;
+        Helper::new("systemd-sysusers")
+            .args([SYSUSERS])
+            .run()
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! The share, mounted on a WAS VM: now by the kernel's mount API, at every boot by a `.mount` unit
+//! that gives the same options to `mount.cifs`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::mount_unit::{self, MountUnit};
+use crate::config::{Dialect, Secret};
+use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::error::{Error, Result};
+use crate::host::cifs::{self, CifsMount, CifsState, Recovery};
+use crate::host::fs::{FileMeta, make_dirs};
+use crate::host::mount::{MountInfo, mount_at, unmount};
+use crate::host::process::Helper;
+use crate::host::{Host, blocking};
+
+/// What a mount may take in all. The probe before it knows a silent server after 5 s; the kernel
+/// alone would take up to 43 s.
+const MOUNT_DEADLINE: Duration = Duration::from_secs(14);
+
+/// A server that is silent for three of these counts as gone.
+const ECHO_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The container runs as root without CAP_DAC_OVERRIDE: the files are root's, and nobody else on
+/// the VM reads what may hold the database's password.
+const FILE_MODE: u32 = 0o660;
+const DIRECTORY_MODE: u32 = 0o770;
+
+/// The label that a container may use (container_selinux(8)); CIFS keeps none of its own.
+const SELINUX_CONTEXT: &str = "system_u:object_r:container_file_t:s0";
+
+/// A mounted share.
+#[derive(Debug, Clone)]
+pub struct CifsShare {
+    pub server: String,
+    pub share: String,
+    pub user: String,
+    pub password: Secret,
+    pub encrypt: bool,
+    pub vers: Dialect,
+    pub mount_point: PathBuf,
+    /// The file from which `mount.cifs` reads user and password at boot.
+    pub credentials: PathBuf,
+    /// Whether the guest runs SELinux, so that the files need a label.
+    pub selinux: bool,
+}
+
+#[derive(Debug)]
+pub struct Observed {
+    mounted: Option<MountInfo>,
+    unit: mount_unit::Observed,
+}
+
+impl CifsShare {
+    fn source(&self) -> String {
+        match self.server.parse::<IpAddr>() {
+            // An IPv6 address has colons, which a UNC path of the kernel takes in brackets only.
+            Ok(IpAddr::V6(address)) => format!("//[{address}]/{}", self.share),
+            _ => format!("//{}/{}", self.server, self.share),
+        }
+    }
+
+    fn mount(&self, address: IpAddr) -> CifsMount {
+        CifsMount {
+            source: self.source(),
+            address,
+            port: cifs::SMB_PORT,
+            user: self.user.clone(),
+            dialect: match self.vers {
+                Dialect::V3_0 => cifs::Dialect::Smb3_0,
+                Dialect::V3_0_2 => cifs::Dialect::Smb3_0_2,
+                Dialect::V3_1_1 => cifs::Dialect::Smb3_1_1,
+            },
+            seal: self.encrypt,
+            uid: 0,
+            gid: 0,
+            file_mode: FILE_MODE,
+            dir_mode: DIRECTORY_MODE,
+            // A process that waits for a dead server for ever can neither answer a request nor be
+            // stopped; one that gets an error can do both.
+            recovery: Recovery::Soft,
+            echo_interval: ECHO_INTERVAL,
+            context: self.selinux.then(|| SELINUX_CONTEXT.to_owned()),
+            mfsymlinks: false,
+            actimeo: None,
+        }
+    }
+
+    fn unit(&self) -> Result<MountUnit> {
+        // The address does not enter the unit: mount.cifs resolves the name at each boot.
+        let any = IpAddr::from([0, 0, 0, 0]);
+        let options = self.mount(any).options_for_mount_cifs(&self.credentials)?;
+        Ok(MountUnit {
+            description: format!("SMB share {}", self.source()),
+            // Without the default dependencies nothing at boot waits for this mount: a storage VM
+            // that is late delays the container and nothing else.
+            unit_lines: vec![
+                "DefaultDependencies=no".to_owned(),
+                "Wants=network-online.target".to_owned(),
+                "After=network-online.target".to_owned(),
+                "Conflicts=umount.target".to_owned(),
+                "Before=umount.target".to_owned(),
+                // Whoever asks again may try again: the container's unit does, for ever.
+                "StartLimitIntervalSec=0".to_owned(),
+            ],
+            what: self.source(),
+            mount_point: self.mount_point.clone(),
+            fs_type: "cifs".to_owned(),
+            options,
+            wanted_by: "multi-user.target",
+        })
+    }
+
+    async fn resolve(&self) -> Result<IpAddr> {
+        if let Ok(address) = self.server.parse() {
+            return Ok(address);
+        }
+        let hint = "is share.server right, and does this VM's name server know it?";
+        let output = Helper::new("getent")
+            .args(["ahosts", &self.server])
+            .deadline(Duration::from_secs(10))
+            .output()
+            .await
+            .map_err(|e| e.hint(hint))?;
+        String::from_utf8_lossy(&output.stdout)
+            .split_whitespace()
+            .next()
+            .and_then(|address| address.parse().ok())
+            .ok_or_else(|| {
+                Error::new(format!("the host name {} is not known here", self.server)).hint(hint)
+            })
+    }
+
+    /// Adds the options in which the mount that is there differs from the one wanted.
+    fn diff_options(&self, state: &CifsState, diff: &mut Diff) {
+        let vers = state.vers.as_deref().map(|v| {
+            cifs::Dialect::parse(v).map_or_else(|| v.to_owned(), |dialect| dialect.to_string())
+        });
+        diff.field("options.vers", vers, self.vers.to_string());
+        diff.field("options.seal", Some(state.seal), self.encrypt);
+        diff.field("options.username", state.user.clone(), self.user.clone());
+        let octal = |mode: u32| format!("{mode:04o}");
+        diff.field("options.uid", state.uid, 0);
+        diff.field("options.gid", state.gid, 0);
+        diff.field(
+            "options.file_mode",
+            state.file_mode.map(octal),
+            octal(FILE_MODE),
+        );
+        diff.field(
+            "options.dir_mode",
+            state.dir_mode.map(octal),
+            octal(DIRECTORY_MODE),
+        );
+        let recovery = |recovery: Recovery| match recovery {
+            Recovery::Soft => "soft",
+            Recovery::Hard => "hard",
+        };
+        diff.field(
+            "options.recovery",
+            Some(recovery(state.recovery)),
+            recovery(Recovery::Soft),
+        );
+        if self.selinux {
+            diff.field(
+                "options.context",
+                state.context.clone(),
+                SELINUX_CONTEXT.to_owned(),
+            );
+        }
+    }
+
+    fn create_diff(&self, diff: &mut Diff) {
+        diff.field("source", None, self.source());
+        diff.field("options.vers", None, self.vers.to_string());
+        diff.field("options.seal", None, self.encrypt);
+    }
+}
+
+impl Resource for CifsShare {
+    type Observed = Observed;
+
+    fn address(&self) -> Address {
+        Address::new(Kind::Mount, self.mount_point.display())
+    }
+
+    fn requirements(&self) -> Vec<Requirement> {
+        let mut requirements = vec![Requirement::Program("mount.cifs")];
+        if self.server.parse::<IpAddr>().is_err() {
+            requirements.push(Requirement::Program("getent"));
+        }
+        requirements
+    }
+
+    async fn observe(&self, host: &Host) -> Result<Observed> {
+        let mount_point = self.mount_point.clone();
+        Ok(Observed {
+            mounted: blocking(move || mount_at(&mount_point)).await?,
+            unit: mount_unit::observe(host, &self.mount_point).await?,
+        })
+    }
+
+    fn diff(&self, observed: &Observed) -> Result<Diff> {
+        let mut diff = match &observed.mounted {
+            None => {
+                let mut diff = Diff::create("the share is not mounted");
+                self.create_diff(&mut diff);
+                diff
+            }
+            Some(mounted) => {
+                let Some(state) = cifs::observe(mounted) else {
+                    return Err(Error::new(format!(
+                        "{} ({}) is mounted on {}",
+                        mounted.source,
+                        mounted.fs_type,
+                        self.mount_point.display()
+                    ))
+                    .hint("unmount it, or mount the share elsewhere: was.mount"));
+                };
+                let mut diff = Diff::update("the mount differs from the tier file");
+                diff.field("source", Some(state.source.clone()), self.source());
+                self.diff_options(&state, &mut diff);
+                // The kernel mounts before systemd knows: what is ordered after the mount waits
+                // for systemd's word.
+                diff.field(
+                    "unit.active",
+                    Some(observed.unit.state.active.as_str()),
+                    "active",
+                );
+                diff
+            }
+        };
+        self.unit()?.diff(&observed.unit, &mut diff);
+        Ok(diff)
+    }
+
+    async fn converge(&self, host: &Host, observed: &Observed) -> Result<()> {
+        // The unit comes first: systemd then knows the mount by it when it appears.
+        self.unit()?.converge(host, &observed.unit).await?;
+        if let Some(mounted) = &observed.mounted
+            && let Some(state) = cifs::observe(mounted)
+        {
+            let mut differs = Diff::update("");
+            differs.field("source", Some(state.source.clone()), self.source());
+            self.diff_options(&state, &mut differs);
+            if differs.is_empty() {
+                return Ok(());
+            }
+            // CIFS takes none of these options on a remount. The container keeps its own view of
+            // the old mount until its unit, which comes after this one, restarts it.
+            let mount_point = self.mount_point.clone();
+            blocking(move || unmount(&mount_point)).await?;
+        }
+        let address = self.resolve().await?;
+        let mount_point = self.mount_point.clone();
+        blocking(move || make_dirs(&mount_point, FileMeta::root(0o755)).map(drop)).await?;
+        self.mount(address)
+            .mount_with_deadline(self.password.expose(), &self.mount_point, MOUNT_DEADLINE)
+            .await?;
+        Ok(())
+    }
+}

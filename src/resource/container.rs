@@ -1,0 +1,358 @@
+//! The application's container, as a service of systemd: from a `.container` file where podman's
+//! generator reads those (Quadlet), from a plain unit where podman is older than 4.4. Both give a
+//! unit of the same name that behaves the same.
+//!
+//! The container never runs on an empty directory: its unit comes after the mount, looks whether
+//! cifs is really there before it starts podman, and tries again, mount included, until it is.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::ours::{self, OurFile};
+use crate::config::Publish;
+use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::error::{Error, Result};
+use crate::host::process::Helper;
+use crate::host::systemd::{Job, UnitState, mount_unit_name};
+use crate::host::{Host, blocking};
+
+/// Between two tries to start, in seconds: with the mount's own time, a storage VM that comes back
+/// is noticed in little more.
+const RESTART_SECONDS: u32 = 5;
+
+/// How long podman may take to start the container on a slow VM, in seconds.
+const START_SECONDS: u32 = 180;
+
+/// A container that runs, from this definition and on the mount that is there now.
+#[derive(Debug, Clone)]
+pub struct Container {
+    pub name: String,
+    /// By which podman knows the image.
+    pub image: String,
+    pub hostname: String,
+    pub publish: Vec<Publish>,
+    /// Where the share is mounted on the VM.
+    pub mount: PathBuf,
+    /// Where it appears in the container.
+    pub workdir: PathBuf,
+    pub privileged: bool,
+    pub env: BTreeMap<String, String>,
+    /// Whether podman's generator reads `.container` files here.
+    pub quadlet: bool,
+}
+
+#[derive(Debug)]
+pub struct Observed {
+    file: Option<OurFile>,
+    unit: UnitState,
+    mount: UnitState,
+    /// A container of that name runs or ran that no unit of ours made.
+    foreign: bool,
+}
+
+impl Observed {
+    /// A container that started before its unit file was written runs an older definition.
+    fn definition_is_newer(&self) -> bool {
+        match (&self.file, self.unit.active_since) {
+            (Some(file), Some(started)) => file.modified > started,
+            _ => false,
+        }
+    }
+
+    /// A container that started before the mount sees what was there before it, for ever.
+    fn mount_is_newer(&self) -> bool {
+        match (self.mount.active_since, self.unit.active_since) {
+            (Some(mounted), Some(started)) => mounted > started,
+            _ => false,
+        }
+    }
+}
+
+impl Container {
+    pub fn unit_name(&self) -> String {
+        format!("{}.service", self.name)
+    }
+
+    fn path(&self) -> PathBuf {
+        if self.quadlet {
+            format!("/etc/containers/systemd/{}.container", self.name).into()
+        } else {
+            format!("/etc/systemd/system/{}.service", self.name).into()
+        }
+    }
+
+    fn text(&self) -> String {
+        let body = if self.quadlet {
+            self.quadlet_file()
+        } else {
+            self.service_file()
+        };
+        ours::marked(&format!("{}{body}{}", self.unit_section(), INSTALL_SECTION))
+    }
+
+    fn unit_section(&self) -> String {
+        let mount = mount_unit_name(&self.mount);
+        // Wants= and not Requires=: systemd tries a unit again that fails, but not one whose
+        // requirement fails. ExecStartPre= refuses what Requires= would have.
+        format!(
+            "[Unit]\nDescription=Application container {}\n\
+             Wants=network-online.target {mount}\n\
+             After=network-online.target firewalld.service {mount}\n\
+             StartLimitIntervalSec=0\n\n",
+            self.name
+        )
+    }
+
+    fn service_lines(&self) -> String {
+        format!(
+            "ExecStartPre=/usr/bin/findmnt --noheadings --types cifs --mountpoint {}\n\
+             Restart=always\nRestartSec={RESTART_SECONDS}\nTimeoutStartSec={START_SECONDS}\n",
+            quote(&self.mount.to_string_lossy())
+        )
+    }
+
+    /// podman-systemd.unit(5), with the keys of podman 4.4 only: the generator drops a file with a
+    /// key that it does not know.
+    fn quadlet_file(&self) -> String {
+        let mut lines = vec![
+            format!("ContainerName={}", self.name),
+            format!("Image={}", self.image),
+            format!("Volume={}", quote(&self.volume())),
+            format!("PodmanArgs={}", self.arguments_without_a_key().join(" ")),
+        ];
+        lines.extend(self.publish.iter().map(|p| format!("PublishPort={p}")));
+        for (key, value) in &self.env {
+            lines.push(format!("Environment={}", quote(&format!("{key}={value}"))));
+        }
+        if !self.privileged {
+            lines.push("DropCapability=all".to_owned());
+            lines.push("NoNewPrivileges=true".to_owned());
+        }
+        format!(
+            "[Container]\n{}\n\n[Service]\n{}",
+            lines.join("\n"),
+            self.service_lines()
+        )
+    }
+
+    /// What podman's generator would make of it.
+    fn service_file(&self) -> String {
+        let name = &self.name;
+        let mut arguments = vec![
+            format!("--name={name}"),
+            "--replace".to_owned(),
+            "--rm".to_owned(),
+            "--detach".to_owned(),
+            "--cgroups=split".to_owned(),
+            "--sdnotify=conmon".to_owned(),
+            format!("--volume={}", quote(&self.volume())),
+        ];
+        arguments.extend(self.arguments_without_a_key());
+        arguments.extend(self.publish.iter().map(|p| format!("--publish={p}")));
+        for (key, value) in &self.env {
+            arguments.push(format!("--env={}", quote(&format!("{key}={value}"))));
+        }
+        if !self.privileged {
+            arguments.push("--cap-drop=all".to_owned());
+            arguments.push("--security-opt=no-new-privileges".to_owned());
+        }
+        format!(
+            "[Service]\nType=notify\nNotifyAccess=all\nDelegate=yes\nKillMode=mixed\n\
+             Environment=PODMAN_SYSTEMD_UNIT=%n\n{}\
+             ExecStart=/usr/bin/podman run \\\n    {} \\\n    {}\n\
+             ExecStop=/usr/bin/podman rm --force --ignore {name}\n\
+             ExecStopPost=-/usr/bin/podman rm --force --ignore {name}\n",
+            self.service_lines(),
+            arguments.join(" \\\n    "),
+            self.image,
+        )
+    }
+
+    fn volume(&self) -> String {
+        format!("{}:{}", self.mount.display(), self.workdir.display())
+    }
+
+    /// Arguments of `podman run` that have no key in podman 4.4's `.container` files.
+    fn arguments_without_a_key(&self) -> Vec<String> {
+        let mut arguments = vec![
+            "--pull=never".to_owned(),
+            format!("--hostname={}", self.hostname),
+            format!("--workdir={}", quote(&self.workdir.to_string_lossy())),
+        ];
+        if self.privileged {
+            arguments.push("--privileged".to_owned());
+        }
+        arguments
+    }
+}
+
+const INSTALL_SECTION: &str = "\n[Install]\nWantedBy=multi-user.target\n";
+
+/// One word of a line that systemd splits: systemd.service(5), "command lines", and
+/// systemd.unit(5), "specifiers".
+fn quote(word: &str) -> String {
+    let mut quoted = String::with_capacity(word.len() + 2);
+    quoted.push('"');
+    for character in word.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '%' => quoted.push_str("%%"),
+            '$' => quoted.push_str("$$"),
+            other => quoted.push(other),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+impl Resource for Container {
+    type Observed = Observed;
+
+    fn address(&self) -> Address {
+        Address::new(Kind::Container, &self.name)
+    }
+
+    fn requirements(&self) -> Vec<Requirement> {
+        vec![
+            Requirement::Program("podman"),
+            Requirement::Program("findmnt"),
+        ]
+    }
+
+    async fn observe(&self, host: &Host) -> Result<Observed> {
+        let path = self.path();
+        let file = blocking(move || ours::read(&path)).await?;
+        // Only where nothing of ours is there yet: podman takes its time.
+        let foreign = file.is_none() && container_exists(&self.name).await?;
+        Ok(Observed {
+            file,
+            unit: host.systemd.unit(&self.unit_name()).await?,
+            mount: host.systemd.unit(&mount_unit_name(&self.mount)).await?,
+            foreign,
+        })
+    }
+
+    fn diff(&self, observed: &Observed) -> Result<Diff> {
+        let unit = &observed.unit;
+        if observed.foreign {
+            return Err(Error::new(format!(
+                "podman has a container {} that wasagent did not make",
+                self.name
+            ))
+            .hint(format!(
+                "remove it (podman rm --force {0}), or name this one otherwise: was.container.name",
+                self.name
+            )));
+        }
+        if observed.file.is_none() && unit.is_loaded() {
+            return Err(Error::new(format!(
+                "{} exists and was not made by wasagent",
+                self.unit_name()
+            ))
+            .hint("remove it, or name the container otherwise: was.container.name"));
+        }
+        if unit.load == "masked" {
+            return Err(Error::new(format!("{} is masked", self.unit_name()))
+                .hint(format!("run: systemctl unmask {}", self.unit_name())));
+        }
+        let text = self.text();
+        let mut diff = match &observed.file {
+            None => Diff::create("the container is missing"),
+            Some(_) => Diff::update("the container differs from the tier file"),
+        };
+        diff.field("unit", observed.file.as_ref().map(|f| f.text.clone()), text);
+        diff.field("active", Some(unit.active.as_str()), "active");
+        if !self.quadlet {
+            diff.field(
+                "enabled",
+                Some(unit.file_state.as_str()).filter(|s| !s.is_empty()),
+                "enabled",
+            );
+        }
+        if unit.need_daemon_reload {
+            diff.field("definition", Some("changed on disk"), "loaded");
+        }
+        if unit.is_active() && observed.definition_is_newer() {
+            diff.field("started", Some("before its definition"), "after it");
+        }
+        if unit.is_active() && observed.mount_is_newer() {
+            diff.field("started", Some("before the share was mounted"), "after it");
+        }
+        Ok(diff)
+    }
+
+    async fn converge(&self, host: &Host, observed: &Observed) -> Result<()> {
+        let systemd = &host.systemd;
+        let name = self.unit_name();
+        let text = self.text();
+        let rewrite = observed.file.as_ref().map(|file| &file.text) != Some(&text);
+        if rewrite {
+            let path = self.path();
+            blocking(move || ours::write(&path, &text)).await?;
+        }
+        if rewrite || observed.unit.need_daemon_reload || !observed.unit.is_loaded() {
+            systemd.daemon_reload().await?;
+        }
+        let loaded = systemd.unit(&name).await?;
+        if !loaded.is_loaded() {
+            return Err(Error::new(format!(
+                "systemd made no unit of {} ({name}: {})",
+                self.path().display(),
+                loaded.load
+            ))
+            .hint("run: systemctl daemon-reload; journalctl -b -t quadlet-generator"));
+        }
+        if !self.quadlet && loaded.file_state != "enabled" {
+            systemd.enable(&name).await?;
+        }
+        if !observed.unit.is_active() {
+            systemd.job(Job::Start, &name).await
+        } else if rewrite || observed.definition_is_newer() || observed.mount_is_newer() {
+            systemd.job(Job::Restart, &name).await
+        } else {
+            Ok(())
+        }
+    }
+}
+
+async fn container_exists(name: &str) -> Result<bool> {
+    let output = Helper::new("podman")
+        .args(["container", "exists", name])
+        .output()
+        .await?;
+    Ok(output.success)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(quadlet: bool) -> Container {
+        Container {
+            name: "nodejs-server".to_owned(),
+            image: "docker.io/ablecloudteam/nodejs-server:linux-0.1".to_owned(),
+            hostname: "was-container-1".to_owned(),
+            publish: vec![Publish {
+                address: None,
+                host_port: 5000,
+                container_port: 3000,
+                protocol: crate::config::Protocol::Tcp,
+            }],
+            mount: "/mnt/data/shared_folder".into(),
+            workdir: "/usr/src/app".into(),
+            privileged: false,
+            env: [("NODE_ENV".to_owned(), r#"100% "pure" $HOME \o/"#.to_owned())].into(),
+            quadlet,
+        }
+    }
+
+    #[test]
+    fn the_quadlet_file() {
+        insta::assert_snapshot!(container(true).text());
+    }
+
+    #[test]
+    fn the_plain_unit() {
+        insta::assert_snapshot!(container(false).text());
+    }
+}

@@ -1,0 +1,94 @@
+//! The directory that is shared, owned by the share's account.
+
+use std::path::PathBuf;
+
+use crate::engine::{Address, Diff, Kind, Resource};
+use crate::error::{Error, Result};
+use crate::host::account::{self, Account};
+use crate::host::fs::{DirState, FileMeta, dir_state, make_dirs, set_dir_meta};
+use crate::host::{Host, blocking};
+
+/// A directory with its owner and mode. What is in it is not touched.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    pub path: PathBuf,
+    /// The account that owns it, with its group.
+    pub owner: String,
+    pub mode: u32,
+}
+
+#[derive(Debug)]
+pub struct Observed {
+    state: DirState,
+    /// `None` while the account is still to be made.
+    owner: Option<Account>,
+}
+
+impl Resource for Directory {
+    type Observed = Observed;
+
+    fn address(&self) -> Address {
+        Address::new(Kind::Directory, self.path.display())
+    }
+
+    async fn observe(&self, _host: &Host) -> Result<Observed> {
+        let path = self.path.clone();
+        Ok(Observed {
+            state: blocking(move || dir_state(&path)).await?,
+            owner: account::look_up(&self.owner).await?,
+        })
+    }
+
+    fn diff(&self, observed: &Observed) -> Result<Diff> {
+        let meta = match observed.state {
+            DirState::Absent => None,
+            DirState::Directory(meta) => Some(meta),
+            DirState::Other(what) => {
+                return Err(Error::new(format!(
+                    "{} is {what}, not a directory",
+                    self.path.display()
+                ))
+                .hint("move it away, or share another directory: storage.path"));
+            }
+        };
+        let mut diff = match meta {
+            None => Diff::create("the directory is missing"),
+            Some(_) => Diff::update("owner or mode differ"),
+        };
+        let owner = meta.map(|meta| match &observed.owner {
+            Some(owner) if (owner.uid, owner.gid) == (meta.uid, meta.gid) => self.owner.clone(),
+            _ => format!("{}:{}", meta.uid, meta.gid),
+        });
+        diff.field("owner", owner, self.owner.clone());
+        diff.field(
+            "mode",
+            meta.map(|meta| format!("{:04o}", meta.mode)),
+            format!("{:04o}", self.mode),
+        );
+        Ok(diff)
+    }
+
+    async fn converge(&self, _host: &Host, observed: &Observed) -> Result<()> {
+        let Some(owner) = &observed.owner else {
+            return Err(Error::new(format!("the account {} is missing", self.owner)));
+        };
+        let meta = FileMeta {
+            mode: self.mode,
+            uid: owner.uid,
+            gid: owner.gid,
+        };
+        let path = self.path.clone();
+        let parent = self.path.parent().map(PathBuf::from);
+        let absent = observed.state == DirState::Absent;
+        blocking(move || {
+            if !absent {
+                return set_dir_meta(&path, meta);
+            }
+            if let Some(parent) = parent {
+                make_dirs(&parent, FileMeta::root(0o755))?;
+            }
+            make_dirs(&path, meta).map(drop)
+        })
+        .await
+    }
+}

@@ -1,0 +1,164 @@
+//! The data disk: a blank one is given a file system, one that the agent formatted before is used,
+//! anything else is refused.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::{Device, Filesystem};
+use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::error::{Error, Result};
+use crate::host::block::{self, Blankness, BlockDevice, FsInfo};
+use crate::host::process::Helper;
+use crate::host::{Host, blocking};
+
+/// The label by which a file system made by this agent is known again, whatever the disk's name
+/// has become. An XFS label has at most 12 bytes.
+const LABEL: &str = "wasagent";
+
+/// `mkfs` discards the whole device first, which takes a while on a large volume.
+const MKFS_DEADLINE: Duration = Duration::from_secs(300);
+
+/// A disk with a file system for the data.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    pub device: Device,
+    pub filesystem: Filesystem,
+    /// Where its file system will be mounted: the disk's name in addresses.
+    pub mount: PathBuf,
+}
+
+/// The disk that the tier file means.
+#[derive(Debug)]
+pub enum Observed {
+    Formatted(BlockDevice, FsInfo),
+    Blank(BlockDevice),
+}
+
+/// The disk with the agent's file system on it, if there is one already.
+pub fn formatted(device: &Device) -> Result<Option<(BlockDevice, FsInfo)>> {
+    match device {
+        Device::Auto => {
+            let mut ours = Vec::new();
+            for disk in block::disks()? {
+                if let Some(filesystem) = our_filesystem(&disk)? {
+                    ours.push((disk, filesystem));
+                }
+            }
+            if ours.len() > 1 {
+                let disks: Vec<BlockDevice> = ours.into_iter().map(|(disk, _)| disk).collect();
+                return Err(Error::new(format!(
+                    "{} disks hold a file system that wasagent made:\n{}",
+                    disks.len(),
+                    block::table(&disks)
+                ))
+                .hint("name the one to use: storage.disk.device = \"SERIAL\""));
+            }
+            Ok(ours.pop())
+        }
+        named => {
+            let disk = find_named(named)?;
+            Ok(our_filesystem(&disk)?.map(|filesystem| (disk, filesystem)))
+        }
+    }
+}
+
+fn our_filesystem(disk: &BlockDevice) -> Result<Option<FsInfo>> {
+    let found = block::probe_filesystem(&disk.path)?;
+    Ok(found.filter(|filesystem| filesystem.label.as_deref() == Some(LABEL)))
+}
+
+fn find_named(device: &Device) -> Result<BlockDevice> {
+    match device {
+        Device::Path(path) => block::find(&block::Selector::Path(path.clone())),
+        Device::Serial(serial) => block::find(&block::Selector::Serial(serial.clone())),
+        Device::Auto => block::find(&block::Selector::Auto),
+    }
+}
+
+/// A disk that nothing is on, or the refusal.
+fn blank(device: &Device) -> Result<BlockDevice> {
+    let disk = find_named(device)?;
+    let path = disk.path.display();
+    match block::prove_blank(&disk.path)? {
+        Blankness::Blank => Ok(disk),
+        Blankness::InUse { by } => Err(Error::new(format!("{path} is in use: {by}"))
+            .hint("name another disk in storage.disk.device")),
+        Blankness::Found { what } => Err(Error::new(format!(
+            "{path} is not blank: it holds {what}; it is left as it is"
+        ))
+        .hint(format!(
+            "name another disk in storage.disk.device, or, if nothing on {path} is needed, erase it by hand"
+        ))),
+    }
+}
+
+impl Resource for Disk {
+    type Observed = Observed;
+
+    fn address(&self) -> Address {
+        Address::new(Kind::Disk, self.mount.display())
+    }
+
+    fn requirements(&self) -> Vec<Requirement> {
+        vec![Requirement::Program(match self.filesystem {
+            Filesystem::Xfs => "mkfs.xfs",
+            Filesystem::Ext4 => "mkfs.ext4",
+        })]
+    }
+
+    async fn observe(&self, _host: &Host) -> Result<Observed> {
+        let device = self.device.clone();
+        blocking(move || match formatted(&device)? {
+            Some((disk, filesystem)) => Ok(Observed::Formatted(disk, filesystem)),
+            None => Ok(Observed::Blank(blank(&device)?)),
+        })
+        .await
+    }
+
+    fn diff(&self, observed: &Observed) -> Result<Diff> {
+        match observed {
+            Observed::Formatted(disk, found) if found.fs_type != self.filesystem.as_str() => {
+                Err(Error::new(format!(
+                    "{} holds {} and the tier file says {}; it is not formatted again",
+                    disk.path.display(),
+                    found.fs_type,
+                    self.filesystem
+                ))
+                .hint(format!(
+                    "write filesystem = \"{}\" in [storage.disk]",
+                    found.fs_type
+                )))
+            }
+            Observed::Formatted(..) => Ok(Diff::update("the data disk holds a file system")),
+            Observed::Blank(disk) => {
+                let mut diff = Diff::create(format!("{} is blank", disk.path.display()));
+                diff.field("device", None, disk.path.display().to_string());
+                diff.field("filesystem", None, self.filesystem.to_string());
+                diff.field("label", None, LABEL.to_owned());
+                Ok(diff)
+            }
+        }
+    }
+
+    async fn converge(&self, _host: &Host, observed: &Observed) -> Result<()> {
+        let Observed::Blank(disk) = observed else {
+            return Ok(());
+        };
+        // Neither program is told to force: each looks once more for a file system of its own.
+        let (program, quiet) = match self.filesystem {
+            Filesystem::Xfs => ("mkfs.xfs", "-q"),
+            Filesystem::Ext4 => ("mkfs.ext4", "-q"),
+        };
+        Helper::new(program)
+            .args([
+                quiet.as_ref(),
+                "-L".as_ref(),
+                LABEL.as_ref(),
+                disk.path.as_os_str(),
+            ])
+            .deadline(MKFS_DEADLINE)
+            .run()
+            .await?;
+        Ok(())
+    }
+}

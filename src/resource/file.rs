@@ -1,0 +1,89 @@
+//! A file of our own, checked before it takes effect.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::ours::{self, OurFile};
+use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::error::{Doing, Error, Result};
+use crate::host::samba;
+use crate::host::{Host, blocking};
+
+/// What must find a candidate good before it takes the file's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    None,
+    /// testparm(1) reads it, and finds this section.
+    SambaShare(String),
+}
+
+/// A file that belongs to the agent, mode 0644, owned by root.
+#[derive(Debug, Clone)]
+pub struct File {
+    pub path: PathBuf,
+    /// The file's text below the agent's mark.
+    pub body: String,
+    pub check: Check,
+}
+
+impl Resource for File {
+    type Observed = Option<OurFile>;
+
+    fn address(&self) -> Address {
+        Address::new(Kind::File, self.path.display())
+    }
+
+    fn requirements(&self) -> Vec<Requirement> {
+        match self.check {
+            Check::None => Vec::new(),
+            Check::SambaShare(_) => vec![Requirement::Program("testparm")],
+        }
+    }
+
+    async fn observe(&self, _host: &Host) -> Result<Self::Observed> {
+        let path = self.path.clone();
+        blocking(move || ours::read(&path)).await
+    }
+
+    fn diff(&self, observed: &Self::Observed) -> Result<Diff> {
+        let wanted = ours::marked(&self.body);
+        let mut diff = match observed {
+            None => Diff::create("the file is missing"),
+            Some(_) => Diff::update("the file differs from the tier file"),
+        };
+        diff.field("text", observed.as_ref().map(|f| f.text.clone()), wanted);
+        diff.field(
+            "mode",
+            observed.as_ref().map(|f| format!("{:04o}", f.meta.mode)),
+            "0644".to_owned(),
+        );
+        Ok(diff)
+    }
+
+    async fn converge(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
+        let text = ours::marked(&self.body);
+        if let Check::SambaShare(section) = &self.check {
+            check_samba_share(&text, section).await?;
+        }
+        let path = self.path.clone();
+        blocking(move || ours::write(&path, &text)).await
+    }
+}
+
+async fn check_samba_share(text: &str, section: &str) -> Result<()> {
+    let mut candidate = tempfile::Builder::new()
+        .prefix("wasagent-smb-")
+        .tempfile_in("/run")
+        .doing("make a candidate of Samba's configuration")?;
+    candidate
+        .write_all(text.as_bytes())
+        .doing("write a candidate of Samba's configuration")?;
+    let sections = samba::check_configuration(candidate.path()).await?;
+    if sections.iter().any(|found| found == section) {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "testparm does not find the share {section} in the configuration made for it"
+    ))
+    .hint("is there a character in [share] that Samba does not take?"))
+}

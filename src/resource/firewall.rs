@@ -1,0 +1,86 @@
+//! Openings in one zone of firewalld, in its runtime and in its permanent settings.
+
+use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::host::firewalld::{Firewalld, Opening, Settings};
+
+/// A zone that has these openings, among others.
+#[derive(Debug, Clone)]
+pub struct Firewall {
+    pub zone: String,
+    pub openings: Vec<Opening>,
+}
+
+/// For each opening, whether it is in the runtime and in the permanent settings.
+type Observed = Vec<(Opening, bool, bool)>;
+
+impl Resource for Firewall {
+    type Observed = Observed;
+
+    fn address(&self) -> Address {
+        Address::new(Kind::Firewall, &self.zone)
+    }
+
+    fn requirements(&self) -> Vec<Requirement> {
+        vec![Requirement::Firewalld]
+    }
+
+    async fn observe(&self, host: &Host) -> Result<Observed> {
+        let firewalld = running(host)?;
+        let zones = firewalld.zones().await?;
+        if !zones.contains(&self.zone) {
+            return Err(Error::new(format!("firewalld has no zone {}", self.zone))
+                .hint(format!("firewall.zone is one of: {}", zones.join(", "))));
+        }
+        let mut observed = Vec::new();
+        for opening in &self.openings {
+            let runtime = firewalld
+                .has(Settings::Runtime, &self.zone, opening)
+                .await?;
+            let permanent = firewalld
+                .has(Settings::Permanent, &self.zone, opening)
+                .await?;
+            observed.push((opening.clone(), runtime, permanent));
+        }
+        Ok(observed)
+    }
+
+    fn diff(&self, observed: &Observed) -> Result<Diff> {
+        let mut diff = Diff::update(format!("zone {} is closed for what is served", self.zone));
+        for (opening, runtime, permanent) in observed {
+            let state = |open: bool| if open { "open" } else { "closed" };
+            diff.field(&format!("runtime {opening}"), Some(state(*runtime)), "open");
+            diff.field(
+                &format!("permanent {opening}"),
+                Some(state(*permanent)),
+                "open",
+            );
+        }
+        Ok(diff)
+    }
+
+    async fn converge(&self, host: &Host, observed: &Observed) -> Result<()> {
+        let firewalld = running(host)?;
+        for (opening, runtime, permanent) in observed {
+            // The permanent settings first: what is lost between the two is back at a reload.
+            if !permanent {
+                firewalld
+                    .add(Settings::Permanent, &self.zone, opening)
+                    .await?;
+            }
+            if !runtime {
+                firewalld
+                    .add(Settings::Runtime, &self.zone, opening)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn running(host: &Host) -> Result<&Firewalld> {
+    host.firewalld.as_ref().ok_or_else(|| {
+        Error::new("firewalld does not run").hint("systemctl enable --now firewalld")
+    })
+}

@@ -1,0 +1,34 @@
+//! One kind of thing each. Every file reads in the same order: the desired state, `observe` (what
+//! is there now), `diff` (pure; both values of every field), `converge` (from one to the other).
+
+mod account;
+mod cifs_mount;
+mod container;
+mod content;
+mod directory;
+mod disk;
+mod file;
+mod firewall;
+mod image;
+mod mount;
+mod mount_unit;
+mod ours;
+mod samba_include;
+mod samba_user;
+mod secret;
+mod unit;
+
+pub use account::Account;
+pub use cifs_mount::CifsShare;
+pub use container::Container;
+pub use content::Content;
+pub use directory::Directory;
+pub use disk::Disk;
+pub use file::{Check, File};
+pub use firewall::Firewall;
+pub use image::Image;
+pub use mount::Mount;
+pub use samba_include::SambaInclude;
+pub use samba_user::SambaUser;
+pub use secret::SecretFile;
+pub use unit::Unit;

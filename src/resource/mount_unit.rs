@@ -1,0 +1,167 @@
+//! The `.mount` unit (systemd.mount(5)) by which a mount is there at every boot. The mount itself
+//! is made by system calls: the unit file tells systemd what it is looking at, and repeats it
+//! after a reboot.
+
+use std::path::{Path, PathBuf};
+
+use super::ours::{self, OurFile};
+use crate::engine::Diff;
+use crate::error::{Error, Result};
+use crate::host::systemd::{UnitState, mount_unit_name};
+use crate::host::{Host, blocking};
+
+const UNIT_DIRECTORY: &str = "/etc/systemd/system";
+const FSTAB: &str = "/etc/fstab";
+
+/// A `.mount` unit: what `[Mount]` and `[Install]` say, and further lines of `[Unit]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountUnit {
+    pub description: String,
+    /// Further lines of `[Unit]`.
+    pub unit_lines: Vec<String>,
+    pub what: String,
+    pub mount_point: PathBuf,
+    pub fs_type: String,
+    pub options: String,
+    pub wanted_by: &'static str,
+}
+
+/// The unit as it is.
+#[derive(Debug)]
+pub struct Observed {
+    pub file: Option<OurFile>,
+    pub state: UnitState,
+}
+
+impl MountUnit {
+    pub fn path(mount_point: &Path) -> PathBuf {
+        Path::new(UNIT_DIRECTORY).join(mount_unit_name(mount_point))
+    }
+
+    /// The unit file. `%` begins a specifier in a unit file and is doubled.
+    pub fn text(&self) -> String {
+        let escape = |text: &str| text.replace('%', "%%");
+        let unit_lines: String = self.unit_lines.iter().map(|l| format!("{l}\n")).collect();
+        ours::marked(&format!(
+            "[Unit]\nDescription={}\n{unit_lines}\n[Mount]\nWhat={}\nWhere={}\nType={}\nOptions={}\n\n[Install]\nWantedBy={}\n",
+            escape(&self.description),
+            escape(&self.what),
+            escape(&self.mount_point.to_string_lossy()),
+            self.fs_type,
+            escape(&self.options),
+            self.wanted_by,
+        ))
+    }
+
+    /// Makes the unit file, loads it and enables it. Does not start it.
+    pub async fn converge(&self, host: &Host, observed: &Observed) -> Result<()> {
+        let text = self.text();
+        let name = mount_unit_name(&self.mount_point);
+        if observed.file.as_ref().map(|file| &file.text) != Some(&text) {
+            let path = Self::path(&self.mount_point);
+            blocking(move || ours::write(&path, &text)).await?;
+            host.systemd.daemon_reload().await?;
+        } else if observed.state.need_daemon_reload {
+            host.systemd.daemon_reload().await?;
+        }
+        if observed.state.file_state != "enabled" {
+            host.systemd.enable(&name).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds to `diff` what differs in the unit.
+    pub fn diff(&self, observed: &Observed, diff: &mut Diff) {
+        let on_disk = observed.file.as_ref().map(|file| file.text.as_str());
+        if on_disk != Some(self.text().as_str()) {
+            let path = Self::path(&self.mount_point);
+            diff.field(
+                "unit.file",
+                on_disk.map(|_| "other text".to_owned()),
+                path.display().to_string(),
+            );
+        } else if observed.state.need_daemon_reload {
+            diff.field("unit.loaded", Some("an older text"), "the file");
+        }
+        let enabled = &observed.state.file_state;
+        diff.field(
+            "unit.enabled",
+            Some(enabled.as_str()).filter(|state| !state.is_empty()),
+            "enabled",
+        );
+    }
+}
+
+/// Looks at the unit of a mount point. An entry of fstab(5) for the same place, or a unit that is
+/// not ours, is an error: two masters of one mount are none.
+pub async fn observe(host: &Host, mount_point: &Path) -> Result<Observed> {
+    let at = mount_point.to_owned();
+    let file = blocking(move || {
+        let fstab = std::fs::read(FSTAB).unwrap_or_default();
+        if let Some(line) = fstab_line(&String::from_utf8_lossy(&fstab), &at) {
+            return Err(Error::new(format!(
+                "{FSTAB} line {line} mounts something on {}",
+                at.display()
+            ))
+            .hint(format!(
+                "remove that line: wasagent keeps the mount as {}",
+                mount_unit_name(&at)
+            )));
+        }
+        ours::read(&MountUnit::path(&at))
+    })
+    .await?;
+    Ok(Observed {
+        file,
+        state: host.systemd.unit(&mount_unit_name(mount_point)).await?,
+    })
+}
+
+/// The number of the line of fstab(5) that mounts on `mount_point`, if one does.
+fn fstab_line(fstab: &str, mount_point: &Path) -> Option<usize> {
+    fstab
+        .lines()
+        .position(|line| {
+            let line = line.trim_start();
+            !line.starts_with('#')
+                && line
+                    .split_whitespace()
+                    .nth(1)
+                    .is_some_and(|at| Path::new(&at.replace("\\040", " ")) == mount_point)
+        })
+        .map(|index| index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_of_a_disk_reads_as_documented() {
+        let unit = MountUnit {
+            description: "Data disk, 100% ours".to_owned(),
+            unit_lines: vec!["Before=smbd.service".to_owned()],
+            what: "/dev/disk/by-uuid/1234".to_owned(),
+            mount_point: "/mnt/data".into(),
+            fs_type: "xfs".to_owned(),
+            options: "nodev,nosuid".to_owned(),
+            wanted_by: "local-fs.target",
+        };
+        assert_eq!(
+            unit.text(),
+            format!(
+                "{}\n[Unit]\nDescription=Data disk, 100%% ours\nBefore=smbd.service\n\n[Mount]\n\
+                 What=/dev/disk/by-uuid/1234\nWhere=/mnt/data\nType=xfs\nOptions=nodev,nosuid\n\n\
+                 [Install]\nWantedBy=local-fs.target\n",
+                ours::MARK
+            )
+        );
+    }
+
+    #[test]
+    fn an_fstab_entry_for_the_same_place_is_seen() {
+        let fstab = "# /dev/sdb /mnt/data xfs\nUUID=1 / ext4 defaults 0 1\n/dev/sdb1\t/mnt/data\txfs defaults 0 0\n";
+        assert_eq!(fstab_line(fstab, Path::new("/mnt/data")), Some(3));
+        assert_eq!(fstab_line(fstab, Path::new("/mnt/data/x")), None);
+    }
+}

@@ -1,0 +1,56 @@
+//! Files that belong to the agent: each begins with a line that says so, and a file of the same
+//! name without that line is somebody else's and is not overwritten.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use crate::error::{Error, Result};
+use crate::host::fs::{FileMeta, make_dirs, read_regular, write_atomic};
+
+/// The first line of every file that the agent writes into a directory that it shares with
+/// others. `#` begins a comment for systemd, Samba, sysusers and Quadlet alike.
+pub const MARK: &str = "# Written by wasagent from the tier file; changes made here are lost.";
+
+/// No file of ours comes near this size.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// A file of ours as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OurFile {
+    pub text: String,
+    pub meta: FileMeta,
+    pub modified: SystemTime,
+}
+
+/// Puts the mark above `body`.
+pub fn marked(body: &str) -> String {
+    format!("{MARK}\n{body}")
+}
+
+/// Reads a file of ours. `None` where there is none; an error where there is somebody else's.
+pub fn read(path: &Path) -> Result<Option<OurFile>> {
+    let Some(file) = read_regular(path, MAX_SIZE)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(&file.contents).into_owned();
+    if text.lines().next() != Some(MARK) {
+        return Err(Error::new(format!(
+            "{} exists and was not written by wasagent",
+            path.display()
+        ))
+        .hint("move it away if it is not needed, and apply again"));
+    }
+    Ok(Some(OurFile {
+        text,
+        meta: file.meta,
+        modified: file.modified,
+    }))
+}
+
+/// Writes a file of ours, readable by everybody, making its directory where it is missing.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(directory) = path.parent() {
+        make_dirs(directory, FileMeta::root(0o755))?;
+    }
+    write_atomic(path, text.as_bytes(), FileMeta::root(0o644))
+}

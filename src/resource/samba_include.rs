@@ -1,0 +1,151 @@
+//! The line of smb.conf that takes in the agent's own file. All else in smb.conf is the
+//! operator's and stays as it is, byte for byte.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::error::{Doing, Error, Result};
+use crate::host::fs::{RegularFile, read_regular, write_atomic};
+use crate::host::samba;
+use crate::host::{Host, blocking};
+
+pub const SMB_CONF: &str = "/etc/samba/smb.conf";
+
+const MAX_SIZE: u64 = 4 << 20;
+
+/// smb.conf includes `included`, which defines the share `share`.
+#[derive(Debug, Clone)]
+pub struct SambaInclude {
+    pub included: PathBuf,
+    pub share: String,
+}
+
+impl SambaInclude {
+    fn line(&self) -> String {
+        format!("include = {}", self.included.display())
+    }
+
+    /// smb.conf with the line at its end: after every section of the operator's, so that none of
+    /// their settings fall into another section.
+    fn with_line(&self, text: &str) -> String {
+        let newline = if text.is_empty() || text.ends_with('\n') {
+            ""
+        } else {
+            "\n"
+        };
+        format!(
+            "{text}{newline}\n# wasagent: the share that this VM serves\n{}\n",
+            self.line()
+        )
+    }
+
+    fn has_line(&self, text: &str) -> bool {
+        text.lines().any(|line| {
+            line.trim().split_once('=').is_some_and(|(key, value)| {
+                key.trim().eq_ignore_ascii_case("include")
+                    && Path::new(value.trim()) == self.included
+            })
+        })
+    }
+}
+
+impl Resource for SambaInclude {
+    type Observed = RegularFile;
+
+    fn address(&self) -> Address {
+        Address::new(Kind::File, SMB_CONF)
+    }
+
+    fn requirements(&self) -> Vec<Requirement> {
+        vec![Requirement::Program("testparm")]
+    }
+
+    async fn observe(&self, _host: &Host) -> Result<RegularFile> {
+        blocking(|| {
+            read_regular(Path::new(SMB_CONF), MAX_SIZE)?.ok_or_else(|| {
+                Error::new(format!("{SMB_CONF} is missing"))
+                    .hint("the Samba package brings it: reinstall samba-common")
+            })
+        })
+        .await
+    }
+
+    fn diff(&self, observed: &RegularFile) -> Result<Diff> {
+        let text = String::from_utf8_lossy(&observed.contents);
+        if samba::sections(&text)
+            .iter()
+            .any(|section| section.eq_ignore_ascii_case(&self.share))
+        {
+            return Err(share_exists(&self.share));
+        }
+        let mut diff = Diff::update("smb.conf does not take in the share's file");
+        if !self.has_line(&text) {
+            diff.field("include", None, self.included.display().to_string());
+        }
+        Ok(diff)
+    }
+
+    async fn converge(&self, _host: &Host, observed: &RegularFile) -> Result<()> {
+        let text =
+            String::from_utf8(observed.contents.clone()).doing(format_args!("read {SMB_CONF}"))?;
+        // testparm also sees the sections of files that smb.conf includes already.
+        let before = samba::check_configuration(Path::new(SMB_CONF)).await?;
+        if before.iter().any(|s| s.eq_ignore_ascii_case(&self.share)) {
+            return Err(share_exists(&self.share));
+        }
+        let text = self.with_line(&text);
+        let mut candidate = tempfile::Builder::new()
+            .prefix("wasagent-smb-")
+            .tempfile_in("/run")
+            .doing("make a candidate of smb.conf")?;
+        candidate
+            .write_all(text.as_bytes())
+            .doing("write a candidate of smb.conf")?;
+        let after = samba::check_configuration(candidate.path()).await?;
+        if !after.iter().any(|s| s.eq_ignore_ascii_case(&self.share)) {
+            return Err(Error::new(format!(
+                "testparm does not find the share {} in smb.conf with {} included",
+                self.share,
+                self.included.display()
+            ))
+            .hint(format!("run: testparm -s {SMB_CONF}")));
+        }
+        let meta = observed.meta;
+        blocking(move || write_atomic(Path::new(SMB_CONF), text.as_bytes(), meta)).await
+    }
+}
+
+fn share_exists(share: &str) -> Error {
+    Error::new(format!(
+        "{SMB_CONF} already defines a share {share}, which wasagent did not write"
+    ))
+    .hint("remove that section, or give the share another name in share.name")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn include() -> SambaInclude {
+        SambaInclude {
+            included: "/etc/samba/wasagent.conf".into(),
+            share: "user1".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_operators_text_stays_in_front_byte_for_byte() {
+        let text = "[global]\n\tworkgroup = X\n[homes]\n   browseable = no";
+        let with = include().with_line(text);
+        assert!(with.starts_with(text));
+        assert!(!include().has_line(text) && include().has_line(&with));
+    }
+
+    #[test]
+    fn the_line_is_known_however_it_is_spaced() {
+        assert!(include().has_line("  Include=/etc/samba/wasagent.conf \n"));
+        assert!(!include().has_line("# include = /etc/samba/wasagent.conf\n"));
+        assert!(!include().has_line("include = /etc/samba/wasagent.conf.old\n"));
+    }
+}

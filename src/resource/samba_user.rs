@@ -1,0 +1,51 @@
+//! The account in Samba's own database, with the share's password.
+
+use crate::config::Secret;
+use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::error::Result;
+use crate::host::Host;
+use crate::host::samba;
+
+/// A Samba account with this password, enabled.
+#[derive(Debug, Clone)]
+pub struct SambaUser {
+    pub name: String,
+    pub password: Secret,
+}
+
+impl Resource for SambaUser {
+    type Observed = Option<samba::SambaUser>;
+
+    fn address(&self) -> Address {
+        Address::new(Kind::SambaUser, &self.name)
+    }
+
+    fn requirements(&self) -> Vec<Requirement> {
+        vec![
+            Requirement::Program("pdbedit"),
+            Requirement::Program("smbpasswd"),
+        ]
+    }
+
+    async fn observe(&self, _host: &Host) -> Result<Self::Observed> {
+        samba::user(&self.name, &self.password).await
+    }
+
+    fn diff(&self, observed: &Self::Observed) -> Result<Diff> {
+        let Some(user) = observed else {
+            let mut diff = Diff::create("Samba has no such account");
+            diff.secret("password", false);
+            return Ok(diff);
+        };
+        let mut diff = Diff::update("Samba's account differs from the tier file");
+        if !user.password_matches {
+            diff.secret("password", true);
+        }
+        diff.field("disabled", Some(user.disabled), false);
+        Ok(diff)
+    }
+
+    async fn converge(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
+        samba::set_password(&self.name, &self.password).await
+    }
+}

@@ -1,0 +1,64 @@
+//! A file that holds a secret: 0600, root's, its contents shown nowhere.
+
+use std::path::PathBuf;
+
+use crate::config::Secret;
+use crate::engine::{Address, Diff, Kind, Resource};
+use crate::error::Result;
+use crate::host::fs::{FileMeta, RegularFile, make_dirs, read_regular, write_atomic};
+use crate::host::{Host, blocking};
+
+const MODE: u32 = 0o600;
+const MAX_SIZE: u64 = 64 << 10;
+
+/// A secret in a file.
+#[derive(Debug, Clone)]
+pub struct SecretFile {
+    pub path: PathBuf,
+    pub contents: Secret,
+}
+
+impl Resource for SecretFile {
+    type Observed = Option<RegularFile>;
+
+    fn address(&self) -> Address {
+        Address::new(Kind::Secret, self.path.display())
+    }
+
+    async fn observe(&self, _host: &Host) -> Result<Self::Observed> {
+        let path = self.path.clone();
+        blocking(move || read_regular(&path, MAX_SIZE)).await
+    }
+
+    fn diff(&self, observed: &Self::Observed) -> Result<Diff> {
+        let Some(file) = observed else {
+            let mut diff = Diff::create("the file is missing");
+            diff.secret("contents", false);
+            return Ok(diff);
+        };
+        let mut diff = Diff::update("the file differs from the tier file");
+        if file.contents != self.contents.expose().as_bytes() {
+            diff.secret("contents", true);
+        }
+        let owner_and_mode =
+            |meta: FileMeta| format!("{}:{} {:04o}", meta.uid, meta.gid, meta.mode);
+        diff.field(
+            "owner and mode",
+            Some(owner_and_mode(file.meta)),
+            owner_and_mode(FileMeta::root(MODE)),
+        );
+        Ok(diff)
+    }
+
+    async fn converge(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
+        let path = self.path.clone();
+        let contents = self.contents.clone();
+        blocking(move || {
+            if let Some(directory) = path.parent() {
+                make_dirs(directory, FileMeta::root(0o755))?;
+            }
+            write_atomic(&path, contents.expose().as_bytes(), FileMeta::root(MODE))
+        })
+        .await
+    }
+}

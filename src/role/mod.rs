@@ -1,0 +1,39 @@
+//! What a role means: the tier file and the guest's facts in, a list of resources out. Each role
+//! reads from top to bottom as the guide that it replaces.
+
+mod storage;
+mod was;
+
+use crate::config::{Role, Tier};
+use crate::engine::Graph;
+use crate::error::{Error, Result};
+use crate::host::Facts;
+
+pub use storage::storage;
+pub use was::{container_hostname, was};
+
+/// The resources of `role` on a guest with these facts.
+pub fn resources(role: Role, tier: &Tier, facts: &Facts) -> Result<Graph> {
+    let missing = || {
+        Error::new(format!("the tier file has no section [{role}]"))
+            .hint(format!("add [{role}], which the role {role} is made from"))
+    };
+    match role {
+        Role::Storage => Ok(storage(
+            tier,
+            tier.storage.as_ref().ok_or_else(missing)?,
+            facts,
+        )),
+        Role::Was => was(tier, tier.was.as_ref().ok_or_else(missing)?, facts),
+    }
+}
+
+/// The zone of firewalld that is opened: the tier file's, or the default one. Where no firewalld
+/// runs the name matters to nobody, since the plan ends there.
+fn zone(tier: &Tier, facts: &Facts) -> String {
+    tier.firewall
+        .zone
+        .clone()
+        .or_else(|| facts.default_zone.clone())
+        .unwrap_or_else(|| "public".to_owned())
+}

@@ -1,0 +1,134 @@
+//! The WAS VM: the share mounted, and the application's container running on it.
+
+use super::zone;
+use crate::config::{Secret, Tier, Was};
+use crate::engine::Graph;
+use crate::error::{Error, Result};
+use crate::host::firewalld::Opening;
+use crate::host::{Facts, cifs, podman};
+use crate::resource::{CifsShare, Container, Firewall, Image, SecretFile};
+
+/// Read by `mount.cifs` at boot.
+const CREDENTIALS: &str = "/etc/wasagent/share.cred";
+
+pub fn was(tier: &Tier, was: &Was, facts: &Facts) -> Result<Graph> {
+    let share = &tier.share;
+    let container = &was.container;
+    let mut graph = Graph::default();
+
+    let credentials = graph.add(
+        SecretFile {
+            path: CREDENTIALS.into(),
+            contents: Secret::new(
+                cifs::credentials(&share.user, share.password.expose())?.to_string(),
+            ),
+        },
+        &[],
+    );
+    let mount = graph.add(
+        CifsShare {
+            server: share.server.clone(),
+            share: share.name.clone(),
+            user: share.user.clone(),
+            password: share.password.clone(),
+            encrypt: share.encrypt,
+            vers: was.vers,
+            mount_point: was.mount.clone(),
+            credentials: CREDENTIALS.into(),
+            selinux: facts.selinux,
+        },
+        &[credentials],
+    );
+    let image = graph.add(
+        Image {
+            image: container.image.clone(),
+        },
+        &[],
+    );
+    let firewall = graph.add(
+        Firewall {
+            zone: zone(tier, facts),
+            openings: container
+                .publish
+                .iter()
+                .map(|publish| Opening::Port {
+                    port: publish.host_port,
+                    protocol: publish.protocol.to_string(),
+                })
+                .collect(),
+        },
+        &[],
+    );
+    graph.add(
+        Container {
+            name: container.name.clone(),
+            image: podman::reference(&container.image),
+            hostname: container_hostname(was, &facts.node)?,
+            publish: container.publish.clone(),
+            mount: was.mount.clone(),
+            workdir: container.workdir.clone(),
+            privileged: container.privileged,
+            env: container.env.clone(),
+            quadlet: facts.quadlet,
+        },
+        &[mount, image, firewall],
+    );
+    Ok(graph)
+}
+
+/// The container's host name: `{index}` is the digits at the end of the VM's, without leading
+/// zeros.
+pub fn container_hostname(was: &Was, node: &str) -> Result<String> {
+    let template = &was.container.hostname;
+    if !template.contains("{index}") {
+        return Ok(template.clone());
+    }
+    let digits = &node[node.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
+    if digits.is_empty() {
+        return Err(Error::new(format!(
+            "was.container.hostname is {template:?}, and the host name {node} ends in no digits"
+        ))
+        .hint("end the VM's host name in a number, or write a host name without {index}"));
+    }
+    let index = digits.trim_start_matches('0');
+    let index = if index.is_empty() { "0" } else { index };
+    Ok(template.replace("{index}", index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn was_with(hostname: &str) -> Was {
+        Was {
+            mount: "/mnt/data/shared_folder".into(),
+            vers: crate::config::Dialect::V3_1_1,
+            container: crate::config::Container {
+                name: "nodejs-server".to_owned(),
+                image: crate::config::Image::Registry("example.org/a:b".to_owned()),
+                hostname: hostname.to_owned(),
+                publish: Vec::new(),
+                workdir: "/usr/src/app".into(),
+                privileged: false,
+                env: Default::default(),
+            },
+        }
+    }
+
+    #[test]
+    fn the_index_comes_from_the_end_of_the_host_name() {
+        let was = was_with("was-container-{index}");
+        for (node, expected) in [
+            ("three-tier-was-01", "was-container-1"),
+            ("was10", "was-container-10"),
+            ("was-00", "was-container-0"),
+        ] {
+            assert_eq!(container_hostname(&was, node).unwrap(), expected);
+        }
+        assert!(container_hostname(&was, "storage").is_err());
+        assert_eq!(
+            container_hostname(&was_with("fixed"), "storage").unwrap(),
+            "fixed"
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! One control group for each guest, so that everything of it can be ended at once, and so that two containers do not
+//! meet: systemd-nspawn with `--keep-unit` makes its groups `payload` and `supervisor` in the group it was started in.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::leftovers::{Undo, kill_group, remove_groups};
+
+/// A control group of version 2; whatever is in it is killed when this is dropped.
+#[derive(Debug)]
+pub struct ControlGroup {
+    path: PathBuf,
+}
+
+impl ControlGroup {
+    pub fn create(undo: &Undo, name: &str) -> Result<ControlGroup> {
+        let lab = own()?.join(undo.name());
+        let path = lab.join(name);
+        undo.note("cgroup", &lab.display().to_string())?;
+        fs::create_dir_all(&path)
+            .with_context(|| format!("create control group {}", path.display()))?;
+        Ok(ControlGroup { path })
+    }
+
+    /// The same program, started in this group.
+    pub fn inside(&self, mut command: Command) -> Result<Command> {
+        let procs = OpenOptions::new()
+            .write(true)
+            .open(self.path.join("cgroup.procs"))?;
+        // SAFETY: one write(2) to an open file; "0" means the writer itself (cgroups(7)).
+        unsafe { command.pre_exec(move || (&procs).write_all(b"0")) };
+        Ok(command)
+    }
+
+    /// Ends everything in it.
+    pub fn kill(&self) {
+        kill_group(&self.path);
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        self.kill();
+        remove_groups(&self.path);
+    }
+}
+
+/// The lab's own group: where version 2 is mounted (a hybrid machine has it below /sys/fs/cgroup), and the line `0::`.
+fn own() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts")?;
+    let mounted = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>())
+        .find(|fields| fields.get(2) == Some(&"cgroup2"))
+        .and_then(|fields| fields.get(1).map(|path| path.to_string()))
+        .context("no control groups of version 2 are mounted")?;
+    let groups = fs::read_to_string("/proc/self/cgroup")?;
+    let ours = groups
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap_or("/");
+    Ok(Path::new(&mounted).join(ours.trim_start_matches('/')))
+}

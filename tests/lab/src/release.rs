@@ -1,0 +1,42 @@
+//! The Debian releases that stand in for Enterprise Linux 9's early and late streams.
+//!
+//! bookworm has systemd 252, podman 4.3 (no Quadlet) and firewalld 1.3; trixie has systemd 257, podman 5.4 (Quadlet)
+//! and firewalld 2.3.
+
+use std::fmt;
+
+/// What a guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Release {
+    /// Debian 12.
+    Bookworm,
+    /// Debian 13.
+    Trixie,
+    /// Debian 12 with cloud-init; trixie's cloud-init package conflicts with firewalld.
+    BookwormCloud,
+}
+
+impl Release {
+    /// The two that every proof runs on.
+    pub const BOTH: [Release; 2] = [Release::Bookworm, Release::Trixie];
+    /// All roots that the lab can build.
+    pub const ALL: [Release; 3] = [Release::Bookworm, Release::Trixie, Release::BookwormCloud];
+
+    /// Debian's name of the release.
+    pub fn codename(self) -> &'static str {
+        match self {
+            Release::Bookworm | Release::BookwormCloud => "bookworm",
+            Release::Trixie => "trixie",
+        }
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Release::Bookworm => "bookworm",
+            Release::Trixie => "trixie",
+            Release::BookwormCloud => "bookworm-cloud",
+        })
+    }
+}

@@ -1,1 +1,34 @@
+//! The lab: real guests, on one network of their own, that the agent is proved on.
+//!
+//! It runs as root on Debian and needs no virtualisation hardware. A container guest (systemd-nspawn) boots in
+//! seconds and shares the machine's kernel; a VM guest (QEMU) has its own kernel, so CIFS, a second disk, a reboot
+//! and a power cut are real there. Everything lives in a network namespace without a way out.
 
+pub mod accelerator;
+pub mod balancer;
+pub mod cache;
+pub mod container;
+pub mod guest;
+pub mod host_packages;
+pub mod image;
+pub mod leftovers;
+pub mod network;
+pub mod process;
+pub mod progress;
+pub mod registry;
+pub mod release;
+pub mod root;
+pub mod sample_app;
+pub mod ssh;
+pub mod user_data;
+pub mod vm;
+
+mod control_group;
+mod lab;
+mod qmp;
+mod state;
+
+pub use guest::{Disk, Guest, Spec};
+pub use lab::Lab;
+pub use process::Output;
+pub use release::Release;

@@ -1,1 +1,35 @@
-fn main(){}
+//! `lab`: the proofs that need guests, from the command line.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use wasagent_lab::{Lab, Release, progress};
+
+/// Boots real guests and proves the agent on them.
+#[derive(Parser)]
+#[command(name = "lab")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Builds the guest roots and saved states that everything else starts from (10 minutes the first time).
+    Setup,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Setup => setup(),
+    }
+}
+
+fn setup() -> Result<()> {
+    let lab = Lab::new()?;
+    lab.prepare(&Release::ALL)?;
+    progress::say(format!(
+        "ready; everything is in {}",
+        lab.cache().path().display()
+    ));
+    Ok(())
+}

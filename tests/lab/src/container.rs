@@ -1,0 +1,246 @@
+//! A container guest: systemd-nspawn(1) boots the root's own systemd on a throw-away overlay of it.
+//!
+//! Real are systemd, D-Bus, firewalld with nftables, Samba and podman; the kernel is the machine's.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+
+use crate::control_group::ControlGroup;
+use crate::guest::Spec;
+use crate::leftovers::unmount;
+use crate::network::Network;
+use crate::process::{Daemon, command, ok};
+use crate::root::Root;
+
+#[derive(Debug)]
+pub(crate) struct Container {
+    network: Network,
+    name: String,
+    number: u32,
+    directory: PathBuf,
+    loops: Vec<String>,
+    group: ControlGroup,
+    machine: Option<Daemon>,
+}
+
+impl Container {
+    /// Prepares the overlay, the disks and the addresses, and starts the container.
+    pub fn create(
+        network: &Network,
+        root: &Root,
+        spec: &Spec,
+        number: u32,
+        directory: PathBuf,
+    ) -> Result<Container> {
+        let group = ControlGroup::create(network.undo(), &format!("guest{number}"))?;
+        let mut container = Container {
+            network: network.clone(),
+            name: spec.name.clone(),
+            number,
+            directory,
+            loops: Vec::new(),
+            group,
+            machine: None,
+        };
+        container.mount_overlay(&root.tree())?;
+        container.configure(spec)?;
+        for (index, disk) in spec.disks.iter().enumerate() {
+            container.add_disk(index, disk.size)?;
+        }
+        container.start()?;
+        Ok(container)
+    }
+
+    /// The address over which the lab reaches it, on a link that only the two of them have.
+    pub fn management(number: u32) -> (String, String) {
+        (format!("10.99.{number}.1"), format!("10.99.{number}.2"))
+    }
+
+    /// The disks' device paths, the same here and in the guest.
+    pub fn devices(&self) -> &[String] {
+        &self.loops
+    }
+
+    /// The end of the guest's link that is on the bridge.
+    pub fn port(&self) -> String {
+        format!("vb-g{}", self.number)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
+    fn mount_overlay(&self, lower: &Path) -> Result<()> {
+        let (upper, work) = (self.directory.join("upper"), self.directory.join("work"));
+        for directory in [
+            &upper,
+            &work,
+            &self.root(),
+            &self.directory.join("containers"),
+        ] {
+            fs::create_dir_all(directory)?;
+        }
+        self.network
+            .undo()
+            .note("mount", &self.root().display().to_string())?;
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.display(),
+            upper.display(),
+            work.display()
+        );
+        mount(
+            Some("overlay"),
+            &self.root(),
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )
+        .with_context(|| format!("mount the overlay for {}", self.name))
+    }
+
+    fn configure(&self, spec: &Spec) -> Result<()> {
+        let networks = self.root().join("etc/systemd/network");
+        let (_, guest) = Container::management(self.number);
+        fs::write(
+            networks.join("10-management.network"),
+            network_file("mgmt0", &format!("{guest}/30")),
+        )?;
+        fs::write(
+            networks.join("20-service.network"),
+            network_file("host0", &format!("{}/24", spec.address)),
+        )?;
+        fs::write(self.root().join("etc/hostname"), format!("{}\n", self.name))?;
+        // There is no clock, no console and no disk of its own to wait for.
+        fs::write(self.root().join("etc/fstab"), "")?;
+        for unit in ["systemd-udev-trigger.service", "systemd-udevd.service"] {
+            let link = self.root().join("etc/systemd/system").join(unit);
+            if !link.exists() {
+                symlink("/dev/null", link)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A disk is a sparse file on a loop device; the container sees the device under the machine's name for it.
+    fn add_disk(&mut self, index: usize, size: u64) -> Result<()> {
+        let file = self.disk_file(index);
+        fs::File::create(&file)?.set_len(size)?;
+        let mut losetup = command(["losetup", "--find", "--show"]);
+        losetup.arg(&file);
+        let device = ok(losetup)?.stdout.trim().to_owned();
+        self.network.undo().note("loop", &device)?;
+        self.loops.push(device);
+        Ok(())
+    }
+
+    /// Makes a disk larger while the container runs.
+    pub fn grow(&mut self, index: usize, size: u64) -> Result<()> {
+        let device = self
+            .loops
+            .get(index)
+            .with_context(|| format!("there is no disk {index}"))?;
+        fs::OpenOptions::new()
+            .write(true)
+            .open(self.disk_file(index))?
+            .set_len(size)?;
+        ok(command(["losetup", "--set-capacity", device])).map(drop)
+    }
+
+    /// The files behind its disks.
+    pub fn disk_file(&self, index: usize) -> PathBuf {
+        self.directory.join(format!("disk{index}"))
+    }
+
+    /// Boots it; also after `power_cut`.
+    pub fn start(&mut self) -> Result<()> {
+        let (log, _) = self.network.log(&self.name)?;
+        let mut nspawn = self.network.command([
+            "systemd-nspawn",
+            "--quiet",
+            "--boot",
+            "--register=no",
+            "--keep-unit",
+        ]);
+        nspawn.arg(format!("--directory={}", self.root().display()));
+        // The machine name makes the link's name, which must be short; the host name is the guest's own.
+        nspawn
+            .arg(format!("--machine=g{}", self.number))
+            .arg(format!("--hostname={}", self.name));
+        nspawn.arg(format!("--network-bridge={}", self.network.bridge()));
+        nspawn.arg(format!("--network-veth-extra=mg{}:mgmt0", self.number));
+        // What podman needs: to mount, to make devices, and keyrings.
+        nspawn.args([
+            "--capability=all",
+            "--system-call-filter=@known @keyring bpf",
+        ]);
+        nspawn.args([
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+            "--console=pipe",
+        ]);
+        // An overlay cannot be the upper layer of another: podman's storage lies beside it.
+        nspawn.arg(format!(
+            "--bind={}:/var/lib/containers",
+            self.directory.join("containers").display()
+        ));
+        for device in &self.loops {
+            nspawn.arg(format!("--bind={device}"));
+        }
+        nspawn.env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1");
+        nspawn
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        self.machine = Some(Daemon::start(self.group.inside(nspawn)?)?);
+        Ok(())
+    }
+
+    /// Gives the machine's end of the management link its address: it is a new link after each boot, and not there
+    /// at once, so a failure means to try again.
+    pub fn attach(&self) {
+        let link = format!("mg{}", self.number);
+        let (host, _) = Container::management(self.number);
+        let _ = self
+            .network
+            .ip(["address", "replace", &format!("{host}/30"), "dev", &link]);
+        let _ = self.network.ip(["link", "set", &link, "up"]);
+    }
+
+    /// The exit code, if the container has ended.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.machine.as_mut().and_then(Daemon::ended)
+    }
+
+    pub fn power_cut(&mut self) {
+        self.group.kill();
+        self.machine = None;
+        for link in [format!("mg{}", self.number), self.port()] {
+            self.network.remove_link(&link);
+        }
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        self.power_cut();
+        unmount(&self.root());
+        for device in &self.loops {
+            let _ = ok(command(["losetup", "--detach", device]));
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// systemd.network(5): a fixed address and nothing else.
+fn network_file(interface: &str, address: &str) -> String {
+    format!(
+        "[Match]\nName={interface}\n\n[Network]\nAddress={address}\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n"
+    )
+}

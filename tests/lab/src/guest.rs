@@ -1,0 +1,579 @@
+//! A guest, whatever it runs on: what a test says to it reads the same for a container and for a VM.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+
+use crate::container::Container;
+use crate::network::Network;
+use crate::process::{Output, command, run_raw, until};
+use crate::progress::say;
+use crate::qmp::Qmp;
+use crate::release::Release;
+use crate::root::{Key, Root};
+use crate::ssh::{Ssh, quoted};
+use crate::state::State;
+use crate::vm::{Hardware, Memory, Vm};
+
+/// How long a command in a guest may take before the lab gives it up.
+const COMMAND: Duration = Duration::from_secs(600);
+/// How long a boot may take on a busy machine without virtualisation hardware.
+const BOOT: Duration = Duration::from_secs(600);
+
+/// A data disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// As CloudStack gives it to a volume: the first 20 characters of its identifier, without hyphens. Containers have none.
+    pub serial: String,
+    /// In bytes; the file behind it is sparse.
+    pub size: u64,
+}
+
+impl Disk {
+    /// The guide's data disk: 100 GB.
+    pub fn of_the_guide(serial: &str) -> Disk {
+        Disk {
+            serial: serial.to_owned(),
+            size: 100 << 30,
+        }
+    }
+}
+
+/// What a test asks for.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub name: String,
+    pub release: Release,
+    pub address: Ipv4Addr,
+    pub disks: Vec<Disk>,
+    /// cloud-init's seed, an image with the label CIDATA; only for a VM that boots for the first time.
+    pub seed: Option<PathBuf>,
+}
+
+impl Spec {
+    /// A guest without a data disk.
+    pub fn new(name: &str, release: Release, address: Ipv4Addr) -> Spec {
+        Spec {
+            name: name.to_owned(),
+            release,
+            address,
+            disks: Vec::new(),
+            seed: None,
+        }
+    }
+
+    /// `was-NN` of the guide: 192.168.2.11, .12 …
+    pub fn was(index: u8, release: Release) -> Spec {
+        Spec::new(
+            &format!("was-{index:02}"),
+            release,
+            Ipv4Addr::new(192, 168, 2, 10 + index),
+        )
+    }
+
+    /// `was-storage` of the guide: 192.168.2.13.
+    pub fn storage(release: Release) -> Spec {
+        Spec::new("was-storage", release, Ipv4Addr::new(192, 168, 2, 13))
+    }
+
+    /// With one more data disk.
+    pub fn disk(mut self, disk: Disk) -> Spec {
+        self.disks.push(disk);
+        self
+    }
+
+    /// With cloud-init's seed.
+    pub fn seed(mut self, image: &Path) -> Spec {
+        self.seed = Some(image.to_owned());
+        self
+    }
+}
+
+#[derive(Debug)]
+enum Machine {
+    Container(Container),
+    Vm(Vm),
+}
+
+/// A guest that runs, or ran until its power was cut. It is gone when dropped.
+#[derive(Debug)]
+pub struct Guest {
+    name: String,
+    address: Ipv4Addr,
+    release: Release,
+    network: Network,
+    machine: Mutex<Machine>,
+    cut: Mutex<bool>,
+    // After the machine, so that the connection ends last and by itself.
+    ssh: Ssh,
+}
+
+impl Guest {
+    /// A container guest that has booted.
+    pub(crate) fn container(
+        network: &Network,
+        root: &Root,
+        key: &Key,
+        spec: &Spec,
+        directory: PathBuf,
+    ) -> Result<Guest> {
+        if spec.seed.is_some() {
+            bail!(
+                "{}: a container has no first boot that cloud-init could see; take a VM",
+                spec.name
+            );
+        }
+        let number = network.number();
+        let (_, address) = Container::management(number);
+        let ssh = Ssh::new(
+            network,
+            key.private.clone(),
+            &spec.name,
+            address.parse()?,
+            22,
+        );
+        let container = Container::create(network, root, spec, number, directory)?;
+        let guest = Guest::assemble(network, spec, Machine::Container(container), ssh);
+        guest.wait_ready(BOOT)?;
+        Ok(guest)
+    }
+
+    /// A VM guest from a saved state: it answers as if it had just booted.
+    pub(crate) fn restored(
+        hardware: Hardware,
+        state: &State,
+        key: &Key,
+        spec: &Spec,
+    ) -> Result<Guest> {
+        let mut vm = Vm::create(hardware.clone(), &state.disk(), "qcow2", true)?;
+        vm.start(Memory::Saved(state))?;
+        let guest = Guest::vm(hardware, key, spec, vm);
+        guest.wait_ssh(BOOT)?;
+        guest.introduce()?;
+        guest.plug_all(spec)?;
+        Ok(guest)
+    }
+
+    /// A VM guest that boots for the first time, with its disks and its seed attached from the start.
+    pub(crate) fn first_boot(hardware: Hardware, key: &Key, spec: &Spec) -> Result<Guest> {
+        let image = hardware.root.image();
+        let mut vm = Vm::create(hardware.clone(), &image, "raw", true)?;
+        for disk in &spec.disks {
+            vm.plug(disk)?;
+        }
+        vm.start(Memory::Fresh)?;
+        Ok(Guest::vm(hardware, key, spec, vm))
+    }
+
+    /// A VM guest, apart from the bridge, whose memory is recorded in a file.
+    pub(crate) fn recorded(hardware: Hardware, memory: &Path) -> Result<Guest> {
+        let image = hardware.root.image();
+        let spec = Spec::new(
+            &hardware.name,
+            hardware.root.release,
+            Ipv4Addr::new(192, 168, 2, 250),
+        );
+        let key = hardware.root.key.clone();
+        let mut vm = Vm::create(hardware.clone(), &image, "raw", false)?;
+        vm.start(Memory::Recorded(memory))?;
+        Ok(Guest::vm(hardware, &key, &spec, vm))
+    }
+
+    fn vm(hardware: Hardware, key: &Key, spec: &Spec, vm: Vm) -> Guest {
+        let port = Vm::ssh_port(hardware.number);
+        let ssh = Ssh::new(
+            &hardware.network,
+            key.private.clone(),
+            &spec.name,
+            Ipv4Addr::LOCALHOST,
+            port,
+        );
+        Guest::assemble(&hardware.network, spec, Machine::Vm(vm), ssh)
+    }
+
+    fn assemble(network: &Network, spec: &Spec, machine: Machine, ssh: Ssh) -> Guest {
+        Guest {
+            name: spec.name.clone(),
+            address: spec.address,
+            release: spec.release,
+            network: network.clone(),
+            machine: Mutex::new(machine),
+            cut: Mutex::new(false),
+            ssh,
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its address on the network that the guests share.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    pub fn release(&self) -> Release {
+        self.release
+    }
+
+    /// Whether it has a kernel of its own.
+    pub fn is_vm(&self) -> bool {
+        matches!(*self.machine(), Machine::Vm(_))
+    }
+
+    /// The interface that carries `address`.
+    pub fn interface(&self) -> &'static str {
+        if self.is_vm() {
+            Vm::SERVICE_CARD
+        } else {
+            "host0"
+        }
+    }
+
+    /// The device paths of its data disks, where they are known without asking: a container's.
+    pub fn devices(&self) -> Vec<String> {
+        match &*self.machine() {
+            Machine::Container(container) => container.devices().to_vec(),
+            Machine::Vm(_) => Vec::new(),
+        }
+    }
+
+    // ---- commands and files
+
+    /// Runs a program as root, with its arguments as they are, and gives back what it did.
+    pub fn run<'a>(&self, arguments: impl AsRef<[&'a str]>) -> Result<Output> {
+        self.run_with(arguments, b"", COMMAND)
+    }
+
+    /// `run`, with standard input and a limit.
+    pub fn run_with<'a>(
+        &self,
+        arguments: impl AsRef<[&'a str]>,
+        input: &[u8],
+        limit: Duration,
+    ) -> Result<Output> {
+        let output = self.ssh.run(arguments.as_ref(), input, limit);
+        output
+            .map(Output::from)
+            .with_context(|| format!("on {}", self.name))
+    }
+
+    /// Runs a program that must exit with 0.
+    pub fn ok<'a>(&self, arguments: impl AsRef<[&'a str]>) -> Result<Output> {
+        let arguments = arguments.as_ref();
+        let output = self.run(arguments)?;
+        if !output.success() {
+            bail!("{}: {}: {output}", self.name, arguments.join(" "));
+        }
+        Ok(output)
+    }
+
+    /// What a program that must exit with 0 wrote to standard output, without the last newline.
+    pub fn answer<'a>(&self, arguments: impl AsRef<[&'a str]>) -> Result<String> {
+        Ok(self.ok(arguments)?.stdout.trim_end().to_owned())
+    }
+
+    /// Writes a file of root's with this mode, and the directories above it.
+    pub fn write(&self, path: &str, bytes: impl AsRef<[u8]>, mode: u32) -> Result<()> {
+        // Through a pipe, because sshd gives a socket as standard input and /dev/stdin does not open one.
+        let line = format!("cat | install -D -m {mode:o} /dev/stdin {}", quoted(path));
+        let output = self.ssh.run_line(&line, bytes.as_ref(), COMMAND)?;
+        if output.status != 0 {
+            bail!(
+                "{}: write {path}: {}",
+                self.name,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
+    }
+
+    /// The bytes of a file.
+    pub fn read(&self, path: &str) -> Result<Vec<u8>> {
+        let output = self.ssh.run(&["cat", path], b"", COMMAND)?;
+        if output.status != 0 {
+            bail!(
+                "{}: read {path}: {}",
+                self.name,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(output.stdout)
+    }
+
+    /// Puts the agent where its package puts it.
+    pub fn install_agent(&self, binary: &Path) -> Result<()> {
+        let bytes = fs::read(binary).with_context(|| format!("read {}", binary.display()))?;
+        self.write("/usr/bin/wasagent", bytes, 0o755)
+    }
+
+    /// Copies a directory's contents; everything arrives as root's.
+    pub fn copy_tree(&self, local: &Path, remote: &str) -> Result<()> {
+        let mut pack = command(["tar", "--create", "--owner=0", "--group=0", "--directory"]);
+        pack.arg(local).arg(".");
+        let packed = run_raw(pack, b"", COMMAND)?;
+        if packed.status != 0 {
+            bail!(
+                "pack {}: {}",
+                local.display(),
+                String::from_utf8_lossy(&packed.stderr)
+            );
+        }
+        let line = format!(
+            "mkdir -p {0} && tar --extract --directory {0}",
+            quoted(remote)
+        );
+        let output = self.ssh.run_line(&line, &packed.stdout, COMMAND)?;
+        if output.status != 0 {
+            bail!(
+                "{}: unpack into {remote}: {}",
+                self.name,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(())
+    }
+
+    // ---- disks
+
+    /// Attaches one more blank disk while the guest runs; VMs only.
+    pub fn plug(&self, disk: &Disk) -> Result<()> {
+        match &mut *self.machine() {
+            Machine::Vm(vm) => vm.plug(disk),
+            Machine::Container(_) => {
+                bail!("{}: a container gets its disks when it is made", self.name)
+            }
+        }
+    }
+
+    /// Makes a data disk larger while the guest runs.
+    pub fn grow(&self, index: usize, size: u64) -> Result<()> {
+        match &mut *self.machine() {
+            Machine::Vm(vm) => vm.grow(index, size),
+            Machine::Container(container) => container.grow(index, size),
+        }
+    }
+
+    /// The file behind a data disk, to look at while the guest is off.
+    pub fn disk_file(&self, index: usize) -> PathBuf {
+        match &*self.machine() {
+            Machine::Vm(vm) => vm.disk_file(index),
+            Machine::Container(container) => container.disk_file(index),
+        }
+    }
+
+    fn plug_all(&self, spec: &Spec) -> Result<()> {
+        for disk in &spec.disks {
+            self.plug(disk)?;
+        }
+        let expected = spec
+            .disks
+            .iter()
+            .map(|disk| format!("/dev/disk/by-id/virtio-{}", disk.serial));
+        for link in expected {
+            until(&link, Duration::from_secs(60), || {
+                Ok(self.run(["test", "-b", &link])?.success().then_some(()))
+            })?;
+        }
+        Ok(())
+    }
+
+    // ---- power and network
+
+    /// Reboots it as an operator does, and waits until it is up again.
+    pub fn reboot(&self) -> Result<()> {
+        self.reboot_nowait()?;
+        self.wait_ready(BOOT)
+    }
+
+    /// Reboots it and comes back when the old system is gone: the next connection is to the new one.
+    pub fn reboot_nowait(&self) -> Result<()> {
+        let before = self.boot_id()?;
+        // The connection goes down with the guest, at any point of the answer.
+        let _ = self.run_with(["systemctl", "reboot"], b"", Duration::from_secs(60));
+        self.disconnect();
+        until("the reboot", BOOT, || {
+            self.wait_ssh(BOOT)?;
+            match self.boot_id() {
+                Ok(id) if id != before => Ok(Some(())),
+                _ => {
+                    self.disconnect();
+                    Ok(None)
+                }
+            }
+        })
+        .with_context(|| format!("reboot {}", self.name))
+    }
+
+    /// Which boot this is (random(4): boot_id).
+    pub fn boot_id(&self) -> Result<String> {
+        self.answer(["cat", "/proc/sys/kernel/random/boot_id"])
+    }
+
+    /// Takes its power away: nothing in it notices, nothing is flushed.
+    pub fn power_cut(&self) {
+        match &mut *self.machine() {
+            Machine::Container(container) => container.power_cut(),
+            Machine::Vm(vm) => vm.power_cut(),
+        }
+        self.disconnect();
+    }
+
+    /// Switches it on again, with the disks as the power cut left them. `wait_ready` waits for the boot.
+    pub fn power_on(&self) -> Result<()> {
+        match &mut *self.machine() {
+            Machine::Container(container) => container.start(),
+            Machine::Vm(vm) => vm.start(Memory::Fresh),
+        }
+    }
+
+    /// Cuts it off from the other guests; the lab still reaches it, and its own link stays up.
+    pub fn cut_link(&self) -> Result<()> {
+        self.set_link(true)
+    }
+
+    /// Connects it again.
+    pub fn restore_link(&self) -> Result<()> {
+        self.set_link(false)
+    }
+
+    fn set_link(&self, cut: bool) -> Result<()> {
+        *self
+            .cut
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = cut;
+        let port = match &*self.machine() {
+            Machine::Container(container) => container.port(),
+            Machine::Vm(vm) => vm.port(),
+        };
+        self.network.set_port(&port, !cut)
+    }
+
+    // ---- waiting
+
+    /// Waits until it lets the lab in.
+    pub fn wait_ssh(&self, limit: Duration) -> Result<()> {
+        let answer = until("an answer over SSH", limit, || {
+            self.check_alive()?;
+            self.attach();
+            Ok(self.ssh.connect(Duration::from_secs(2)).ok())
+        });
+        answer.with_context(|| format!("{}\n{}", self.name, self.console_tail()))
+    }
+
+    /// Waits until systemd has started everything, well or not.
+    pub fn wait_ready(&self, limit: Duration) -> Result<()> {
+        self.wait_ssh(limit)?;
+        let state = until("the end of the boot", limit, || {
+            let output = self.run_with(["systemctl", "is-system-running", "--wait"], b"", limit)?;
+            let state = output.stdout.trim().to_owned();
+            Ok(["running", "degraded"]
+                .contains(&state.as_str())
+                .then_some(state))
+        })
+        .with_context(|| self.name.clone())?;
+        if state == "degraded" {
+            let failed = self.answer(["systemctl", "--failed", "--no-legend", "--plain"])?;
+            say(format!("{} is up, but failed: {failed}", self.name));
+        }
+        Ok(())
+    }
+
+    /// Waits until its machine has ended.
+    pub fn wait_ended(&self, limit: Duration) -> Result<()> {
+        until("the end of the machine", limit, || Ok(self.ended()))?;
+        Ok(())
+    }
+
+    /// What it wrote to its console, to read after a failure.
+    pub fn console(&self) -> String {
+        let path = self
+            .network
+            .run_directory()
+            .join(format!("{}.log", self.name));
+        fs::read(path)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    fn console_tail(&self) -> String {
+        let all = self.console();
+        let lines: Vec<&str> = all.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    fn ended(&self) -> Option<i32> {
+        match &mut *self.machine() {
+            Machine::Container(container) => container.ended(),
+            Machine::Vm(vm) => vm.ended(),
+        }
+    }
+
+    fn check_alive(&self) -> Result<()> {
+        match self.ended() {
+            Some(code) => bail!("{} has ended with {code}", self.name),
+            None => Ok(()),
+        }
+    }
+
+    /// After each boot a container's links are new ones.
+    fn attach(&self) {
+        let Machine::Container(container) = &*self.machine() else {
+            return;
+        };
+        container.attach();
+        if *self
+            .cut
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        {
+            let _ = self.network.set_port(&container.port(), false);
+        }
+    }
+
+    /// Tells a restored guest who it is and what time it is; after a reboot its kernel's command line says the former.
+    fn introduce(&self) -> Result<()> {
+        let mac = match &*self.machine() {
+            Machine::Vm(vm) => vm.mac(),
+            Machine::Container(_) => return Ok(()),
+        };
+        let card = Vm::SERVICE_CARD;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+        let line = format!(
+            "date --set=@{now:.3} && lab-identity {} {}/24 {card} && ip link set {card} address {mac} && networkctl reload \
+             && networkctl reconfigure {card}",
+            quoted(&self.name),
+            self.address
+        );
+        let output = self.ssh.run_line(&line, b"", COMMAND)?;
+        if output.status != 0 {
+            bail!("introduce {}: {}", self.name, Output::from(output));
+        }
+        let wanted = format!("{}/24", self.address);
+        until("its address", Duration::from_secs(60), || {
+            let shown = self.answer(["ip", "-brief", "address", "show", card])?;
+            Ok(shown.contains(&wanted).then_some(()))
+        })
+    }
+
+    pub(crate) fn disconnect(&self) {
+        self.ssh.disconnect();
+    }
+
+    pub(crate) fn with_qmp<T>(&self, action: impl FnOnce(&mut Qmp) -> Result<T>) -> Result<T> {
+        match &mut *self.machine() {
+            Machine::Vm(vm) => action(vm.qmp()?),
+            Machine::Container(_) => bail!("{} is not a VM", self.name),
+        }
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

@@ -1,0 +1,152 @@
+//! One lab: a network, and the guests that a test asks for on it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Once};
+
+use anyhow::{Context, Result, bail};
+
+use crate::accelerator::Accelerator;
+use crate::cache::Cache;
+use crate::guest::{Guest, Spec};
+use crate::host_packages;
+use crate::leftovers::{self, Undo};
+use crate::network::Network;
+use crate::progress::timed;
+use crate::release::Release;
+use crate::root::{Key, Root};
+use crate::state::State;
+use crate::vm::Hardware;
+
+/// The lab. Everything that it set up on the machine is undone when it and its guests are dropped, on Ctrl-C, and
+/// after a crash by the next one.
+#[derive(Debug)]
+pub struct Lab {
+    cache: Cache,
+    network: Network,
+    scratch: PathBuf,
+}
+
+impl Lab {
+    /// Installs what the machine lacks, clears up after dead labs and makes the network.
+    pub fn new() -> Result<Lab> {
+        if !nix::unistd::geteuid().is_root() {
+            bail!("the lab makes network namespaces, mounts and containers: run it as root");
+        }
+        host_packages::ensure()?;
+        leftovers::sweep();
+        undo_on_signals()?;
+        let cache = Cache::open()?;
+        let undo = Arc::new(Undo::create()?);
+        // Disks and overlays lie beside the cache: /run is memory, and images and logs may need gigabytes.
+        let scratch = cache.path().join("guests").join(undo.name());
+        undo.note("directory", &scratch.display().to_string())?;
+        std::fs::create_dir_all(&scratch)?;
+        let network = Network::create(undo)?;
+        Ok(Lab {
+            cache,
+            network,
+            scratch,
+        })
+    }
+
+    /// Where built things are kept.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The network, to run other programs on it.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// A container guest, booted: seconds.
+    pub fn container(&self, spec: &Spec) -> Result<Guest> {
+        timed(
+            &format!("container guest {} ({})", spec.name, spec.release),
+            || {
+                let root = Root::get(&self.cache, spec.release)?;
+                let directory = self.directory(spec);
+                Guest::container(
+                    &self.network,
+                    &root,
+                    &Key::get(&self.cache)?,
+                    spec,
+                    directory,
+                )
+            },
+        )
+    }
+
+    /// A VM guest from the release's saved state: about ten seconds, after the first time.
+    pub fn vm(&self, spec: &Spec) -> Result<Guest> {
+        if spec.seed.is_some() {
+            bail!(
+                "{}: cloud-init reads its seed at the first boot: take first_boot",
+                spec.name
+            );
+        }
+        timed(
+            &format!(
+                "VM guest {} ({}) from its saved state",
+                spec.name, spec.release
+            ),
+            || {
+                let hardware = self.hardware(spec)?;
+                let state = State::get(&self.cache, &hardware)?;
+                Guest::restored(hardware, &state, &Key::get(&self.cache)?, spec)
+            },
+        )
+    }
+
+    /// A VM guest that boots for the first time and is still at it: `wait_ready` waits for the end.
+    pub fn first_boot(&self, spec: &Spec) -> Result<Guest> {
+        Guest::first_boot(self.hardware(spec)?, &Key::get(&self.cache)?, spec)
+    }
+
+    /// Builds everything that takes minutes: the roots and saved states of these releases.
+    pub fn prepare(&self, releases: &[Release]) -> Result<()> {
+        for release in releases {
+            Root::get(&self.cache, *release)?;
+        }
+        // A first boot is what the variant with cloud-init is for, so it has no saved state.
+        for release in releases
+            .iter()
+            .filter(|release| **release != Release::BookwormCloud)
+        {
+            let spec = Spec::new("ready", *release, std::net::Ipv4Addr::new(192, 168, 2, 250));
+            State::get(&self.cache, &self.hardware(&spec)?)?;
+        }
+        Ok(())
+    }
+
+    fn hardware(&self, spec: &Spec) -> Result<Hardware> {
+        let root = Root::get(&self.cache, spec.release)?;
+        Ok(Hardware {
+            network: self.network.clone(),
+            accelerator: Accelerator::probe(&self.cache, &root)?,
+            root,
+            name: spec.name.clone(),
+            address: format!("{}/24", spec.address),
+            number: self.network.number(),
+            directory: self.directory(spec),
+            seed: spec.seed.clone(),
+        })
+    }
+
+    fn directory(&self, spec: &Spec) -> PathBuf {
+        self.scratch.join(&spec.name)
+    }
+}
+
+/// Ctrl-C and SIGTERM end the process without running destructors, so they undo things themselves.
+fn undo_on_signals() -> Result<()> {
+    static ONCE: Once = Once::new();
+    let mut result = Ok(());
+    ONCE.call_once(|| {
+        result = ctrlc::set_handler(|| {
+            leftovers::undo_own();
+            std::process::exit(130);
+        });
+    });
+    result.context("handle Ctrl-C")
+}

@@ -1,0 +1,348 @@
+//! A VM guest: QEMU with Debian's own kernel, so that CIFS, disks, reboots and power cuts are the real ones.
+//!
+//! Two network cards: one on the bridge, and one on QEMU's user-mode network, restricted so that nothing leads out of
+//! it but a port for SSH, by which restored guests with equal addresses are reached without meeting each other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use crate::accelerator::Accelerator;
+use crate::control_group::ControlGroup;
+use crate::guest::Disk;
+use crate::network::Network;
+use crate::process::{Daemon, command, ok};
+use crate::qmp::Qmp;
+use crate::root::Root;
+use crate::state::State;
+
+/// Enough for podman and firewalld together; a page that the guest does not touch costs the machine nothing.
+const MEMORY: &str = "1G";
+
+/// What a VM guest is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Hardware {
+    pub network: Network,
+    pub accelerator: Accelerator,
+    pub root: Root,
+    pub name: String,
+    /// `ADDRESS/PREFIX` of the service card.
+    pub address: String,
+    pub number: u32,
+    /// Where its disks are.
+    pub directory: PathBuf,
+    /// A disk with cloud-init's seed, read-only.
+    pub seed: Option<PathBuf>,
+}
+
+/// How QEMU gets the guest's memory.
+pub(crate) enum Memory<'a> {
+    /// Empty, for a boot.
+    Fresh,
+    /// In this file, for a boot whose state is going to be saved.
+    Recorded(&'a Path),
+    /// From a saved state: the file's pages, copied when written to.
+    Saved(&'a State),
+}
+
+#[derive(Debug)]
+pub(crate) struct Vm {
+    hardware: Hardware,
+    disks: Vec<Disk>,
+    group: ControlGroup,
+    qemu: Option<(Daemon, Qmp)>,
+}
+
+impl Vm {
+    /// A guest whose root disk is an overlay of `base`; it is not started.
+    pub fn create(hardware: Hardware, base: &Path, format: &str, attached: bool) -> Result<Vm> {
+        fs::create_dir_all(&hardware.directory)?;
+        let mut overlay = command([
+            "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-b",
+        ]);
+        overlay.arg(base).arg(root_disk(&hardware));
+        ok(overlay)?;
+        let group = ControlGroup::create(
+            hardware.network.undo(),
+            &format!("guest{}", hardware.number),
+        )?;
+        hardware.network.add_tap(&tap(&hardware), attached)?;
+        Ok(Vm {
+            hardware,
+            disks: Vec::new(),
+            group,
+            qemu: None,
+        })
+    }
+
+    /// The port on the namespace's loopback that leads to the guest's SSH server.
+    pub fn ssh_port(number: u32) -> u16 {
+        2200 + number as u16
+    }
+
+    /// The end of the guest's link that is on the bridge.
+    pub fn port(&self) -> String {
+        tap(&self.hardware)
+    }
+
+    /// The address of its service card.
+    pub fn mac(&self) -> String {
+        mac(&self.hardware)
+    }
+
+    /// The name of its service card: slot 3 (systemd.net-naming-scheme(7)).
+    pub const SERVICE_CARD: &str = "ens3";
+
+    /// Switches it on.
+    pub fn start(&mut self, memory: Memory) -> Result<()> {
+        let socket = self
+            .hardware
+            .network
+            .run_directory()
+            .join(format!("{}.qmp", self.hardware.name));
+        let _ = fs::remove_file(&socket);
+        let (log, path) = self
+            .hardware
+            .network
+            .log(&format!("{}.qemu", self.hardware.name))?;
+        let mut command = self.command(&memory, &socket)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let mut daemon = Daemon::start(self.group.inside(command)?)?;
+        let mut qmp = Qmp::connect(&socket, || match daemon.ended() {
+            Some(code) => bail!(
+                "QEMU ended with {code}: {}",
+                fs::read_to_string(&path).unwrap_or_default()
+            ),
+            None => Ok(()),
+        })?;
+        if let Memory::Saved(state) = memory {
+            state.load(&mut qmp)?;
+        }
+        self.qemu = Some((daemon, qmp));
+        Ok(())
+    }
+
+    fn command(&self, memory: &Memory, socket: &Path) -> Result<Command> {
+        let hardware = &self.hardware;
+        let mut qemu = hardware.network.command([
+            "qemu-system-x86_64",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-vga",
+            "none",
+        ]);
+        qemu.arg("-name")
+            .arg(&hardware.name)
+            .args(hardware.accelerator.arguments());
+        self.add_memory(&mut qemu, memory);
+        self.add_kernel(&mut qemu);
+        self.add_cards(&mut qemu);
+        add_drive(&mut qemu, "root", "qcow2", &root_disk(hardware), "0x5", "");
+        if let Some(seed) = &hardware.seed {
+            add_drive(&mut qemu, "seed", "raw", seed, "0x7", "");
+        }
+        for (index, disk) in self.disks.iter().enumerate() {
+            add_drive(
+                &mut qemu,
+                &disk_id(index),
+                "raw",
+                &self.disk_file(index),
+                &disk_slot(index),
+                &disk.serial,
+            );
+        }
+        let console = hardware
+            .network
+            .run_directory()
+            .join(format!("{}.log", hardware.name));
+        qemu.arg("-serial")
+            .arg(format!("file:{}", console.display()));
+        qemu.arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", socket.display()));
+        qemu.args(["-device", "virtio-rng-pci,addr=0x6"]);
+        Ok(qemu)
+    }
+
+    fn add_memory(&self, qemu: &mut Command, memory: &Memory) {
+        let (file, share) = match memory {
+            Memory::Fresh => {
+                qemu.args(["-machine", "pc", "-m", MEMORY]);
+                return;
+            }
+            Memory::Recorded(file) => (file.to_path_buf(), "on"),
+            Memory::Saved(state) => (state.memory(), "off"),
+        };
+        qemu.args([
+            "-machine",
+            "pc,memory-backend=memory",
+            "-m",
+            MEMORY,
+            "-object",
+        ]);
+        qemu.arg(format!(
+            "memory-backend-file,id=memory,size={MEMORY},mem-path={},share={share}",
+            file.display()
+        ));
+        if matches!(memory, Memory::Saved(_)) {
+            qemu.args(["-incoming", "defer"]);
+        }
+    }
+
+    fn add_kernel(&self, qemu: &mut Command) {
+        let hardware = &self.hardware;
+        qemu.arg("-kernel")
+            .arg(hardware.root.kernel())
+            .arg("-initrd")
+            .arg(hardware.root.initrd());
+        // The status lines of systemd go to the serial port, each character of which is a trap: only failures are worth it.
+        qemu.arg("-append").arg(format!(
+            "root=/dev/vda rw console=ttyS0 quiet mitigations=off systemd.show_status=error lab.name={} lab.address={}",
+            hardware.name, hardware.address
+        ));
+    }
+
+    fn add_cards(&self, qemu: &mut Command) {
+        let hardware = &self.hardware;
+        qemu.arg("-netdev").arg(format!(
+            "tap,id=service,ifname={},script=no,downscript=no",
+            tap(hardware)
+        ));
+        // Without a boot ROM: the guest never boots from the network.
+        qemu.arg("-device").arg(format!(
+            "virtio-net-pci,netdev=service,mac={},addr=0x3,romfile=",
+            mac(hardware)
+        ));
+        let port = Vm::ssh_port(hardware.number);
+        qemu.arg("-netdev").arg(format!(
+            "user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"
+        ));
+        qemu.arg("-device")
+            .arg("virtio-net-pci,netdev=management,mac=52:54:00:00:00:02,addr=0x4,romfile=");
+    }
+
+    /// Attaches a blank disk while the guest runs, as Mold attaches a volume.
+    pub fn plug(&mut self, disk: &Disk) -> Result<()> {
+        let index = self.disks.len();
+        let file = self.disk_file(index);
+        fs::File::create(&file)?.set_len(disk.size)?;
+        self.disks.push(disk.clone());
+        let Some((_, qmp)) = self.qemu.as_mut() else {
+            return Ok(());
+        };
+        let id = disk_id(index);
+        qmp.execute("blockdev-add", json!({ "driver": "raw", "node-name": id, "discard": "unmap",
+                                            "file": { "driver": "file", "filename": file, "discard": "unmap" } }))?;
+        let device = json!({ "driver": "virtio-blk-pci", "id": format!("{id}-device"), "drive": id, "serial": disk.serial,
+                             "addr": disk_slot(index) });
+        qmp.execute("device_add", device).map(drop)
+    }
+
+    /// Makes a disk larger while the guest runs, as Mold resizes a volume.
+    pub fn grow(&mut self, index: usize, size: u64) -> Result<()> {
+        let disk = self
+            .disks
+            .get_mut(index)
+            .with_context(|| format!("there is no disk {index}"))?;
+        disk.size = size;
+        let Some((_, qmp)) = self.qemu.as_mut() else {
+            return Ok(fs::OpenOptions::new()
+                .write(true)
+                .open(self.disk_file(index))?
+                .set_len(size)?);
+        };
+        // By its device, because a disk has a node name when it was plugged in and a drive name when it was booted with.
+        let id = format!("{}-device", disk_id(index));
+        let node = node_of(qmp, &id)?;
+        qmp.execute("block_resize", json!({ "node-name": node, "size": size }))
+            .map(drop)
+    }
+
+    pub fn ended(&mut self) -> Option<i32> {
+        self.qemu.as_mut().and_then(|(daemon, _)| daemon.ended())
+    }
+
+    /// Kills QEMU: what the guest had not flushed is gone.
+    pub fn power_cut(&mut self) {
+        self.qemu = None;
+        self.group.kill();
+    }
+
+    pub fn qmp(&mut self) -> Result<&mut Qmp> {
+        self.qemu
+            .as_mut()
+            .map(|(_, qmp)| qmp)
+            .context("the guest is switched off")
+    }
+
+    /// The raw files of its data disks, to look at when it is off.
+    pub fn disk_file(&self, index: usize) -> PathBuf {
+        self.hardware.directory.join(format!("disk{index}"))
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.power_cut();
+        self.hardware.network.remove_link(&self.port());
+    }
+}
+
+/// The name of the block node that a device shows to the guest.
+fn node_of(qmp: &mut Qmp, device: &str) -> Result<String> {
+    let all = qmp.execute("query-block", json!({}))?;
+    let found = all.as_array().into_iter().flatten().find(|block| {
+        block["qdev"]
+            .as_str()
+            .is_some_and(|path| path.split('/').any(|part| part == device))
+    });
+    let node = found.and_then(|block| block["inserted"]["node-name"].as_str());
+    node.map(str::to_owned)
+        .with_context(|| format!("QEMU has no block device {device}"))
+}
+
+fn root_disk(hardware: &Hardware) -> PathBuf {
+    hardware.directory.join("disk.qcow2")
+}
+
+fn tap(hardware: &Hardware) -> String {
+    format!("tap{}", hardware.number)
+}
+
+fn mac(hardware: &Hardware) -> String {
+    format!("52:54:00:00:01:{:02x}", hardware.number)
+}
+
+fn disk_id(index: usize) -> String {
+    format!("data{index}")
+}
+
+fn disk_slot(index: usize) -> String {
+    format!("{:#x}", 8 + index)
+}
+
+fn add_drive(qemu: &mut Command, id: &str, format: &str, file: &Path, slot: &str, serial: &str) {
+    let access = if id == "seed" {
+        "readonly=on"
+    } else {
+        "discard=unmap"
+    };
+    qemu.arg("-drive").arg(format!(
+        "file={},if=none,id={id},format={format},{access}",
+        file.display()
+    ));
+    let serial = if serial.is_empty() {
+        String::new()
+    } else {
+        format!(",serial={serial}")
+    };
+    qemu.arg("-device").arg(format!(
+        "virtio-blk-pci,id={id}-device,drive={id},addr={slot}{serial}"
+    ));
+}

@@ -41,9 +41,12 @@ pub enum PackageManager {
 impl Facts {
     pub async fn discover(systemd: &Systemd, firewalld: Option<&Firewalld>) -> Result<Self> {
         let mut samba_unit = None;
-        for unit in ["smb.service", "smbd.service"] {
-            if systemd.unit_file_exists(unit).await {
-                samba_unit = Some(unit.to_owned());
+        for name in ["smb.service", "smbd.service"] {
+            let unit = systemd.unit(name).await?;
+            if unit.load != "not-found" {
+                // Debian makes smb.service an alias once smbd.service is enabled: the unit's own
+                // name is the same before and after.
+                samba_unit = Some(unit.id);
                 break;
             }
         }

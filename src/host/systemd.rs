@@ -25,7 +25,6 @@ trait Manager {
     async fn subscribe(&self) -> zbus::Result<()>;
     async fn reload(&self) -> zbus::Result<()>;
     async fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
-    async fn get_unit_file_state(&self, file: &str) -> zbus::Result<String>;
     async fn enable_unit_files(
         &self,
         files: &[&str],
@@ -45,8 +44,6 @@ trait Manager {
         unit: String,
         result: String,
     ) -> zbus::Result<()>;
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn version(&self) -> zbus::Result<String>;
 }
 
 #[zbus::proxy(
@@ -68,6 +65,8 @@ pub enum Job {
 /// A unit as systemd sees it now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UnitState {
+    /// The unit's own name, where it was asked for by an alias.
+    pub id: String,
     /// `loaded`, `not-found`, `masked`, `bad-setting` …
     pub load: String,
     /// `active`, `inactive`, `failed`, `activating` …
@@ -118,13 +117,6 @@ impl Systemd {
         })
     }
 
-    pub async fn version(&self) -> Result<String> {
-        self.manager
-            .version()
-            .await
-            .map_err(|e| bus_error("ask systemd for its version", e))
-    }
-
     /// The unit's state; a unit that does not exist has `load == "not-found"`.
     pub async fn unit(&self, name: &str) -> Result<UnitState> {
         let doing = || format!("read the state of {name}");
@@ -153,6 +145,7 @@ impl Systemd {
             (micros > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_micros(micros))
         };
         Ok(UnitState {
+            id: text("Id"),
             load: text("LoadState"),
             active: text("ActiveState"),
             sub: text("SubState"),
@@ -165,11 +158,6 @@ impl Systemd {
             active_since: time("ActiveEnterTimestamp"),
             state_changed: time("StateChangeTimestamp"),
         })
-    }
-
-    /// Whether systemd knows a file for this unit.
-    pub async fn unit_file_exists(&self, name: &str) -> bool {
-        self.manager.get_unit_file_state(name).await.is_ok()
     }
 
     /// Makes systemd read its unit files again and run its generators.

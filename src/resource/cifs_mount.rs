@@ -89,8 +89,14 @@ impl CifsShare {
 
     fn unit(&self) -> Result<MountUnit> {
         // The address does not enter the unit: mount.cifs resolves the name at each boot.
-        let any = IpAddr::from([0, 0, 0, 0]);
-        let options = self.mount(any).options_for_mount_cifs(&self.credentials)?;
+        let unspecified = IpAddr::from([0, 0, 0, 0]);
+        let options: Vec<String> = self
+            .mount(unspecified)
+            .options_for_mount_cifs(&self.credentials)?
+            .split(',')
+            .filter(|option| !option.starts_with("ip="))
+            .map(str::to_owned)
+            .collect();
         Ok(MountUnit {
             description: format!("SMB share {}", self.source()),
             // Without the default dependencies nothing at boot waits for this mount: a storage VM
@@ -107,7 +113,7 @@ impl CifsShare {
             what: self.source(),
             mount_point: self.mount_point.clone(),
             fs_type: "cifs".to_owned(),
-            options,
+            options: options.join(","),
             wanted_by: "multi-user.target",
         })
     }

@@ -107,7 +107,7 @@ impl Container {
         format!(
             "ExecStartPre=/usr/bin/findmnt --noheadings --types cifs --mountpoint {}\n\
              Restart=always\nRestartSec={RESTART_SECONDS}\nTimeoutStartSec={START_SECONDS}\n",
-            quote(&self.mount.to_string_lossy())
+            self.mount.display()
         )
     }
 
@@ -117,7 +117,7 @@ impl Container {
         let mut lines = vec![
             format!("ContainerName={}", self.name),
             format!("Image={}", self.image),
-            format!("Volume={}", quote(&self.volume())),
+            format!("Volume={}", self.volume()),
             format!("PodmanArgs={}", self.arguments_without_a_key().join(" ")),
         ];
         lines.extend(self.publish.iter().map(|p| format!("PublishPort={p}")));
@@ -145,7 +145,7 @@ impl Container {
             "--detach".to_owned(),
             "--cgroups=split".to_owned(),
             "--sdnotify=conmon".to_owned(),
-            format!("--volume={}", quote(&self.volume())),
+            format!("--volume={}", self.volume()),
         ];
         arguments.extend(self.arguments_without_a_key());
         arguments.extend(self.publish.iter().map(|p| format!("--publish={p}")));
@@ -168,6 +168,8 @@ impl Container {
         )
     }
 
+    /// Quadlet takes no quotes here, and needs none: validation lets no blank, quote, colon or `%`
+    /// into a path.
     fn volume(&self) -> String {
         format!("{}:{}", self.mount.display(), self.workdir.display())
     }
@@ -177,7 +179,7 @@ impl Container {
         let mut arguments = vec![
             "--pull=never".to_owned(),
             format!("--hostname={}", self.hostname),
-            format!("--workdir={}", quote(&self.workdir.to_string_lossy())),
+            format!("--workdir={}", self.workdir.display()),
         ];
         if self.privileged {
             arguments.push("--privileged".to_owned());

@@ -22,6 +22,7 @@ pub struct MountUnit {
     pub what: String,
     pub mount_point: PathBuf,
     pub fs_type: String,
+    /// As they stand in the unit, `%` doubled.
     pub options: String,
     pub wanted_by: &'static str,
 }
@@ -48,7 +49,7 @@ impl MountUnit {
             escape(&self.what),
             escape(&self.mount_point.to_string_lossy()),
             self.fs_type,
-            escape(&self.options),
+            self.options,
             self.wanted_by,
         ))
     }

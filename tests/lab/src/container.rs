@@ -213,9 +213,18 @@ impl Container {
         let _ = self.network.ip(["link", "set", &link, "up"]);
     }
 
-    /// The exit code, if the container has ended.
-    pub fn ended(&mut self) -> Option<i32> {
-        self.machine.as_mut().and_then(Daemon::ended)
+    /// The exit code, if the container has ended for good.
+    ///
+    /// With `--keep-unit`, systemd-nspawn leaves a reboot to whoever started it and says so by exiting with 133
+    /// (systemd-nspawn(1), "Exit Status"; systemd: src/nspawn/nspawn.c, EXIT_FORCE_RESTART).
+    pub fn ended(&mut self) -> Result<Option<i32>> {
+        let code = self.machine.as_mut().and_then(Daemon::ended);
+        if code == Some(133) {
+            self.power_cut();
+            self.start()?;
+            return Ok(None);
+        }
+        Ok(code)
     }
 
     pub fn power_cut(&mut self) {

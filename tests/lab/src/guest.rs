@@ -242,6 +242,11 @@ impl Guest {
         }
     }
 
+    /// How a person gets in from another terminal while the lab runs.
+    pub fn ssh_command(&self) -> String {
+        self.ssh.command_line()
+    }
+
     // ---- commands and files
 
     /// Runs a program as root, with its arguments as they are, and gives back what it did.
@@ -485,7 +490,7 @@ impl Guest {
 
     /// Waits until its machine has ended.
     pub fn wait_ended(&self, limit: Duration) -> Result<()> {
-        until("the end of the machine", limit, || Ok(self.ended()))?;
+        until("the end of the machine", limit, || self.ended())?;
         Ok(())
     }
 
@@ -506,15 +511,15 @@ impl Guest {
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
-    fn ended(&self) -> Option<i32> {
+    fn ended(&self) -> Result<Option<i32>> {
         match &mut *self.machine() {
             Machine::Container(container) => container.ended(),
-            Machine::Vm(vm) => vm.ended(),
+            Machine::Vm(vm) => Ok(vm.ended()),
         }
     }
 
     fn check_alive(&self) -> Result<()> {
-        match self.ended() {
+        match self.ended()? {
             Some(code) => bail!("{} has ended with {code}", self.name),
             None => Ok(()),
         }

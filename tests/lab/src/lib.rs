@@ -5,9 +5,11 @@
 //! and a power cut are real there. Everything lives in a network namespace without a way out.
 
 pub mod accelerator;
+pub mod agent;
 pub mod balancer;
 pub mod cache;
 pub mod container;
+pub mod demo;
 pub mod guest;
 pub mod host_packages;
 pub mod image;
@@ -20,6 +22,8 @@ pub mod release;
 pub mod root;
 pub mod sample_app;
 pub mod ssh;
+pub mod tier;
+pub mod trace;
 pub mod user_data;
 pub mod vm;
 

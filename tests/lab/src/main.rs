@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use wasagent_lab::{Lab, Release, progress};
+use wasagent_lab::{Lab, Release, demo, progress};
 
 /// Boots real guests and proves the agent on them.
 #[derive(Parser)]
@@ -14,12 +14,19 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The main job: the guide's tier on three VM guests, to a page through the balancer.
+    Demo {
+        /// End after the ten answers, instead of staying up until Ctrl-C.
+        #[arg(long)]
+        once: bool,
+    },
     /// Builds the guest roots and saved states that everything else starts from (10 minutes the first time).
     Setup,
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
+        Command::Demo { once } => demo::run(once),
         Command::Setup => setup(),
     }
 }

@@ -112,6 +112,11 @@ impl Ssh {
         let _ = std::fs::remove_file(&self.control);
     }
 
+    /// A command line that uses the shared connection, for a person in another terminal.
+    pub fn command_line(&self) -> String {
+        format!("ssh -S {} guest", self.control.display())
+    }
+
     fn ssh(&self) -> Command {
         let mut ssh = self.network.command(["ssh", "-F", "/dev/null"]);
         let options = [

@@ -1,0 +1,41 @@
+//! The agent as it is shipped: the release build of this checkout.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::progress::timed;
+
+/// The top of the checkout.
+pub fn checkout() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
+}
+
+/// Builds the agent by plain `cargo build --release` and says where the binary is. Fast when nothing has changed.
+pub fn build() -> Result<PathBuf> {
+    timed("the agent, cargo build --release", || {
+        let output = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--release",
+                "--package",
+                "wasagent",
+                "--message-format=json-render-diagnostics",
+            ])
+            .current_dir(checkout())
+            .stderr(Stdio::inherit())
+            .output()
+            .context("run cargo")?;
+        if !output.status.success() {
+            bail!("cargo build --release: {}", output.status);
+        }
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .context("cargo build named no executable")
+    })
+}

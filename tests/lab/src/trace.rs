@@ -1,0 +1,81 @@
+//! What `strace -f -e trace=execve,openat` of the agent shows (strace(1): a line begins with the process's number).
+
+use std::collections::BTreeSet;
+
+/// The programs that were started, but for the agent itself.
+pub fn helpers(trace: &str) -> BTreeSet<String> {
+    trace
+        .lines()
+        // A call that another thread interrupts in the trace ends in a line of its own, without the name.
+        .filter(|line| !line.contains(" = -1 "))
+        .filter_map(|line| line.split_once("execve(\"")?.1.split('"').next())
+        .filter(|program| !program.ends_with("/wasagent"))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Those of `programs` that are shells.
+pub fn shells(programs: &BTreeSet<String>) -> BTreeSet<String> {
+    let shells = ["sh", "bash", "dash", "ash", "ksh", "zsh", "busybox"];
+    programs
+        .iter()
+        .filter(|program| {
+            program
+                .rsplit('/')
+                .next()
+                .is_some_and(|name| shells.contains(&name))
+        })
+        .cloned()
+        .collect()
+}
+
+/// The modules of NSS, or of glibc's character sets, that threads of the agent opened: those whose process number never
+/// became another program's.
+pub fn nss_modules_opened_by_the_agent(trace: &str) -> BTreeSet<String> {
+    let number = |line: &str| {
+        line.split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let mut others = BTreeSet::new();
+    let mut opened = BTreeSet::new();
+    for line in trace.lines() {
+        if line.contains("execve(\"") && !line.contains("/wasagent\"") {
+            others.insert(number(line));
+        }
+        let of_the_agent = !others.contains(&number(line));
+        if of_the_agent
+            && line.contains("openat(")
+            && (line.contains("libnss_") || line.contains("gconv"))
+        {
+            opened.insert(line.to_owned());
+        }
+    }
+    opened
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = r#"10 execve("/usr/bin/wasagent", ["wasagent"], 0x0) = 0
+11 execve("/sbin/git", ["git"], 0x0) = -1 ENOENT (No such file or directory)
+11 execve("/usr/bin/git", ["git"], 0x0) = 0
+11 openat(AT_FDCWD, "/lib/libnss_sss.so.2", O_RDONLY) = 3
+12 execve("/bin/sh", ["sh"], 0x0 <unfinished ...>
+12 <... execve resumed>) = 0
+13 execve("/bin/sh", ["sh", "-c", "x"], 0x0) = 0
+10 openat(AT_FDCWD, "/lib/libnss_systemd.so.2", O_RDONLY) = -1"#;
+
+    #[test]
+    fn shells_and_modules_are_seen() {
+        let helpers = helpers(TRACE);
+        assert!(helpers.contains("/usr/bin/git") && !helpers.contains("/usr/bin/wasagent"));
+        assert_eq!(shells(&helpers).len(), 1);
+        assert!(!helpers.contains("/sbin/git"));
+        let opened = nss_modules_opened_by_the_agent(TRACE);
+        assert_eq!(opened.len(), 1);
+        assert!(opened.iter().all(|line| line.starts_with("10 ")));
+    }
+}

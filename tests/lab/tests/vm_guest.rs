@@ -1,0 +1,352 @@
+//! The whole tier on VM guests: real kernels, real CIFS, real reboots.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use wasagent_lab::tier::{
+    Role, SHARE_PASSWORD, SHARE_PASSWORD_FILE, TIER_FILE, Tier, apply, tier_file,
+};
+use wasagent_lab::user_data::{self, RoleData};
+use wasagent_lab::{Disk, Guest, Lab, Release, Spec, agent, progress, sample_app, trace};
+
+/// How long the application may take to start on an emulated processor.
+const SERVED: Duration = Duration::from_secs(300);
+/// How long three guests may take to boot on two emulated processors.
+const BOOT: Duration = Duration::from_secs(900);
+
+/// What an apply that changes nothing must leave running: main processes and the container.
+fn what_runs(guest: &Guest, role: Role) -> Result<String> {
+    match role {
+        Role::Storage => guest.answer(["systemctl", "show", "-P", "MainPID", "smbd"]),
+        Role::Was => guest.answer([
+            "sh",
+            "-c",
+            "systemctl show -P MainPID nodejs-server; podman inspect --format '{{.Id}} {{.State.Pid}}' nodejs-server",
+        ]),
+    }
+}
+
+fn nothing_is_changed_twice(tier: &Tier) -> Result<()> {
+    for (guest, role) in tier.guests() {
+        let plan = guest.run(["wasagent", "plan"])?;
+        ensure!(
+            plan.status == 0,
+            "{}: plan after apply: {plan}",
+            guest.name()
+        );
+        let before = what_runs(guest, role)?;
+        let again = guest.ok(["wasagent", "apply", "--format", "json"])?;
+        let last = again.stdout.lines().last().context("no summary")?;
+        let summary: Value = serde_json::from_str(last)?;
+        ensure!(
+            summary["changed"] == 0 && summary["failed"] == 0,
+            "{}: {again}",
+            guest.name()
+        );
+        ensure!(
+            what_runs(guest, role)? == before,
+            "{}: something was restarted",
+            guest.name()
+        );
+        progress::say(format!(
+            "{} ({}): a second apply of {role} took {} ms, {:.0} ms as a process",
+            guest.name(),
+            guest.release(),
+            summary["took_ms"],
+            again.took.as_secs_f64() * 1000.0
+        ));
+    }
+    Ok(())
+}
+
+fn both_answer_in_turn(tier: &Tier) -> Result<()> {
+    let answers = tier.ask(10)?;
+    for name in tier.host_names() {
+        let count = answers.iter().filter(|answer| **answer == name).count();
+        ensure!(count == 5, "{name} answered {count} of 10: {answers:?}");
+    }
+    Ok(())
+}
+
+fn everybody_is_healthy(tier: &Tier) -> Result<()> {
+    for (guest, _) in tier.guests() {
+        guest.ok(["wasagent", "health"])?;
+    }
+    Ok(())
+}
+
+fn served_tier(lab: &Lab, storage: Release, was: [Release; 2]) -> Result<Tier<'_>> {
+    let binary = agent::build()?;
+    let tier = Tier::boot(lab, storage, was)?;
+    tier.install(&binary)?;
+    tier.apply()?;
+    tier.wait_served(SERVED)?;
+    both_answer_in_turn(&tier)?;
+    everybody_is_healthy(&tier)?;
+    nothing_is_changed_twice(&tier)?;
+    Ok(tier)
+}
+
+/// All three guests go down at the same moment and come up as they like.
+fn reboot_all(tier: &Tier) -> Result<()> {
+    thread::scope(|scope| {
+        let reboots = tier
+            .guests()
+            .map(|(guest, _)| scope.spawn(move || guest.reboot_nowait()));
+        for reboot in reboots {
+            reboot
+                .join()
+                .map_err(|_| anyhow::anyhow!("a reboot panicked"))??;
+        }
+        anyhow::Ok(())
+    })?;
+    let served = tier.wait_served(BOOT)?;
+    progress::say(format!(
+        "after a reboot of all three: served {:.0} s after ssh answered",
+        served.as_secs_f64()
+    ));
+    both_answer_in_turn(tier)
+}
+
+/// The WAS boot with nothing to mount; the storage VM comes 60 s after them.
+fn reboot_with_late_storage(tier: &Tier) -> Result<()> {
+    let _ = tier.storage.run(["systemctl", "poweroff"]);
+    tier.storage.wait_ended(BOOT)?;
+    tier.storage.power_cut();
+    thread::scope(|scope| {
+        let reboots = tier
+            .was
+            .each_ref()
+            .map(|guest| scope.spawn(move || guest.reboot_nowait()));
+        for reboot in reboots {
+            reboot
+                .join()
+                .map_err(|_| anyhow::anyhow!("a reboot panicked"))??;
+        }
+        anyhow::Ok(())
+    })?;
+    for _ in 0..12 {
+        thread::sleep(Duration::from_secs(5));
+        for guest in &tier.was {
+            let running = guest.answer(["podman", "ps", "--quiet"])?;
+            ensure!(
+                running.is_empty(),
+                "{}: a container runs on no share: {running}",
+                guest.name()
+            );
+        }
+    }
+    tier.storage.power_on()?;
+    let served = tier.wait_served(BOOT)?;
+    progress::say(format!(
+        "the storage VM came 60 s late: served {:.0} s after its power",
+        served.as_secs_f64()
+    ));
+    both_answer_in_turn(tier)?;
+    everybody_is_healthy(tier)
+}
+
+#[test]
+fn a_tier_with_storage_on_trixie() -> Result<()> {
+    let lab = Lab::new()?;
+    let tier = served_tier(&lab, Release::Trixie, [Release::Bookworm, Release::Trixie])?;
+    for guest in &tier.was {
+        no_shell_is_started(guest)?;
+    }
+    for guest in &tier.was {
+        each_fault_has_its_sentence(&tier, guest)?;
+    }
+    reboot_all(&tier)?;
+    nothing_is_changed_twice(&tier)
+}
+
+#[test]
+fn a_tier_with_storage_on_bookworm() -> Result<()> {
+    let lab = Lab::new()?;
+    let tier = served_tier(
+        &lab,
+        Release::Bookworm,
+        [Release::Trixie, Release::Bookworm],
+    )?;
+    reboot_with_late_storage(&tier)?;
+    nothing_is_changed_twice(&tier)
+}
+
+/// A whole apply of the role, traced: everything is taken away before, but for the image.
+fn no_shell_is_started(guest: &Guest) -> Result<()> {
+    guest.ok([
+        "systemctl",
+        "stop",
+        "nodejs-server.service",
+        "mnt-data-shared_folder.mount",
+    ])?;
+    guest.ok([
+        "sh",
+        "-c",
+        "rm -f /etc/wasagent/share.cred /etc/systemd/system/*.mount /etc/containers/systemd/* \
+         /etc/systemd/system/nodejs-server.service && systemctl daemon-reload \
+         && cp /etc/nsswitch.conf /root/nsswitch.conf && sed -i 's/^passwd:.*/passwd: sss files systemd/' /etc/nsswitch.conf",
+    ])?;
+    guest.ok([
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=execve,openat",
+        "-o",
+        "/root/trace",
+        "wasagent",
+        "apply",
+    ])?;
+    guest.ok(["cp", "/root/nsswitch.conf", "/etc/nsswitch.conf"])?;
+    let text = guest.answer(["grep", "-E", "execve|libnss|gconv", "/root/trace"])?;
+    let helpers = trace::helpers(&text);
+    progress::say(format!(
+        "{}: an apply of was starts {helpers:?}",
+        guest.release()
+    ));
+    ensure!(
+        helpers.contains("/usr/bin/podman"),
+        "the trace shows no podman: {helpers:?}"
+    );
+    let shells = trace::shells(&helpers);
+    ensure!(shells.is_empty(), "{}: shells: {shells:?}", guest.release());
+    let opened = trace::nss_modules_opened_by_the_agent(&text);
+    ensure!(opened.is_empty(), "{}: NSS: {opened:?}", guest.release());
+    Ok(())
+}
+
+/// Applies a tier file that cannot be mounted, and gives back what the agent said of the mount.
+fn refused_mount(guest: &Guest, tier_file: &str) -> Result<String> {
+    guest.write(TIER_FILE, tier_file, 0o644)?;
+    let refused = guest.run(["wasagent", "apply", "--format", "json"])?;
+    ensure!(refused.status == 1, "{}: {refused}", guest.name());
+    let failed = refused
+        .stdout
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find(|event| {
+            event["event"] == "failed" && event["resource"] == "mount:/mnt/data/shared_folder"
+        })
+        .with_context(|| format!("{}: no failed mount: {refused}", guest.name()))?;
+    let took = failed["took_ms"].as_f64().unwrap_or(f64::MAX);
+    ensure!(
+        took < 15_000.0,
+        "{}: it took {took} ms: {failed}",
+        guest.name()
+    );
+    ensure!(
+        guest.run(["findmnt", "--types", "cifs"])?.status == 1,
+        "{}: something is mounted",
+        guest.name()
+    );
+    ensure!(!refused.stdout.contains(SHARE_PASSWORD) && !refused.stderr.contains(SHARE_PASSWORD));
+    let sentence = failed["error"]["message"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    progress::say(format!(
+        "{} ({}), {:.1} s: {sentence}",
+        guest.name(),
+        guest.release(),
+        took / 1000.0
+    ));
+    Ok(sentence)
+}
+
+fn each_fault_has_its_sentence(tier: &Tier, guest: &Guest) -> Result<()> {
+    let storage = &tier.storage;
+    let good = tier_file();
+    let take_away = || {
+        guest.ok(["systemctl", "stop", "nodejs-server.service"])?;
+        guest.ok(["systemctl", "stop", "mnt-data-shared_folder.mount"])
+    };
+    take_away()?;
+    let mut sentences = Vec::new();
+
+    guest.write(SHARE_PASSWORD_FILE, "not the password", 0o600)?;
+    sentences.push((refused_mount(guest, &good)?, "password"));
+    guest.write(SHARE_PASSWORD_FILE, SHARE_PASSWORD, 0o600)?;
+
+    let other_share = good.replacen("name          = \"user1\"", "name          = \"user2\"", 1);
+    sentences.push((refused_mount(guest, &other_share)?, "user2"));
+
+    let plain = good.replacen("[storage]\n", "encrypt = false\n\n[storage]\n", 1);
+    sentences.push((refused_mount(guest, &plain)?, "encrypt"));
+
+    storage.cut_link()?;
+    let silent = refused_mount(guest, &good);
+    storage.restore_link()?;
+    sentences.push((silent?, "within 5 s"));
+
+    storage.ok(["systemctl", "stop", "smbd"])?;
+    let closed = refused_mount(guest, &good);
+    storage.ok(["systemctl", "start", "smbd"])?;
+    sentences.push((closed?, "445"));
+
+    for (index, (sentence, word)) in sentences.iter().enumerate() {
+        ensure!(sentence.contains(word), "{word:?} is not in: {sentence}");
+        ensure!(
+            !sentences[..index]
+                .iter()
+                .any(|(other, _)| other == sentence),
+            "two faults share a sentence: {sentence}"
+        );
+    }
+    guest.write(TIER_FILE, &good, 0o644)?;
+    apply(guest, Role::Was)?;
+    tier.wait_served(SERVED).map(drop)
+}
+
+/// One real first boot: cloud-init installs the agent and applies the role from user data alone.
+#[test]
+fn a_first_boot_by_cloud_init() -> Result<()> {
+    let lab = Lab::new()?;
+    let binary = agent::build()?;
+    let repository = sample_app::repository(lab.cache())?;
+    let scratch = tempfile::tempdir()?;
+    let packed = scratch.path().join("repository.tar");
+    let tar = std::process::Command::new("tar")
+        .arg("--create")
+        .arg("--file")
+        .arg(&packed)
+        .arg("--directory")
+        .arg(&repository)
+        .arg(".")
+        .status()?;
+    ensure!(tar.success());
+
+    let data = RoleData {
+        role: "storage",
+        tier_toml: &tier_file(),
+        secrets: &[(SHARE_PASSWORD_FILE, SHARE_PASSWORD)],
+        unpack: &[("repository.tar", wasagent_lab::tier::REPOSITORY)],
+    }
+    .user_data();
+    let seed = user_data::seed_disk(
+        lab.network().run_directory(),
+        "was-storage",
+        &data,
+        &[(user_data::AGENT, &binary), ("repository.tar", &packed)],
+    )?;
+    let spec = Spec::storage(Release::BookwormCloud)
+        .disk(Disk::of_the_guide("5a0dd3f2c1b74e6a8f90"))
+        .seed(&seed);
+    let guest = progress::timed("a first boot with cloud-init", || {
+        let guest = lab.first_boot(&spec)?;
+        guest.wait_ready(BOOT)?;
+        Ok(guest)
+    })?;
+    let log = guest.answer(["cat", "/var/log/cloud-init-output.log"])?;
+    ensure!(
+        guest.answer(["cloud-init", "status"])?.contains("done"),
+        "{log}"
+    );
+    ensure!(log.contains("changed unit:smbd.service"), "{log}");
+    guest.ok(["wasagent", "health"])?;
+    let plan = guest.run(["wasagent", "plan"])?;
+    ensure!(plan.status == 0, "{plan}");
+    Ok(())
+}

@@ -37,16 +37,24 @@ impl ControlGroup {
         Ok(command)
     }
 
-    /// Ends everything in it.
+    /// Ends everything in it, and makes it new for the next boot.
+    ///
+    /// It must not be used again: after a `cgroup.kill` the kernel also kills what is later cloned from this group into
+    /// one that was not killed as often (Linux: kernel/cgroup/cgroup.c, kill_seq), which is how systemd starts services.
     pub fn kill(&self) {
+        self.end();
+        let _ = fs::create_dir_all(&self.path);
+    }
+
+    fn end(&self) {
         kill_group(&self.path);
+        remove_groups(&self.path);
     }
 }
 
 impl Drop for ControlGroup {
     fn drop(&mut self) {
-        self.kill();
-        remove_groups(&self.path);
+        self.end();
     }
 }
 

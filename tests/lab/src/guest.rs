@@ -403,8 +403,8 @@ impl Guest {
         self.disconnect();
         until("the reboot", BOOT, || {
             self.wait_ssh(BOOT)?;
-            match self.boot_id() {
-                Ok(id) if id != before => Ok(Some(())),
+            match self.boot_id_within(Duration::from_secs(20)) {
+                Ok(id) if !id.is_empty() && id != before => Ok(Some(())),
                 _ => {
                     self.disconnect();
                     Ok(None)
@@ -416,7 +416,13 @@ impl Guest {
 
     /// Which boot this is (random(4): boot_id).
     pub fn boot_id(&self) -> Result<String> {
-        self.answer(["cat", "/proc/sys/kernel/random/boot_id"])
+        self.boot_id_within(COMMAND)
+    }
+
+    /// A guest that goes down may take the question and never answer it.
+    fn boot_id_within(&self, limit: Duration) -> Result<String> {
+        let output = self.run_with(["cat", "/proc/sys/kernel/random/boot_id"], b"", limit)?;
+        Ok(output.stdout.trim_end().to_owned())
     }
 
     /// Takes its power away: nothing in it notices, nothing is flushed.

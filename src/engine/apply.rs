@@ -48,7 +48,7 @@ pub async fn apply(
     stop: &AtomicBool,
     listener: &Listener,
 ) -> Applied {
-    let started = Instant::now();
+    let (started, planning) = (Instant::now(), plan.took);
     let mut planned: HashMap<Address, Diff> = plan.diffs.into_iter().collect();
     let mut outcomes: Vec<Option<Outcome>> = graph.nodes().iter().map(|_| None).collect();
     let mut running = JoinSet::new();
@@ -109,7 +109,7 @@ pub async fn apply(
             failed: count(|o| matches!(o, Outcome::Failed))
                 + outcomes.iter().filter(|o| o.is_none()).count(),
             skipped: count(|o| matches!(o, Outcome::Skipped)),
-            took: started.elapsed(),
+            took: planning + started.elapsed(),
         },
         changes,
     }

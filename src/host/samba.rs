@@ -27,6 +27,10 @@ impl NtHash {
     }
 }
 
+/// Where Samba keeps accounts unless smb.conf says otherwise, on Debian and EL alike.
+const PASSDB: &str = "/var/lib/samba/private/passdb.tdb";
+const SMB_CONF: &str = "/etc/samba/smb.conf";
+
 /// A Samba account, compared with what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SambaUser {
@@ -37,6 +41,10 @@ pub struct SambaUser {
 /// The account `name` in Samba's database, if it is there. The stored hash is compared here and
 /// goes no further.
 pub async fn user(name: &str, password: &Secret) -> Result<Option<SambaUser>> {
+    // pdbedit makes an empty database where there is none: a plan must not.
+    if !Path::new(PASSDB).exists() && !keeps_accounts_elsewhere() {
+        return Ok(None);
+    }
     let output = Helper::new("pdbedit")
         .args(["--list", "--smbpasswd-style", "--user", name])
         .output()
@@ -52,6 +60,17 @@ pub async fn user(name: &str, password: &Secret) -> Result<Option<SambaUser>> {
         name,
         &NtHash::of(password),
     ))
+}
+
+/// Whether smb.conf(5) names another place for accounts. Samba ignores case and blanks in the
+/// names of its options.
+fn keeps_accounts_elsewhere() -> bool {
+    let text = std::fs::read(SMB_CONF).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().any(|line| {
+        let key: String = line.split('=').next().unwrap_or_default().to_lowercase();
+        let key: String = key.split_whitespace().collect();
+        key == "passdbbackend" || key == "privatedir"
+    })
 }
 
 /// smbpasswd(5): `name:uid:LM hash:NT hash:[flags]:LCT-time:`.

@@ -117,7 +117,6 @@ impl Container {
         let mut lines = vec![
             format!("ContainerName={}", self.name),
             format!("Image={}", self.image),
-            format!("Volume={}", self.volume()),
             format!("PodmanArgs={}", self.arguments_without_a_key().join(" ")),
         ];
         lines.extend(self.publish.iter().map(|p| format!("PublishPort={p}")));
@@ -145,7 +144,6 @@ impl Container {
             "--detach".to_owned(),
             "--cgroups=split".to_owned(),
             "--sdnotify=conmon".to_owned(),
-            format!("--volume={}", self.volume()),
         ];
         arguments.extend(self.arguments_without_a_key());
         arguments.extend(self.publish.iter().map(|p| format!("--publish={p}")));
@@ -168,15 +166,17 @@ impl Container {
         )
     }
 
-    /// Quadlet takes no quotes here, and needs none: validation lets no blank, quote, colon or `%`
-    /// into a path.
-    fn volume(&self) -> String {
-        format!("{}:{}", self.mount.display(), self.workdir.display())
-    }
-
-    /// Arguments of `podman run` that have no key in podman 4.4's `.container` files.
+    /// Arguments of `podman run` that have no key in podman 4.4's `.container` files, and the
+    /// volume: its key would make the generator add RequiresMountsFor=, with which systemd gives
+    /// up for good when the share is not there at boot. Paths need no quotes: validation lets no
+    /// blank, quote, colon or `%` into one.
     fn arguments_without_a_key(&self) -> Vec<String> {
         let mut arguments = vec![
+            format!(
+                "--volume={}:{}",
+                self.mount.display(),
+                self.workdir.display()
+            ),
             "--pull=never".to_owned(),
             format!("--hostname={}", self.hostname),
             format!("--workdir={}", self.workdir.display()),

@@ -39,6 +39,22 @@ fn state(guest: &Guest) -> Result<String> {
     ])
 }
 
+/// Fails with the lines that differ.
+fn unchanged(by: &str, before: &str, after: &str) -> Result<()> {
+    let lines = |text: &str| {
+        text.lines()
+            .map(str::to_owned)
+            .collect::<BTreeSet<String>>()
+    };
+    let (before, after) = (lines(before), lines(after));
+    let differing: Vec<&String> = before.symmetric_difference(&after).collect();
+    ensure!(
+        differing.is_empty(),
+        "{by} changed the guest: {differing:#?}"
+    );
+    Ok(())
+}
+
 fn json(output: &Output) -> Result<Vec<Value>> {
     output
         .stdout
@@ -108,7 +124,7 @@ fn storage_role(release: Release) -> Result<()> {
             "{resource} is not in {planned:?}"
         );
     }
-    ensure!(state(&guest)? == before, "the plan changed the guest");
+    unchanged("plan", &before, &state(&guest)?)?;
 
     let applied = apply(&guest, Role::Storage)?;
     ensure!(!applied.stdout.contains(SHARE_PASSWORD) && !plan.stdout.contains(SHARE_PASSWORD));

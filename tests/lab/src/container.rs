@@ -3,6 +3,7 @@
 //! Real are systemd, D-Bus, firewalld with nftables, Samba and podman; the kernel is the machine's.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -57,8 +58,14 @@ impl Container {
     }
 
     /// The address over which the lab reaches it, on a link that only the two of them have.
-    pub fn management(number: u32) -> (String, String) {
-        (format!("10.99.{number}.1"), format!("10.99.{number}.2"))
+    pub fn management(number: u32) -> (Ipv4Addr, Ipv4Addr) {
+        let first = u32::from(Ipv4Addr::new(10, 99, 0, 0)) + 4 * number + 1;
+        (first.into(), (first + 1).into())
+    }
+
+    /// The machine name: unique on the machine, and short enough for `vb-` before it to be a link's name.
+    fn machine_name(&self) -> String {
+        format!("w{}x{}", std::process::id(), self.number)
     }
 
     /// The disks' device paths, the same here and in the guest.
@@ -68,7 +75,7 @@ impl Container {
 
     /// The end of the guest's link that is on the bridge.
     pub fn port(&self) -> String {
-        format!("vb-g{}", self.number)
+        format!("vb-{}", self.machine_name())
     }
 
     fn root(&self) -> PathBuf {
@@ -170,7 +177,7 @@ impl Container {
         nspawn.arg(format!("--directory={}", self.root().display()));
         // The machine name makes the link's name, which must be short; the host name is the guest's own.
         nspawn
-            .arg(format!("--machine=g{}", self.number))
+            .arg(format!("--machine={}", self.machine_name()))
             .arg(format!("--hostname={}", self.name));
         nspawn.arg(format!("--network-bridge={}", self.network.bridge()));
         nspawn.arg(format!("--network-veth-extra=mg{}:mgmt0", self.number));

@@ -129,13 +129,7 @@ impl Guest {
         }
         let number = network.number();
         let (_, address) = Container::management(number);
-        let ssh = Ssh::new(
-            network,
-            key.private.clone(),
-            &spec.name,
-            address.parse()?,
-            22,
-        );
+        let ssh = Ssh::new(network, key.private.clone(), &spec.name, address, 22);
         let container = Container::create(network, root, spec, number, directory)?;
         let guest = Guest::assemble(network, spec, Machine::Container(container), ssh);
         guest.wait_ready(BOOT)?;

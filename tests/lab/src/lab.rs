@@ -33,7 +33,7 @@ impl Lab {
             bail!("the lab makes network namespaces, mounts and containers: run it as root");
         }
         host_packages::ensure()?;
-        leftovers::sweep();
+        leftovers::sweep()?;
         undo_on_signals()?;
         let cache = Cache::open()?;
         let undo = Arc::new(Undo::create()?);

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,12 +22,12 @@ use crate::progress::say;
 
 const RUN: &str = "/run/wasagent-lab";
 
-/// The run directory of one lab, and the list in it.
+/// The run directory of one lab, and the list in it, locked for as long as the lab lives.
 #[derive(Debug)]
 pub struct Undo {
     name: String,
     directory: PathBuf,
-    list: Mutex<File>,
+    list: Mutex<Flock<File>>,
 }
 
 impl Undo {
@@ -39,12 +40,10 @@ impl Undo {
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
         let directory = Path::new(RUN).join(&id);
+        let _alone = alone()?;
         fs::create_dir_all(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
-        let list = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(directory.join("undo"))?;
+        let list = locked(&directory, FlockArg::LockExclusive)?;
         Ok(Undo {
             name: format!("wasagent-lab-{id}"),
             directory,
@@ -67,7 +66,7 @@ impl Undo {
             .list
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        writeln!(list, "{kind} {what}")
+        writeln!(**list, "{kind} {what}")
             .with_context(|| format!("write {}/undo", self.directory.display()))
     }
 }
@@ -78,12 +77,27 @@ impl Drop for Undo {
     }
 }
 
-/// Undoes what dead labs left behind.
-pub fn sweep() {
+/// Keeps a lab that clears up from taking one that is just being made for dead.
+fn alone() -> Result<Flock<File>> {
+    fs::create_dir_all(RUN).with_context(|| format!("create {RUN}"))?;
+    locked(Path::new(RUN), FlockArg::LockExclusive)
+}
+
+fn locked(directory: &Path, how: FlockArg) -> Result<Flock<File>> {
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(directory.join("undo"))?;
+    Flock::lock(file, how)
+        .map_err(|(_, errno)| errno)
+        .with_context(|| format!("lock {}/undo", directory.display()))
+}
+
+/// Undoes what dead labs left behind. A process number may be somebody else's by now, so the lock tells who is dead.
+pub fn sweep() -> Result<()> {
+    let _alone = alone()?;
     for directory in runs() {
-        let alive =
-            owner(&directory).is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists());
-        if !alive {
+        if locked(&directory, FlockArg::LockExclusiveNonblock).is_ok() {
             say(format!(
                 "undoing what a dead lab left: {}",
                 directory.display()
@@ -91,6 +105,7 @@ pub fn sweep() {
             undo(&directory);
         }
     }
+    Ok(())
 }
 
 /// Undoes everything of this process, for its signal handler.

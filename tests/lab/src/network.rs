@@ -35,7 +35,6 @@ struct Inner {
     name: String,
     handle: Arc<File>,
     undo: Arc<Undo>,
-    ports: AtomicU32,
 }
 
 impl Network {
@@ -50,7 +49,6 @@ impl Network {
             name,
             handle: Arc::new(handle),
             undo,
-            ports: AtomicU32::new(0),
         };
         let network = Network {
             inner: Arc::new(inner),
@@ -105,9 +103,10 @@ impl Network {
         ok(ip)
     }
 
-    /// A number that no other guest of this network has.
+    /// A number that no other guest of this process has: nspawn's machine names are the machine's, not the network's.
     pub(crate) fn number(&self) -> u32 {
-        self.inner.ports.fetch_add(1, Ordering::Relaxed) + 1
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        COUNT.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Makes a tap device for a VM; `attached`: on the bridge.

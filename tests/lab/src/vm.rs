@@ -316,7 +316,8 @@ fn tap(hardware: &Hardware) -> String {
 }
 
 fn mac(hardware: &Hardware) -> String {
-    format!("52:54:00:00:01:{:02x}", hardware.number)
+    let [_, _, high, low] = hardware.number.to_be_bytes();
+    format!("52:54:00:01:{high:02x}:{low:02x}")
 }
 
 fn disk_id(index: usize) -> String {

@@ -49,6 +49,7 @@ const PACKAGES: &[&str] = &[
 
 const BEFORE: &str = include_str!("root/before.sh");
 const AFTER: &str = include_str!("root/after.sh");
+const CLOUD: &str = include_str!("root/cloud.sh");
 
 /// A root file system reserves no more than what is written to it; podman's images go here as well.
 const IMAGE_SIZE: &str = "8G";
@@ -143,10 +144,12 @@ fn packages(release: Release) -> Vec<&'static str> {
 
 fn recipe(release: Release, key: &Key) -> Result<String> {
     let key = fs::read_to_string(key.public())?;
-    Ok(format!(
-        "{release} {} {IMAGE_SIZE}\n{BEFORE}\n{AFTER}\n{key}",
-        packages(release).join(" ")
-    ))
+    let packages = packages(release).join(" ");
+    let mut recipe = format!("{release} {packages} {IMAGE_SIZE}\n{BEFORE}\n{AFTER}\n{key}");
+    if release == Release::BookwormCloud {
+        recipe.push_str(CLOUD);
+    }
+    Ok(recipe)
 }
 
 fn build(into: &Path, release: Release, key: &Key) -> Result<()> {
@@ -170,6 +173,10 @@ fn build(into: &Path, release: Release, key: &Key) -> Result<()> {
         after.display(),
         key.public().display()
     ));
+    if release == Release::BookwormCloud {
+        let cloud = script(into, "cloud", CLOUD)?;
+        mmdebstrap.arg(format!("--customize-hook='{}' \"$1\"", cloud.display()));
+    }
     mmdebstrap.arg(release.codename()).arg(&tree);
     if let Some(mirror) = mirror()? {
         // A mirror that is a snapshot of some day is as good as today's.

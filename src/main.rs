@@ -16,6 +16,9 @@ fn main() -> std::process::ExitCode {
             return code.into();
         }
     };
+    // Passwords are in this process's memory: it leaves no core dump, and no other user looks into it.
+    let _ = nix::sys::prctl::set_dumpable(false);
+    let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
     let code = wasagent::cli::run(&arguments);
     // A system call on a dead mount may still hold a thread: the process ends without waiting.
     std::process::exit(i32::from(code))

@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,8 +49,9 @@ pub async fn run(role: Role, tier: &Tier, output: &Output) -> Result<Code, Failu
     let host = Arc::new(Host::connect().await?);
     let graph = role::resources(role, tier, &host.facts)?;
     // All is observed, and all refused that must be, before the first change.
+    let started = Instant::now();
     let plan = Plan::make(&graph, &host).await.map_err(|refusals| {
-        output.refusals(&refusals);
+        output.refusals(&refusals, started.elapsed());
         Failure {
             code: exit::FAILED,
             error: None,
@@ -66,9 +68,9 @@ pub async fn run(role: Role, tier: &Tier, output: &Output) -> Result<Code, Failu
 
     let summary = applied.summary;
     let succeeded = summary.failed == 0 && summary.skipped == 0;
+    output.summary(&summary);
     let before = record::read()?;
     record::write(before.as_ref(), role, succeeded, &applied.changes)?;
-    output.summary(&summary);
     if stop.load(Ordering::Relaxed) {
         output.error(
             &Error::new("interrupted: what was begun is finished, the rest is not begun")

@@ -188,12 +188,15 @@ fn load(config: &std::path::Path, role: Option<Role>, output: &Output) -> Result
 }
 
 fn block_on(command: impl Future<Output = Result<Code, Failure>>) -> Result<Code, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|e| Error::new(format!("start: {e}")))?
-        .block_on(command)
+        .map_err(|e| Error::new(format!("start: {e}")))?;
+    let result = runtime.block_on(command);
+    // A thread that a dead mount holds is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 fn log_to_standard_error(verbose: u8, colour: bool) {

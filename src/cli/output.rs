@@ -102,14 +102,28 @@ impl Output {
         }
     }
 
-    /// Why no plan could be made.
-    pub fn refusals(self, refusals: &Refusals) {
-        for (address, error) in &refusals.0 {
-            if self.is_json()
-                && let Some(address) = address
-            {
-                self.json(&Event::failed(address, Duration::ZERO, error.clone()));
+    /// Why apply did not begin: as its events, closed by a summary, and on standard error.
+    pub fn refusals(self, refusals: &Refusals, took: Duration) {
+        if self.is_json() {
+            for (address, error) in &refusals.0 {
+                if let Some(address) = address {
+                    self.json(&Event::failed(address, Duration::ZERO, error.clone()));
+                }
             }
+            self.json(&Summary {
+                changed: 0,
+                unchanged: 0,
+                failed: refusals.0.len(),
+                skipped: 0,
+                took,
+            });
+        }
+        self.refusals_on_stderr(refusals);
+    }
+
+    /// Why no plan could be made, for people.
+    pub fn refusals_on_stderr(self, refusals: &Refusals) {
+        for (address, error) in &refusals.0 {
             let message = match address {
                 Some(address) => format!("{address}: {}", error.message),
                 None => error.message.clone(),

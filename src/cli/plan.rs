@@ -15,7 +15,7 @@ pub async fn run(role: Role, tier: &Tier, all: bool, output: &Output) -> Result<
     let host = Arc::new(Host::connect().await?);
     let graph = role::resources(role, tier, &host.facts)?;
     let plan = Plan::make(&graph, &host).await.map_err(|refusals| {
-        output.refusals(&refusals);
+        output.refusals_on_stderr(&refusals);
         Failure {
             code: exit::FAILED,
             error: None,

@@ -535,6 +535,10 @@ fn xfs(block: &[u8]) -> Option<FsInfo> {
     if !block.starts_with(b"XFSB") {
         return None;
     }
+    // `sb_inprogress`: mkfs sets it first and clears it last. What it left half-done is no file system.
+    if *block.get(126)? != 0 {
+        return None;
+    }
     let block_size = u32::from_be_bytes(block.get(4..8)?.try_into().ok()?);
     let blocks = u64::from_be_bytes(block.get(8..16)?.try_into().ok()?);
     Some(FsInfo {

@@ -213,26 +213,25 @@ pub fn make_dirs(path: &Path, meta: FileMeta) -> Result<Vec<PathBuf>> {
     for directory in missing {
         make_one(directory)?;
         made.push(directory.to_path_buf());
-        set_dir_meta(directory, FileMeta::root(0o755))?;
+        let own = if directory == path {
+            meta
+        } else {
+            FileMeta::root(0o755)
+        };
+        set_dir_meta(directory, own)?;
     }
     match dir_state(path)? {
-        DirState::Directory(found) if found == meta => {}
-        DirState::Directory(_) => set_dir_meta(path, meta)?,
-        DirState::Absent => {
-            return Err(Error::new(format!(
-                "make directory {}: gone while it was made",
-                path.display()
-            )));
-        }
-        DirState::Other(what) => {
-            return Err(Error::new(format!(
-                "make directory {}: {what} stands there",
-                path.display()
-            ))
-            .hint(format!("move {} away, and apply again", path.display())));
-        }
+        DirState::Directory(_) => Ok(made),
+        DirState::Absent => Err(Error::new(format!(
+            "make directory {}: gone while it was made",
+            path.display()
+        ))),
+        DirState::Other(what) => Err(Error::new(format!(
+            "make directory {}: {what} stands there",
+            path.display()
+        ))
+        .hint(format!("move {} away, and apply again", path.display()))),
     }
-    Ok(made)
 }
 
 /// Sets owner and mode of a directory that exists, by its descriptor, and syncs it.

@@ -191,6 +191,8 @@ fn git() -> Helper<'static> {
         "maintenance.auto=false",
         "-c",
         "core.fsmonitor=false",
+        "-c",
+        "transfer.fsckObjects=true",
     ])
 }
 
@@ -219,6 +221,17 @@ fn parse_tree(listing: &[u8]) -> Result<Vec<TreeEntry>> {
             .ok_or_else(unreadable)?;
         let head = std::str::from_utf8(&record[..tab]).doing("read git ls-tree")?;
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(&record[tab + 1..]));
+        // A tree may be made by hand: a name that leads out of the directory is no name.
+        if !path
+            .components()
+            .all(|part| matches!(part, std::path::Component::Normal(_)))
+        {
+            return Err(Error::new(format!(
+                "the revision holds a file named {}, which leads out of its directory",
+                path.display()
+            ))
+            .hint("do not deploy that repository"));
+        }
         let mut words = head.split(' ');
         let mode = words.next().ok_or_else(unreadable)?;
         let blob = words.nth(1).ok_or_else(unreadable)?;
@@ -270,6 +283,8 @@ mod tests {
         assert_eq!(tree[0].path, Path::new("a b.js"));
         assert!(tree[1].executable && tree[1].blob == "bb");
         assert!(parse_tree(b"120000 blob aa\tlink\0").is_err());
+        assert!(parse_tree(b"100644 blob aa\t../../etc/x\0").is_err());
+        assert!(parse_tree(b"100644 blob aa\t/etc/x\0").is_err());
 
         let blobs = parse_batch(b"aa blob 3\nx\ny\nbb blob 0\n\n", 2).unwrap();
         assert_eq!(blobs, [b"x\ny".to_vec(), Vec::new()]);

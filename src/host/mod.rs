@@ -19,11 +19,16 @@ pub use facts::Facts;
 pub use firewalld::Firewalld;
 pub use systemd::Systemd;
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
 
 /// Where every guest has its system bus. The environment's idea of it is not asked: root does not
 /// talk to whatever a variable names, and an address with a host name would lead into NSS.
 const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
+
+/// How long systemd or firewalld may take to answer: firewalld alone takes seconds on a slow VM.
+const METHOD_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// This machine: its services on the bus, and what was found out about it.
 pub struct Host {
@@ -41,6 +46,7 @@ impl Host {
                 .hint("wasagent needs a guest that runs systemd and D-Bus")
         };
         let bus = zbus::connection::Builder::address(SYSTEM_BUS)
+            .method_timeout(METHOD_TIMEOUT)
             .build()
             .await
             .map_err(refused)?;

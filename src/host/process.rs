@@ -91,6 +91,12 @@ impl<'a> Helper<'a> {
             })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            // No helper asks a question, and none is hit by the Ctrl-C that asks us to stop: a step at
+            // hand is finished.
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("SSH_ASKPASS", "/bin/false")
+            .env("SSH_ASKPASS_REQUIRE", "force")
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .doing(format_args!("start {}", self.program))?;

@@ -32,6 +32,7 @@ trait Manager {
         force: bool,
     ) -> zbus::Result<(bool, Vec<(String, String, String)>)>;
     async fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    async fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     async fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     async fn reload_or_restart_unit(&self, name: &str, mode: &str)
     -> zbus::Result<OwnedObjectPath>;
@@ -58,6 +59,7 @@ trait Properties {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Job {
     Start,
+    Stop,
     Restart,
     ReloadOrRestart,
 }
@@ -182,6 +184,7 @@ impl Systemd {
     pub async fn job(&self, job: Job, unit: &str) -> Result<()> {
         let verb = match job {
             Job::Start => "start",
+            Job::Stop => "stop",
             Job::Restart => "restart",
             Job::ReloadOrRestart => "reload or restart",
         };
@@ -196,6 +199,7 @@ impl Systemd {
         let _ = self.manager.reset_failed_unit(unit).await;
         let path = match job {
             Job::Start => self.manager.start_unit(unit, "replace").await,
+            Job::Stop => self.manager.stop_unit(unit, "replace").await,
             Job::Restart => self.manager.restart_unit(unit, "replace").await,
             Job::ReloadOrRestart => self.manager.reload_or_restart_unit(unit, "replace").await,
         }

@@ -34,7 +34,12 @@ impl Resource for Account {
     }
 
     async fn observe(&self, _host: &Host) -> Result<Self::Observed> {
-        account::look_up(&self.name).await
+        let found = account::look_up(&self.name).await?;
+        if found.is_none() {
+            // Somebody else's file of that name is refused before anything is changed.
+            blocking(|| ours::read(Path::new(SYSUSERS)).map(drop)).await?;
+        }
+        Ok(found)
     }
 
     fn diff(&self, observed: &Self::Observed) -> Result<Diff> {
@@ -59,7 +64,6 @@ impl Resource for Account {
             "u {} - \"Owner of the SMB share\" / {SHELL}\n",
             self.name
         ));
-        blocking(move || ours::read(Path::new(SYSUSERS)).map(drop)).await?;
         blocking(move || ours::write(Path::new(SYSUSERS), &text)).await?;
         Helper::new("systemd-sysusers")
             .args([SYSUSERS])

@@ -3,16 +3,17 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::mount_unit::{self, MountUnit};
 use crate::config::{Dialect, Secret};
 use crate::engine::{Address, Diff, Kind, Requirement, Resource};
 use crate::error::{Error, Result};
 use crate::host::cifs::{self, CifsMount, CifsState, Recovery};
-use crate::host::fs::{FileMeta, make_dirs};
-use crate::host::mount::{MountInfo, mount_at, unmount};
+use crate::host::fs::{FileMeta, make_dirs, read_regular};
+use crate::host::mount::unmount;
 use crate::host::process::Helper;
+use crate::host::systemd::{Job, mount_unit_name};
 use crate::host::{Host, blocking};
 
 /// What a mount may take in all. The probe before it knows a silent server after 5 s; the kernel
@@ -26,6 +27,9 @@ const ECHO_INTERVAL: Duration = Duration::from_secs(5);
 /// the VM reads what may hold the database's password.
 const FILE_MODE: u32 = 0o660;
 const DIRECTORY_MODE: u32 = 0o770;
+
+/// No credentials file of ours comes near this size.
+const MAX_CREDENTIALS: u64 = 64 << 10;
 
 /// The label that a container may use (container_selinux(8)); CIFS keeps none of its own.
 const SELINUX_CONTEXT: &str = "system_u:object_r:container_file_t:s0";
@@ -48,8 +52,10 @@ pub struct CifsShare {
 
 #[derive(Debug)]
 pub struct Observed {
-    mounted: Option<MountInfo>,
     unit: mount_unit::Observed,
+    /// The credentials file is not as it should be, or was written after the mount was made: the
+    /// kernel knows another password than the tier file.
+    password_is_older: bool,
 }
 
 impl CifsShare {
@@ -200,15 +206,26 @@ impl Resource for CifsShare {
     }
 
     async fn observe(&self, host: &Host) -> Result<Observed> {
-        let mount_point = self.mount_point.clone();
+        let unit = mount_unit::observe(host, &self.mount_point).await?;
+        let credentials = self.credentials.clone();
+        let file = blocking(move || read_regular(&credentials, MAX_CREDENTIALS)).await?;
+        let wanted = cifs::credentials(&self.user, self.password.expose())?;
+        let password_is_older = match (&file, unit.state.active_since) {
+            (None, _) => true,
+            (Some(file), _) if file.contents != wanted.as_bytes() => true,
+            (Some(file), Some(mounted)) => {
+                file.modified > mounted && file.modified <= SystemTime::now()
+            }
+            (Some(_), None) => false,
+        };
         Ok(Observed {
-            mounted: blocking(move || mount_at(&mount_point)).await?,
-            unit: mount_unit::observe(host, &self.mount_point).await?,
+            unit,
+            password_is_older,
         })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
-        let mut diff = match &observed.mounted {
+        let mut diff = match &observed.unit.mounted {
             None => {
                 let mut diff = Diff::create("the share is not mounted");
                 self.create_diff(&mut diff);
@@ -227,6 +244,9 @@ impl Resource for CifsShare {
                 let mut diff = Diff::update("the mount differs from the tier file");
                 diff.field("source", Some(state.source.clone()), self.source());
                 self.diff_options(&state, &mut diff);
+                if observed.password_is_older {
+                    diff.secret("options.password", true);
+                }
                 // The kernel mounts before systemd knows: what is ordered after the mount waits
                 // for systemd's word.
                 diff.field(
@@ -244,19 +264,24 @@ impl Resource for CifsShare {
     async fn converge(&self, host: &Host, observed: &Observed) -> Result<()> {
         // The unit comes first: systemd then knows the mount by it when it appears.
         self.unit()?.converge(host, &observed.unit).await?;
-        if let Some(mounted) = &observed.mounted
+        if let Some(mounted) = &observed.unit.mounted
             && let Some(state) = cifs::observe(mounted)
         {
             let mut differs = Diff::update("");
             differs.field("source", Some(state.source.clone()), self.source());
             self.diff_options(&state, &mut differs);
-            if differs.is_empty() {
+            if differs.is_empty() && !observed.password_is_older {
                 return Ok(());
             }
             // CIFS takes none of these options on a remount. The container keeps its own view of
             // the old mount until its unit, which comes after this one, restarts it.
             let mount_point = self.mount_point.clone();
             blocking(move || unmount(&mount_point)).await?;
+        } else if observed.unit.state.active == "activating" {
+            // The container's unit is asking for the same mount: two would lie on each other.
+            host.systemd
+                .job(Job::Stop, &mount_unit_name(&self.mount_point))
+                .await?;
         }
         let address = self.resolve().await?;
         let mount_point = self.mount_point.clone();

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::ours::{self, OurFile};
 use crate::config::Publish;
@@ -54,7 +55,10 @@ impl Observed {
     /// A container that started before its unit file was written runs an older definition.
     fn definition_is_newer(&self) -> bool {
         match (&self.file, self.unit.active_since) {
-            (Some(file), Some(started)) => file.modified > started,
+            // A time in the future is one that a clock was set back from: it says nothing.
+            (Some(file), Some(started)) => {
+                file.modified > started && file.modified <= SystemTime::now()
+            }
             _ => false,
         }
     }

@@ -78,14 +78,10 @@ impl Resource for Directory {
             gid: owner.gid,
         };
         let path = self.path.clone();
-        let parent = self.path.parent().map(PathBuf::from);
         let absent = observed.state == DirState::Absent;
         blocking(move || {
             if !absent {
                 return set_dir_meta(&path, meta);
-            }
-            if let Some(parent) = parent {
-                make_dirs(&parent, FileMeta::root(0o755))?;
             }
             make_dirs(&path, meta).map(drop)
         })

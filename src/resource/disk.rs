@@ -1,9 +1,11 @@
 //! The data disk: a blank one is given a file system, one that the agent formatted before is used,
 //! anything else is refused.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::mount_unit::MountUnit;
+use super::ours;
 use crate::config::{Device, Filesystem};
 use crate::engine::{Address, Diff, Kind, Requirement, Resource};
 use crate::error::{Error, Result};
@@ -15,7 +17,7 @@ use crate::host::{Host, blocking};
 /// has become. An XFS label has at most 12 bytes.
 const LABEL: &str = "wasagent";
 
-/// `mkfs` discards the whole device first, which takes a while on a large volume.
+/// What is written of a large volume takes a while on a slow disk.
 const MKFS_DEADLINE: Duration = Duration::from_secs(300);
 
 /// A disk with a file system for the data.
@@ -40,7 +42,8 @@ pub fn formatted(device: &Device) -> Result<Option<(BlockDevice, FsInfo)>> {
         Device::Auto => {
             let mut ours = Vec::new();
             for disk in block::disks()? {
-                if let Some(filesystem) = our_filesystem(&disk)? {
+                // A disk that cannot be read is not one that we have written.
+                if let Ok(Some(filesystem)) = our_filesystem(&disk) {
                     ours.push((disk, filesystem));
                 }
             }
@@ -65,6 +68,27 @@ pub fn formatted(device: &Device) -> Result<Option<(BlockDevice, FsInfo)>> {
 fn our_filesystem(disk: &BlockDevice) -> Result<Option<FsInfo>> {
     let found = block::probe_filesystem(&disk.path)?;
     Ok(found.filter(|filesystem| filesystem.label.as_deref() == Some(LABEL)))
+}
+
+/// Another blank disk does not take the place of one that is missing: its data would seem gone.
+fn refuse_if_served_before(mount: &Path) -> Result<()> {
+    let unit = MountUnit::path(mount);
+    let Some(file) = ours::read(&unit)? else {
+        return Ok(());
+    };
+    let what = file
+        .text
+        .lines()
+        .find_map(|line| line.strip_prefix("What="))
+        .unwrap_or_default();
+    Err(Error::new(format!(
+        "the data disk of {} ({what}) is missing, and no other disk is formatted in its place",
+        mount.display()
+    ))
+    .hint(format!(
+        "attach it again; if its data is not needed any more, remove {}",
+        unit.display()
+    )))
 }
 
 fn find_named(device: &Device) -> Result<BlockDevice> {
@@ -108,9 +132,13 @@ impl Resource for Disk {
 
     async fn observe(&self, _host: &Host) -> Result<Observed> {
         let device = self.device.clone();
+        let mount = self.mount.clone();
         blocking(move || match formatted(&device)? {
             Some((disk, filesystem)) => Ok(Observed::Formatted(disk, filesystem)),
-            None => Ok(Observed::Blank(blank(&device)?)),
+            None => {
+                refuse_if_served_before(&mount)?;
+                Ok(Observed::Blank(blank(&device)?))
+            }
         })
         .await
     }
@@ -145,17 +173,15 @@ impl Resource for Disk {
             return Ok(());
         };
         // Neither program is told to force: each looks once more for a file system of its own.
-        let (program, quiet) = match self.filesystem {
-            Filesystem::Xfs => ("mkfs.xfs", "-q"),
-            Filesystem::Ext4 => ("mkfs.ext4", "-q"),
+        // Nor does it discard: what is beyond the places that were read is not given up unread.
+        let (program, options) = match self.filesystem {
+            Filesystem::Xfs => ("mkfs.xfs", ["-q", "-K"].as_slice()),
+            Filesystem::Ext4 => ("mkfs.ext4", ["-q", "-E", "nodiscard"].as_slice()),
         };
         Helper::new(program)
-            .args([
-                quiet.as_ref(),
-                "-L".as_ref(),
-                LABEL.as_ref(),
-                disk.path.as_os_str(),
-            ])
+            .args(options)
+            .args(["-L", LABEL])
+            .args([&disk.path])
             .deadline(MKFS_DEADLINE)
             .run()
             .await?;

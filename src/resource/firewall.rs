@@ -10,10 +10,17 @@ use crate::host::firewalld::{Firewalld, Opening, Settings};
 pub struct Firewall {
     pub zone: String,
     pub openings: Vec<Opening>,
+    /// Openings that somebody else made would undo the point of these; they are told of.
+    pub unwanted: Vec<Opening>,
 }
 
-/// For each opening, whether it is in the runtime and in the permanent settings.
-type Observed = Vec<(Opening, bool, bool)>;
+#[derive(Debug)]
+pub struct Observed {
+    /// For each opening, whether it is in the runtime and in the permanent settings.
+    openings: Vec<(Opening, bool, bool)>,
+    /// Those of the unwanted that are open now.
+    unwanted: Vec<Opening>,
+}
 
 impl Resource for Firewall {
     type Observed = Observed;
@@ -33,7 +40,7 @@ impl Resource for Firewall {
             return Err(Error::new(format!("firewalld has no zone {}", self.zone))
                 .hint(format!("firewall.zone is one of: {}", zones.join(", "))));
         }
-        let mut observed = Vec::new();
+        let mut openings = Vec::new();
         for opening in &self.openings {
             let runtime = firewalld
                 .has(Settings::Runtime, &self.zone, opening)
@@ -41,14 +48,29 @@ impl Resource for Firewall {
             let permanent = firewalld
                 .has(Settings::Permanent, &self.zone, opening)
                 .await?;
-            observed.push((opening.clone(), runtime, permanent));
+            openings.push((opening.clone(), runtime, permanent));
         }
-        Ok(observed)
+        let mut unwanted = Vec::new();
+        for opening in &self.unwanted {
+            if firewalld
+                .has(Settings::Runtime, &self.zone, opening)
+                .await?
+            {
+                unwanted.push(opening.clone());
+            }
+        }
+        Ok(Observed { openings, unwanted })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
         let mut diff = Diff::update(format!("zone {} is closed for what is served", self.zone));
-        for (opening, runtime, permanent) in observed {
+        for opening in &observed.unwanted {
+            diff.notes.push(format!(
+                "{opening} is open to everybody in zone {}; close it if nobody else needs it",
+                self.zone
+            ));
+        }
+        for (opening, runtime, permanent) in &observed.openings {
             let state = |open: bool| if open { "open" } else { "closed" };
             diff.field(&format!("runtime {opening}"), Some(state(*runtime)), "open");
             diff.field(
@@ -62,7 +84,7 @@ impl Resource for Firewall {
 
     async fn converge(&self, host: &Host, observed: &Observed) -> Result<()> {
         let firewalld = running(host)?;
-        for (opening, runtime, permanent) in observed {
+        for (opening, runtime, permanent) in &observed.openings {
             // The permanent settings first: what is lost between the two is back at a reload.
             if !permanent {
                 firewalld

@@ -10,7 +10,7 @@ use crate::engine::{Address, Diff, Kind, Resource};
 use crate::error::{Error, Result};
 use crate::host::block::{BlockDevice, FsInfo};
 use crate::host::fs::{FileMeta, make_dirs};
-use crate::host::mount::{MountInfo, mount_at, mount_filesystem};
+use crate::host::mount::{MountInfo, mount_filesystem};
 use crate::host::{Host, blocking};
 
 /// A share holds data, not programs that gain rights and not devices.
@@ -29,7 +29,6 @@ pub struct Mount {
 pub struct Observed {
     /// `None` while the disk is still blank.
     disk: Option<(BlockDevice, FsInfo)>,
-    mounted: Option<MountInfo>,
     unit: mount_unit::Observed,
 }
 
@@ -56,12 +55,10 @@ impl Resource for Mount {
 
     async fn observe(&self, host: &Host) -> Result<Observed> {
         let device = self.device.clone();
-        let mount_point = self.mount_point.clone();
         let unit = mount_unit::observe(host, &self.mount_point).await?;
         blocking(move || {
             Ok(Observed {
                 disk: formatted(&device)?,
-                mounted: mount_at(&mount_point)?,
                 unit,
             })
         })
@@ -69,20 +66,20 @@ impl Resource for Mount {
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
-        let mut diff = if observed.mounted.is_some() {
+        let mut diff = if observed.unit.mounted.is_some() {
             Diff::update("the data disk is mounted")
         } else {
             Diff::create("nothing is mounted there")
         };
         let Some((disk, filesystem)) = &observed.disk else {
-            if let Some(other) = &observed.mounted {
+            if let Some(other) = &observed.unit.mounted {
                 return Err(in_the_way(&self.mount_point, other));
             }
             diff.field("source", None, "the new file system");
             diff.field("options", None, OPTIONS.join(","));
             return Ok(diff);
         };
-        if let Some(mounted) = &observed.mounted
+        if let Some(mounted) = &observed.unit.mounted
             && mounted.major_minor != disk.major_minor
         {
             return Err(in_the_way(&self.mount_point, mounted));
@@ -90,11 +87,21 @@ impl Resource for Mount {
         diff.field(
             "source",
             observed
+                .unit
                 .mounted
                 .as_ref()
                 .map(|_| format!("UUID={}", filesystem.uuid)),
             format!("UUID={}", filesystem.uuid),
         );
+        if observed.unit.mounted.is_some() {
+            // The kernel mounts before systemd knows: what is ordered after the mount waits for
+            // systemd's word, or systemd would mount a second time.
+            diff.field(
+                "unit.active",
+                Some(observed.unit.state.active.as_str()),
+                "active",
+            );
+        }
         self.unit(filesystem).diff(&observed.unit, &mut diff);
         Ok(diff)
     }
@@ -103,7 +110,7 @@ impl Resource for Mount {
         let Some((disk, filesystem)) = &observed.disk else {
             return Err(Error::new("the disk holds no file system yet"));
         };
-        if observed.mounted.is_none() {
+        if observed.unit.mounted.is_none() {
             let device = disk.path.clone();
             let mount_point = self.mount_point.clone();
             let fs_type = self.filesystem.to_string();

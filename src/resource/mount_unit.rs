@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::ours::{self, OurFile};
 use crate::engine::Diff;
 use crate::error::{Error, Result};
+use crate::host::mount::{MountInfo, mount_at};
 use crate::host::systemd::{UnitState, mount_unit_name};
 use crate::host::{Host, blocking};
 
@@ -32,6 +33,10 @@ pub struct MountUnit {
 pub struct Observed {
     pub file: Option<OurFile>,
     pub state: UnitState,
+    /// What is mounted there now.
+    pub mounted: Option<MountInfo>,
+    /// Something lies in the directory that the mount will hide.
+    hides: bool,
 }
 
 impl MountUnit {
@@ -84,6 +89,12 @@ impl MountUnit {
         } else if observed.state.need_daemon_reload {
             diff.field("unit.loaded", Some("an older text"), "the file");
         }
+        if observed.hides {
+            diff.notes.push(format!(
+                "{} is not empty: what is in it is hidden while something is mounted there",
+                self.mount_point.display()
+            ));
+        }
         let enabled = &observed.state.file_state;
         diff.field(
             "unit.enabled",
@@ -97,7 +108,7 @@ impl MountUnit {
 /// not ours, is an error: two masters of one mount are none.
 pub async fn observe(host: &Host, mount_point: &Path) -> Result<Observed> {
     let at = mount_point.to_owned();
-    let file = blocking(move || {
+    let (file, mounted, hides) = blocking(move || {
         let fstab = std::fs::read(FSTAB).unwrap_or_default();
         if let Some(line) = fstab_line(&String::from_utf8_lossy(&fstab), &at) {
             return Err(Error::new(format!(
@@ -109,13 +120,39 @@ pub async fn observe(host: &Host, mount_point: &Path) -> Result<Observed> {
                 mount_unit_name(&at)
             )));
         }
-        ours::read(&MountUnit::path(&at))
+        refuse_symbolic_link(&at)?;
+        let mounted = mount_at(&at)?;
+        // Only while nothing is mounted: to look into a dead share takes for ever.
+        let hides = mounted.is_none()
+            && std::fs::read_dir(&at).is_ok_and(|mut entries| entries.next().is_some());
+        Ok((ours::read(&MountUnit::path(&at))?, mounted, hides))
     })
     .await?;
     Ok(Observed {
         file,
+        mounted,
+        hides,
         state: host.systemd.unit(&mount_unit_name(mount_point)).await?,
     })
+}
+
+/// The kernel shows a mount under its real path: through a symbolic link it would never be found
+/// again. The mount point itself is not looked at; what is mounted there may be dead.
+fn refuse_symbolic_link(mount_point: &Path) -> Result<()> {
+    for ancestor in mount_point.ancestors().skip(1) {
+        if let Ok(real) = std::fs::canonicalize(ancestor) {
+            if real == ancestor {
+                return Ok(());
+            }
+            return Err(Error::new(format!(
+                "{} is really {}, through a symbolic link",
+                ancestor.display(),
+                real.display()
+            ))
+            .hint("write the real path into the tier file"));
+        }
+    }
+    Ok(())
 }
 
 /// The number of the line of fstab(5) that mounts on `mount_point`, if one does.

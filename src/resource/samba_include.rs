@@ -21,6 +21,13 @@ pub struct SambaInclude {
     pub share: String,
 }
 
+#[derive(Debug)]
+pub struct Observed {
+    file: RegularFile,
+    /// The operator's sections, `global` among them.
+    shares: Vec<String>,
+}
+
 impl SambaInclude {
     fn line(&self) -> String {
         format!("include = {}", self.included.display())
@@ -28,16 +35,14 @@ impl SambaInclude {
 
     /// smb.conf with the line at its end: after every section of the operator's, so that none of
     /// their settings fall into another section.
-    fn with_line(&self, text: &str) -> String {
-        let newline = if text.is_empty() || text.ends_with('\n') {
-            ""
-        } else {
-            "\n"
-        };
-        format!(
-            "{text}{newline}\n# wasagent: the share that this VM serves\n{}\n",
-            self.line()
-        )
+    fn with_line(&self, text: &[u8]) -> Vec<u8> {
+        let mut with = text.to_vec();
+        if !text.is_empty() && !text.ends_with(b"\n") {
+            with.push(b'\n');
+        }
+        let line = self.line();
+        with.extend(format!("\n# wasagent: the share that this VM serves\n{line}\n").bytes());
+        with
     }
 
     fn has_line(&self, text: &str) -> bool {
@@ -51,7 +56,7 @@ impl SambaInclude {
 }
 
 impl Resource for SambaInclude {
-    type Observed = RegularFile;
+    type Observed = Observed;
 
     fn address(&self) -> Address {
         Address::new(Kind::File, SMB_CONF)
@@ -61,21 +66,31 @@ impl Resource for SambaInclude {
         vec![Requirement::Program("testparm")]
     }
 
-    async fn observe(&self, _host: &Host) -> Result<RegularFile> {
-        blocking(|| {
+    async fn observe(&self, _host: &Host) -> Result<Observed> {
+        let file = blocking(|| {
             read_regular(Path::new(SMB_CONF), MAX_SIZE)?.ok_or_else(|| {
                 Error::new(format!("{SMB_CONF} is missing"))
                     .hint("the Samba package brings it: reinstall samba-common")
             })
         })
-        .await
+        .await?;
+        let text = String::from_utf8_lossy(&file.contents);
+        // While our line is absent, testparm tells of the operator's shares in every file that
+        // smb.conf includes; later it would tell of ours too.
+        let shares = if self.has_line(&text) {
+            samba::sections(&text)
+        } else {
+            samba::check_configuration(Path::new(SMB_CONF)).await?
+        };
+        Ok(Observed { file, shares })
     }
 
-    fn diff(&self, observed: &RegularFile) -> Result<Diff> {
-        let text = String::from_utf8_lossy(&observed.contents);
-        if samba::sections(&text)
+    fn diff(&self, observed: &Observed) -> Result<Diff> {
+        let text = String::from_utf8_lossy(&observed.file.contents);
+        if observed
+            .shares
             .iter()
-            .any(|section| section.eq_ignore_ascii_case(&self.share))
+            .any(|share| share.eq_ignore_ascii_case(&self.share))
         {
             return Err(share_exists(&self.share));
         }
@@ -86,21 +101,14 @@ impl Resource for SambaInclude {
         Ok(diff)
     }
 
-    async fn converge(&self, _host: &Host, observed: &RegularFile) -> Result<()> {
-        let text =
-            String::from_utf8(observed.contents.clone()).doing(format_args!("read {SMB_CONF}"))?;
-        // testparm also sees the sections of files that smb.conf includes already.
-        let before = samba::check_configuration(Path::new(SMB_CONF)).await?;
-        if before.iter().any(|s| s.eq_ignore_ascii_case(&self.share)) {
-            return Err(share_exists(&self.share));
-        }
-        let text = self.with_line(&text);
+    async fn converge(&self, _host: &Host, observed: &Observed) -> Result<()> {
+        let text = self.with_line(&observed.file.contents);
         let mut candidate = tempfile::Builder::new()
             .prefix("wasagent-smb-")
             .tempfile_in("/run")
             .doing("make a candidate of smb.conf")?;
         candidate
-            .write_all(text.as_bytes())
+            .write_all(&text)
             .doing("write a candidate of smb.conf")?;
         let after = samba::check_configuration(candidate.path()).await?;
         if !after.iter().any(|s| s.eq_ignore_ascii_case(&self.share)) {
@@ -111,8 +119,8 @@ impl Resource for SambaInclude {
             ))
             .hint(format!("run: testparm -s {SMB_CONF}")));
         }
-        let meta = observed.meta;
-        blocking(move || write_atomic(Path::new(SMB_CONF), text.as_bytes(), meta)).await
+        let meta = observed.file.meta;
+        blocking(move || write_atomic(Path::new(SMB_CONF), &text, meta)).await
     }
 }
 
@@ -137,8 +145,9 @@ mod tests {
     #[test]
     fn the_operators_text_stays_in_front_byte_for_byte() {
         let text = "[global]\n\tworkgroup = X\n[homes]\n   browseable = no";
-        let with = include().with_line(text);
-        assert!(with.starts_with(text));
+        let with = include().with_line(text.as_bytes());
+        assert!(with.starts_with(text.as_bytes()));
+        let with = String::from_utf8(with).unwrap();
         assert!(!include().has_line(text) && include().has_line(&with));
     }
 

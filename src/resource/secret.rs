@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::Secret;
 use crate::engine::{Address, Diff, Kind, Resource};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::fs::{FileMeta, RegularFile, make_dirs, read_regular, write_atomic};
 use crate::host::{Host, blocking};
 
@@ -16,6 +16,8 @@ const MAX_SIZE: u64 = 64 << 10;
 pub struct SecretFile {
     pub path: PathBuf,
     pub contents: Secret,
+    /// How every file of this kind begins: one that begins otherwise is somebody else's.
+    pub begins: &'static str,
 }
 
 impl Resource for SecretFile {
@@ -36,6 +38,13 @@ impl Resource for SecretFile {
             diff.secret("contents", false);
             return Ok(diff);
         };
+        if !file.contents.starts_with(self.begins.as_bytes()) {
+            return Err(Error::new(format!(
+                "{} exists and was not written by wasagent",
+                self.path.display()
+            ))
+            .hint("move it away if it is not needed, and apply again"));
+        }
         let mut diff = Diff::update("the file differs from the tier file");
         if file.contents != self.contents.expose().as_bytes() {
             diff.secret("contents", true);

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::engine::{Address, Diff, Kind, Resource};
+use crate::engine::{Address, Diff, Kind, Requirement, Resource};
 use crate::error::{Error, Result};
 use crate::host::systemd::{Job, UnitState};
 use crate::host::{Host, blocking};
@@ -14,6 +14,8 @@ use crate::host::{Host, blocking};
 pub struct Unit {
     pub name: String,
     pub configuration: Vec<PathBuf>,
+    /// What brings the unit.
+    pub requirements: Vec<Requirement>,
 }
 
 #[derive(Debug)]
@@ -29,7 +31,10 @@ impl Observed {
     /// made good by the next one.
     fn is_stale(&self) -> bool {
         match (self.configured, self.state.state_changed) {
-            (Some(configured), Some(changed)) => configured > changed,
+            // A time in the future is one that a clock was set back from: it says nothing.
+            (Some(configured), Some(changed)) => {
+                configured > changed && configured <= SystemTime::now()
+            }
             _ => false,
         }
     }
@@ -40,6 +45,10 @@ impl Resource for Unit {
 
     fn address(&self) -> Address {
         Address::new(Kind::Unit, &self.name)
+    }
+
+    fn requirements(&self) -> Vec<Requirement> {
+        self.requirements.clone()
     }
 
     async fn observe(&self, host: &Host) -> Result<Observed> {
@@ -62,6 +71,12 @@ impl Resource for Unit {
         if state.load == "masked" {
             return Err(Error::new(format!("{} is masked", self.name))
                 .hint(format!("run: systemctl unmask {}", self.name)));
+        }
+        if !state.is_loaded() {
+            return Err(
+                Error::new(format!("systemd cannot load {}: {}", self.name, state.load))
+                    .hint(format!("run: systemctl status {}", self.name)),
+            );
         }
         let mut diff = Diff::update("the service must run, now and after every boot");
         diff.field(

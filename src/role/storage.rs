@@ -2,7 +2,7 @@
 
 use super::zone;
 use crate::config::{Share, Storage, Tier};
-use crate::engine::Graph;
+use crate::engine::{Graph, Requirement};
 use crate::host::Facts;
 use crate::host::cifs::SMB_PORT;
 use crate::host::firewalld::Opening;
@@ -81,7 +81,7 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
         );
     }
 
-    // The share, its account in Samba, and the service.
+    // The share, its account in Samba, and the service; SMB3 needs one port.
     let user = graph.add(
         SambaUser {
             name: share.user.clone(),
@@ -109,33 +109,31 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
         Unit {
             name: samba_unit,
             configuration: vec![SHARE_FILE.into(), SMB_CONF.into()],
+            requirements: vec![Requirement::SambaServer],
         },
         &before_samba,
     );
 
+    let everybody = Opening::Port {
+        port: SMB_PORT,
+        protocol: "tcp".to_owned(),
+    };
+    let (openings, unwanted) = if share.clients.is_empty() {
+        (vec![everybody], Vec::new())
+    } else {
+        let clients = share.clients.iter();
+        let openings = clients.map(|&network| Opening::for_source(network, SMB_PORT, "tcp"));
+        (openings.collect(), vec![everybody])
+    };
     graph.add(
         Firewall {
             zone: zone(tier, facts),
-            openings: openings(share),
+            openings,
+            unwanted,
         },
         &[],
     );
     graph
-}
-
-/// SMB3 needs one port; with `clients` it is open to them alone.
-fn openings(share: &Share) -> Vec<Opening> {
-    if share.clients.is_empty() {
-        return vec![Opening::Port {
-            port: SMB_PORT,
-            protocol: "tcp".to_owned(),
-        }];
-    }
-    share
-        .clients
-        .iter()
-        .map(|&network| Opening::for_source(network, SMB_PORT, "tcp"))
-        .collect()
 }
 
 /// The share's section, in the words of smb.conf(5).

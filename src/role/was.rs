@@ -22,6 +22,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts) -> Result<Graph> {
             contents: Secret::new(
                 cifs::credentials(&share.user, share.password.expose())?.to_string(),
             ),
+            begins: "username=",
         },
         &[],
     );
@@ -56,6 +57,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts) -> Result<Graph> {
                     protocol: publish.protocol.to_string(),
                 })
                 .collect(),
+            unwanted: Vec::new(),
         },
         &[],
     );

@@ -185,7 +185,7 @@ fn no_shell_is_started(guest: &Guest) -> Result<()> {
     guest.ok([
         "sh",
         "-c",
-        "rm -f /etc/wasagent/share.cred /etc/systemd/system/*.mount /etc/containers/systemd/* \
+        "rm -f /etc/wasagent/share.cred /etc/systemd/system/*.mount /etc/containers/systemd/*.container \
          /etc/systemd/system/nodejs-server.service && systemctl daemon-reload \
          && cp /etc/nsswitch.conf /root/nsswitch.conf && sed -i 's/^passwd:.*/passwd: sss files systemd/' /etc/nsswitch.conf",
     ])?;

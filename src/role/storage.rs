@@ -39,6 +39,7 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
                 device: disk.device.clone(),
                 filesystem: disk.filesystem,
                 mount_point: disk.mount.clone(),
+                selinux: facts.selinux,
             },
             &[formatted],
         );

@@ -22,6 +22,7 @@ pub mod release;
 pub mod root;
 pub mod sample_app;
 pub mod ssh;
+pub mod test_command;
 pub mod tier;
 pub mod trace;
 pub mod user_data;

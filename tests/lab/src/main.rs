@@ -1,8 +1,10 @@
 //! `lab`: the proofs that need guests, from the command line.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use wasagent_lab::{Lab, Release, demo, progress};
+use wasagent_lab::{Lab, Release, demo, progress, test_command};
 
 /// Boots real guests and proves the agent on them.
 #[derive(Parser)]
@@ -20,13 +22,27 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Every test, the fast ones first.
+    Test,
     /// Builds the guest roots and saved states that everything else starts from (10 minutes the first time).
     Setup,
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Without the backtrace that the environment may ask for: the chain of causes says where.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Demo { once } => demo::run(once),
+        Command::Test => test_command::run(),
         Command::Setup => setup(),
     }
 }

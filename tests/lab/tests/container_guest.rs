@@ -322,11 +322,32 @@ fn what_the_guest_lacks_is_named_before_the_first_change() -> Result<()> {
             "{word:?} is missing: {lacking}"
         );
     }
-    ensure!(
-        state(&guest).unwrap_or_default() == before,
-        "something changed"
-    );
-    Ok(())
+    unchanged(
+        "a refused apply",
+        &before,
+        &state(&guest).unwrap_or_default(),
+    )?;
+
+    for program in ["/usr/bin/podman", "/usr/sbin/mount.cifs"] {
+        guest.ok(["mv", program, &format!("{program}.away")])?;
+    }
+    let lacking = guest.run(["wasagent", "apply", "--role", "was"])?;
+    ensure!(lacking.status == 1, "{lacking}");
+    for word in [
+        "podman",
+        "mount.cifs",
+        "apt-get install cifs-utils podman &&",
+    ] {
+        ensure!(
+            lacking.stderr.contains(word),
+            "{word:?} is missing: {lacking}"
+        );
+    }
+    unchanged(
+        "a refused apply",
+        &before,
+        &state(&guest).unwrap_or_default(),
+    )
 }
 
 /// A broken tier file: what is wrong with it, its bytes, its mode, and what the error has to say.

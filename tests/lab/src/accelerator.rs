@@ -4,15 +4,17 @@
 //! only answer worth having is a boot.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cache::Cache;
-use crate::process::{Daemon, command, until};
+use crate::process::{Daemon, command, ok_with, until};
 use crate::progress::say;
-use crate::root::Root;
+use crate::release::Release;
+use crate::root::mirror;
 
 /// What runs a VM guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +25,9 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-    /// KVM if a kernel boots under it; the answer is kept until the machine is booted again.
-    pub fn probe(cache: &Cache, root: &Root) -> Result<Accelerator> {
+    /// KVM if a kernel boots under it; the answer is kept until the machine is booted again. `kernel` is asked for only
+    /// where there is no answer yet.
+    pub fn probe(cache: &Cache, kernel: impl FnOnce() -> Result<PathBuf>) -> Result<Accelerator> {
         if fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -35,7 +38,11 @@ impl Accelerator {
         }
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let answer = cache.artefact("accelerator", &boot, |into| {
-            let name = if boots_under_kvm(root)? { "kvm" } else { "tcg" };
+            let name = if boots_under_kvm(&kernel()?)? {
+                "kvm"
+            } else {
+                "tcg"
+            };
             Ok(fs::write(into.join("name"), name)?)
         })?;
         Ok(if fs::read_to_string(answer.join("name"))? == "kvm" {
@@ -62,7 +69,37 @@ impl Accelerator {
     }
 }
 
-fn boots_under_kvm(root: &Root) -> Result<bool> {
+/// Debian's kernel alone, for a lab that has no root to take one from.
+pub(crate) fn kernel(cache: &Cache) -> Result<PathBuf> {
+    let release = Release::Trixie.codename();
+    let artefact = cache.artefact("kernel", release, |into| {
+        let work = tempfile::tempdir_in(into)?;
+        let tree = work.path().join("tree");
+        let mut mmdebstrap = command([
+            "mmdebstrap",
+            "--quiet",
+            "--variant=extract",
+            "--include=linux-image-amd64",
+            release,
+        ]);
+        mmdebstrap.arg(&tree);
+        if let Some(mirror) = mirror()? {
+            // A mirror that is a snapshot of some day is as good as today's.
+            mmdebstrap.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
+            mmdebstrap.arg(format!("deb {mirror} {release} main"));
+        }
+        ok_with(mmdebstrap, b"", Duration::from_secs(600))?;
+        let found = fs::read_dir(tree.join("boot"))?
+            .filter_map(|entry| entry.ok())
+            .find(|entry| entry.file_name().to_string_lossy().starts_with("vmlinuz-"))
+            .context("no vmlinuz-* in the kernel's package")?;
+        fs::copy(found.path(), into.join("vmlinuz"))?;
+        Ok(())
+    })?;
+    Ok(artefact.join("vmlinuz"))
+}
+
+fn boots_under_kvm(kernel: &Path) -> Result<bool> {
     let log = tempfile::NamedTempFile::new()?;
     let mut qemu = command([
         "qemu-system-x86_64",
@@ -84,7 +121,7 @@ fn boots_under_kvm(root: &Root) -> Result<bool> {
         "console=ttyS0 panic=-1",
         "-kernel",
     ]);
-    qemu.arg(root.kernel())
+    qemu.arg(kernel)
         .arg("-serial")
         .arg(format!("file:{}", log.path().display()));
     qemu.stdin(Stdio::null())

@@ -13,11 +13,11 @@ use crate::network::Network;
 use crate::process::{Output, command, run_raw, until};
 use crate::progress::say;
 use crate::qmp::Qmp;
-use crate::release::Release;
+use crate::release::{Release, System};
 use crate::root::{Key, Root};
 use crate::ssh::{Ssh, quoted};
 use crate::state::State;
-use crate::vm::{Hardware, Memory, Vm};
+use crate::vm::{Boot, Hardware, Memory, Vm};
 
 /// How long a command in a guest may take before the lab gives it up.
 const COMMAND: Duration = Duration::from_secs(600);
@@ -47,7 +47,7 @@ impl Disk {
 #[derive(Clone, Debug)]
 pub struct Spec {
     pub name: String,
-    pub release: Release,
+    pub system: System,
     pub address: Ipv4Addr,
     pub disks: Vec<Disk>,
     /// cloud-init's seed, an image with the label CIDATA; only for a VM that boots for the first time.
@@ -56,10 +56,10 @@ pub struct Spec {
 
 impl Spec {
     /// A guest without a data disk.
-    pub fn new(name: &str, release: Release, address: Ipv4Addr) -> Spec {
+    pub fn new(name: &str, system: impl Into<System>, address: Ipv4Addr) -> Spec {
         Spec {
             name: name.to_owned(),
-            release,
+            system: system.into(),
             address,
             disks: Vec::new(),
             seed: None,
@@ -67,17 +67,17 @@ impl Spec {
     }
 
     /// `was-NN` of the guide: 192.168.2.11, .12 …
-    pub fn was(index: u8, release: Release) -> Spec {
+    pub fn was(index: u8, system: impl Into<System>) -> Spec {
         Spec::new(
             &format!("was-{index:02}"),
-            release,
+            system,
             Ipv4Addr::new(192, 168, 2, 10 + index),
         )
     }
 
     /// `was-storage` of the guide: 192.168.2.13.
-    pub fn storage(release: Release) -> Spec {
-        Spec::new("was-storage", release, Ipv4Addr::new(192, 168, 2, 13))
+    pub fn storage(system: impl Into<System>) -> Spec {
+        Spec::new("was-storage", system, Ipv4Addr::new(192, 168, 2, 13))
     }
 
     /// With one more data disk.
@@ -90,6 +90,17 @@ impl Spec {
     pub fn seed(mut self, image: &Path) -> Spec {
         self.seed = Some(image.to_owned());
         self
+    }
+
+    /// The release whose root it runs, which a cloud image is not.
+    pub(crate) fn release(&self) -> Result<Release> {
+        match &self.system {
+            System::Debian(release) => Ok(*release),
+            System::Image(_) => bail!(
+                "{}: a cloud image is a VM that boots for the first time: take first_boot",
+                self.name
+            ),
+        }
     }
 }
 
@@ -104,7 +115,7 @@ enum Machine {
 pub struct Guest {
     name: String,
     address: Ipv4Addr,
-    release: Release,
+    system: System,
     network: Network,
     machine: Mutex<Machine>,
     cut: Mutex<bool>,
@@ -154,8 +165,11 @@ impl Guest {
 
     /// A VM guest that boots for the first time, with its disks and its seed attached from the start.
     pub(crate) fn first_boot(hardware: Hardware, key: &Key, spec: &Spec) -> Result<Guest> {
-        let image = hardware.root.image();
-        let mut vm = Vm::create(hardware.clone(), &image, "raw", true)?;
+        let (image, format) = match &hardware.boot {
+            Boot::Root(root) => (root.image(), "raw"),
+            Boot::Image(image) => (image.path().to_owned(), "qcow2"),
+        };
+        let mut vm = Vm::create(hardware.clone(), &image, format, true)?;
         for disk in &spec.disks {
             vm.plug(disk)?;
         }
@@ -165,25 +179,27 @@ impl Guest {
 
     /// A VM guest, apart from the bridge, whose memory is recorded in a file.
     pub(crate) fn recorded(hardware: Hardware, memory: &Path) -> Result<Guest> {
-        let image = hardware.root.image();
+        let root = hardware.root()?.clone();
         let spec = Spec::new(
             &hardware.name,
-            hardware.root.release,
+            root.release,
             Ipv4Addr::new(192, 168, 2, 250),
         );
-        let key = hardware.root.key.clone();
-        let mut vm = Vm::create(hardware.clone(), &image, "raw", false)?;
+        let mut vm = Vm::create(hardware.clone(), &root.image(), "raw", false)?;
         vm.start(Memory::Recorded(memory))?;
-        Ok(Guest::vm(hardware, &key, &spec, vm))
+        Ok(Guest::vm(hardware, &root.key, &spec, vm))
     }
 
     fn vm(hardware: Hardware, key: &Key, spec: &Spec, vm: Vm) -> Guest {
-        let port = Vm::ssh_port(hardware.number);
+        let (host, port) = match hardware.boot {
+            Boot::Root(_) => (Ipv4Addr::LOCALHOST, Vm::ssh_port(hardware.number)),
+            Boot::Image(_) => (spec.address, 22),
+        };
         let ssh = Ssh::new(
             &hardware.network,
             key.private.clone(),
             &spec.name,
-            Ipv4Addr::LOCALHOST,
+            host,
             port,
         );
         Guest::assemble(&hardware.network, spec, Machine::Vm(vm), ssh)
@@ -193,7 +209,7 @@ impl Guest {
         Guest {
             name: spec.name.clone(),
             address: spec.address,
-            release: spec.release,
+            system: spec.system.clone(),
             network: network.clone(),
             machine: Mutex::new(machine),
             cut: Mutex::new(false),
@@ -210,8 +226,9 @@ impl Guest {
         self.address
     }
 
-    pub fn release(&self) -> Release {
-        self.release
+    /// The release or the image that it runs.
+    pub fn release(&self) -> &System {
+        &self.system
     }
 
     /// Whether it has a kernel of its own.
@@ -484,6 +501,18 @@ impl Guest {
         if state == "degraded" {
             let failed = self.answer(["systemctl", "--failed", "--no-legend", "--plain"])?;
             say(format!("{} is up, but failed: {failed}", self.name));
+        }
+        Ok(())
+    }
+
+    /// Waits until cloud-init has done all that the seed says, without an error.
+    pub fn wait_cloud_init(&self, limit: Duration) -> Result<()> {
+        self.wait_ssh(limit)?;
+        let status = self.run_with(["cloud-init", "status", "--wait", "--long"], b"", limit)?;
+        // 2: done, with warnings (cloud-init 23.4 and later).
+        if ![0, 2].contains(&status.status) {
+            let log = self.run(["tail", "--lines=40", "/var/log/cloud-init-output.log"])?;
+            bail!("{}: cloud-init: {status}\n{}", self.name, log.stdout);
         }
         Ok(())
     }

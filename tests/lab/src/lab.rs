@@ -5,17 +5,18 @@ use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result, bail};
 
-use crate::accelerator::Accelerator;
+use crate::accelerator::{self, Accelerator};
 use crate::cache::Cache;
+use crate::cloud_image::Identity;
 use crate::guest::{Guest, Spec};
 use crate::host_packages;
 use crate::leftovers::{self, Undo};
 use crate::network::Network;
 use crate::progress::timed;
-use crate::release::Release;
+use crate::release::{Release, System};
 use crate::root::{Key, Root};
 use crate::state::State;
-use crate::vm::Hardware;
+use crate::vm::{Boot, Hardware, Vm};
 
 /// The lab. Everything that it set up on the machine is undone when it and its guests are dropped, on Ctrl-C, and
 /// after a crash by the next one.
@@ -62,9 +63,9 @@ impl Lab {
     /// A container guest, booted: seconds.
     pub fn container(&self, spec: &Spec) -> Result<Guest> {
         timed(
-            &format!("container guest {} ({})", spec.name, spec.release),
+            &format!("container guest {} ({})", spec.name, spec.system),
             || {
-                let root = Root::get(&self.cache, spec.release)?;
+                let root = Root::get(&self.cache, spec.release()?)?;
                 let directory = self.directory(spec);
                 Guest::container(
                     &self.network,
@@ -88,7 +89,7 @@ impl Lab {
         timed(
             &format!(
                 "VM guest {} ({}) from its saved state",
-                spec.name, spec.release
+                spec.name, spec.system
             ),
             || {
                 let hardware = self.hardware(spec)?;
@@ -98,9 +99,26 @@ impl Lab {
         )
     }
 
-    /// A VM guest that boots for the first time and is still at it: `wait_ready` waits for the end.
+    /// A VM guest that boots for the first time and is still at it: `wait_ready` waits for the end. One of a cloud image
+    /// gets a seed that lets the lab in, unless the test has one for it; `wait_cloud_init` waits for its end.
     pub fn first_boot(&self, spec: &Spec) -> Result<Guest> {
-        Guest::first_boot(self.hardware(spec)?, &Key::get(&self.cache)?, spec)
+        let mut hardware = self.hardware(spec)?;
+        let key = Key::get(&self.cache)?;
+        if matches!(hardware.boot, Boot::Image(_)) && hardware.seed.is_none() {
+            let identity = Identity {
+                name: &hardware.name,
+                address: &hardware.address,
+                service_mac: &hardware.mac(),
+                management_mac: Vm::MANAGEMENT_MAC,
+            };
+            hardware.seed = Some(identity.seed(&hardware.directory, &key)?);
+        }
+        Guest::first_boot(hardware, &key, spec)
+    }
+
+    /// What a guest of a cloud image would run on.
+    pub fn accelerator(&self) -> Result<Accelerator> {
+        Accelerator::probe(&self.cache, || accelerator::kernel(&self.cache))
     }
 
     /// Builds everything that takes minutes: the roots and saved states of these releases.
@@ -120,11 +138,18 @@ impl Lab {
     }
 
     fn hardware(&self, spec: &Spec) -> Result<Hardware> {
-        let root = Root::get(&self.cache, spec.release)?;
+        let (boot, accelerator) = match &spec.system {
+            System::Debian(release) => {
+                let root = Root::get(&self.cache, *release)?;
+                let accelerator = Accelerator::probe(&self.cache, || Ok(root.kernel()))?;
+                (Boot::Root(root), accelerator)
+            }
+            System::Image(image) => (Boot::Image(image.clone()), self.accelerator()?),
+        };
         Ok(Hardware {
             network: self.network.clone(),
-            accelerator: Accelerator::probe(&self.cache, &root)?,
-            root,
+            accelerator,
+            boot,
             name: spec.name.clone(),
             address: format!("{}/24", spec.address),
             number: self.network.number(),

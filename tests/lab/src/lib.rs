@@ -8,6 +8,7 @@ pub mod accelerator;
 pub mod agent;
 pub mod balancer;
 pub mod cache;
+pub mod cloud_image;
 pub mod container;
 pub mod demo;
 pub mod guest;
@@ -33,7 +34,8 @@ mod lab;
 mod qmp;
 mod state;
 
+pub use cloud_image::CloudImage;
 pub use guest::{Disk, Guest, Spec};
 pub use lab::Lab;
 pub use process::Output;
-pub use release::Release;
+pub use release::{Release, System};

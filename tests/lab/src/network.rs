@@ -6,13 +6,16 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use nix::libc;
 use nix::sched::{CloneFlags, setns};
 
 use crate::leftovers::Undo;
@@ -23,6 +26,9 @@ pub const GATEWAY: &str = "192.168.2.1";
 /// Where the balancer listens, as in the guide.
 pub const BALANCER: &str = "192.168.2.26";
 const BRIDGE: &str = "lab0";
+
+// Attaches an open /dev/net/tun to an interface (Linux: Documentation/networking/tuntap.rst).
+nix::ioctl_write_ptr_bad!(attach_tun, libc::TUNSETIFF, libc::ifreq);
 
 /// One namespace with its bridge; gone when the last owner of it is.
 #[derive(Clone, Debug)]
@@ -116,6 +122,36 @@ impl Network {
             self.ip(["link", "set", tap, "master", BRIDGE])?;
         }
         self.ip(["link", "set", tap, "up"]).map(drop)
+    }
+
+    /// The guest's end of a tap device, for a QEMU that runs outside the namespace.
+    pub(crate) fn open_tap(&self, tap: &str) -> Result<File> {
+        // setns(2) moves the calling thread alone, so it is one that ends here.
+        let opened = thread::scope(|scope| scope.spawn(|| self.open_tap_here(tap)).join());
+        opened
+            .map_err(|_| anyhow!("the thread that opens a tap panicked"))?
+            .with_context(|| format!("open the tap device {tap}"))
+    }
+
+    fn open_tap_here(&self, tap: &str) -> Result<File> {
+        setns(&*self.inner.handle, CloneFlags::CLONE_NEWNET)?;
+        let tun = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/net/tun")?;
+        // SAFETY: an ifreq is numbers and addresses of numbers, for all of which zero is a value.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // The last byte stays: the name ends with a zero.
+        let room = request.ifr_name.len() - 1;
+        for (to, from) in request.ifr_name[..room].iter_mut().zip(tap.bytes()) {
+            *to = from as libc::c_char;
+        }
+        // As QEMU opens one itself.
+        request.ifr_ifru.ifru_flags =
+            (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+        // SAFETY: the file is open and the request lives until the call returns.
+        unsafe { attach_tun(tun.as_raw_fd(), &request) }?;
+        Ok(tun)
     }
 
     pub(crate) fn remove_link(&self, link: &str) {

@@ -1,11 +1,14 @@
-//! The Debian releases that stand in for Enterprise Linux 9's early and late streams.
+//! What a guest runs: one of the Debian releases that stand in for Enterprise Linux 9's early and late streams, or a
+//! cloud image.
 //!
 //! bookworm has systemd 252, podman 4.3 (no Quadlet) and firewalld 1.3; trixie has systemd 257, podman 5.4 (Quadlet)
 //! and firewalld 2.3.
 
 use std::fmt;
 
-/// What a guest runs.
+use crate::cloud_image::CloudImage;
+
+/// A release whose root the lab builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Release {
     /// Debian 12.
@@ -38,5 +41,33 @@ impl fmt::Display for Release {
             Release::Trixie => "trixie",
             Release::BookwormCloud => "bookworm-cloud",
         })
+    }
+}
+
+/// What a guest runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum System {
+    Debian(Release),
+    Image(CloudImage),
+}
+
+impl From<Release> for System {
+    fn from(release: Release) -> System {
+        System::Debian(release)
+    }
+}
+
+impl From<CloudImage> for System {
+    fn from(image: CloudImage) -> System {
+        System::Image(image)
+    }
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            System::Debian(release) => release.fmt(formatter),
+            System::Image(image) => image.path().display().fmt(formatter),
+        }
     }
 }

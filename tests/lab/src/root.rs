@@ -129,7 +129,7 @@ impl Key {
         })
     }
 
-    fn public(&self) -> PathBuf {
+    pub(crate) fn public(&self) -> PathBuf {
         self.private.with_extension("pub")
     }
 }

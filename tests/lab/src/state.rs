@@ -25,10 +25,11 @@ pub(crate) struct State {
 impl State {
     /// The state of this root under this accelerator, from the cache or made by one boot.
     pub fn get(cache: &Cache, hardware: &Hardware) -> Result<State> {
-        let release = hardware.root.release;
+        let root = hardware.root()?;
+        let release = root.release;
         let recipe = format!(
             "3 {} {:?} {}",
-            hardware.root.recipe,
+            root.recipe,
             hardware.accelerator,
             host_packages::qemu_version()?
         );

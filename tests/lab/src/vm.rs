@@ -2,15 +2,23 @@
 //!
 //! Two network cards: one on the bridge, and one on QEMU's user-mode network, restricted so that nothing leads out of
 //! it but a port for SSH, by which restored guests with equal addresses are reached without meeting each other.
+//!
+//! A cloud image boots by its own loader and may have to fetch packages, so its user-mode network leads to wherever this
+//! machine's does: its QEMU runs outside the namespace, with the bridge's end of the service card handed to it open.
+//! Nothing of it listens on this machine; its SSH server is reached by the service card.
 
 use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::json;
 
 use crate::accelerator::Accelerator;
+use crate::cloud_image::CloudImage;
 use crate::control_group::ControlGroup;
 use crate::guest::Disk;
 use crate::network::Network;
@@ -21,13 +29,24 @@ use crate::state::State;
 
 /// Enough for podman and firewalld together; a page that the guest does not touch costs the machine nothing.
 const MEMORY: &str = "1G";
+/// A cloud image brings a whole distribution, and its package manager needs more than its services.
+const IMAGE_MEMORY: &str = "2G";
+
+/// What a VM guest boots.
+#[derive(Clone, Debug)]
+pub(crate) enum Boot {
+    /// Its kernel is QEMU's to load, with the guest's identity on the command line.
+    Root(Root),
+    /// Its boot loader is in it, and the seed tells it who it is.
+    Image(CloudImage),
+}
 
 /// What a VM guest is made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Hardware {
     pub network: Network,
     pub accelerator: Accelerator,
-    pub root: Root,
+    pub boot: Boot,
     pub name: String,
     /// `ADDRESS/PREFIX` of the service card.
     pub address: String,
@@ -36,6 +55,33 @@ pub(crate) struct Hardware {
     pub directory: PathBuf,
     /// A disk with cloud-init's seed, read-only.
     pub seed: Option<PathBuf>,
+}
+
+impl Hardware {
+    /// The root, where the lab has built one.
+    pub fn root(&self) -> Result<&Root> {
+        match &self.boot {
+            Boot::Root(root) => Ok(root),
+            Boot::Image(image) => bail!(
+                "{}: {} is not a root of the lab's",
+                self.name,
+                image.path().display()
+            ),
+        }
+    }
+
+    /// The address of its service card.
+    pub fn mac(&self) -> String {
+        let [_, _, high, low] = self.number.to_be_bytes();
+        format!("52:54:00:01:{high:02x}:{low:02x}")
+    }
+
+    fn memory(&self) -> &'static str {
+        match self.boot {
+            Boot::Root(_) => MEMORY,
+            Boot::Image(_) => IMAGE_MEMORY,
+        }
+    }
 }
 
 /// How QEMU gets the guest's memory.
@@ -78,7 +124,7 @@ impl Vm {
         })
     }
 
-    /// The port on the namespace's loopback that leads to the guest's SSH server.
+    /// The port on the namespace's loopback that leads to the SSH server of a guest with a root of the lab's.
     pub fn ssh_port(number: u32) -> u16 {
         2200 + number as u16
     }
@@ -90,11 +136,14 @@ impl Vm {
 
     /// The address of its service card.
     pub fn mac(&self) -> String {
-        mac(&self.hardware)
+        self.hardware.mac()
     }
 
     /// The name of its service card: slot 3 (systemd.net-naming-scheme(7)).
     pub const SERVICE_CARD: &str = "ens3";
+
+    /// The address of every guest's management card: no two of them are on one network.
+    pub const MANAGEMENT_MAC: &str = "52:54:00:00:00:02";
 
     /// Switches it on.
     pub fn start(&mut self, memory: Memory) -> Result<()> {
@@ -130,7 +179,7 @@ impl Vm {
 
     fn command(&self, memory: &Memory, socket: &Path) -> Result<Command> {
         let hardware = &self.hardware;
-        let mut qemu = hardware.network.command([
+        let mut qemu = command([
             "qemu-system-x86_64",
             "-nodefaults",
             "-display",
@@ -142,8 +191,10 @@ impl Vm {
             .arg(&hardware.name)
             .args(hardware.accelerator.arguments());
         self.add_memory(&mut qemu, memory);
-        self.add_kernel(&mut qemu);
-        self.add_cards(&mut qemu);
+        if let Boot::Root(root) = &hardware.boot {
+            self.add_kernel(&mut qemu, root);
+        }
+        let mut qemu = self.with_cards(qemu)?;
         add_drive(&mut qemu, "root", "qcow2", &root_disk(hardware), "0x5", "");
         if let Some(seed) = &hardware.seed {
             add_drive(&mut qemu, "seed", "raw", seed, "0x7", "");
@@ -173,7 +224,7 @@ impl Vm {
     fn add_memory(&self, qemu: &mut Command, memory: &Memory) {
         let (file, share) = match memory {
             Memory::Fresh => {
-                qemu.args(["-machine", "pc", "-m", MEMORY]);
+                qemu.args(["-machine", "pc", "-m", self.hardware.memory()]);
                 return;
             }
             Memory::Recorded(file) => (file.to_path_buf(), "on"),
@@ -195,12 +246,12 @@ impl Vm {
         }
     }
 
-    fn add_kernel(&self, qemu: &mut Command) {
+    fn add_kernel(&self, qemu: &mut Command, root: &Root) {
         let hardware = &self.hardware;
         qemu.arg("-kernel")
-            .arg(hardware.root.kernel())
+            .arg(root.kernel())
             .arg("-initrd")
-            .arg(hardware.root.initrd());
+            .arg(root.initrd());
         // The status lines of systemd go to the serial port, each character of which is a trap: only failures are worth it.
         qemu.arg("-append").arg(format!(
             "root=/dev/vda rw console=ttyS0 quiet mitigations=off systemd.show_status=error lab.name={} lab.address={}",
@@ -208,23 +259,44 @@ impl Vm {
         ));
     }
 
-    fn add_cards(&self, qemu: &mut Command) {
+    /// Adds the network cards, and chooses the network that QEMU itself is on. Neither card has a boot ROM: the guest
+    /// never boots from the network.
+    fn with_cards(&self, mut qemu: Command) -> Result<Command> {
         let hardware = &self.hardware;
-        qemu.arg("-netdev").arg(format!(
-            "tap,id=service,ifname={},script=no,downscript=no",
-            tap(hardware)
-        ));
-        // Without a boot ROM: the guest never boots from the network.
         qemu.arg("-device").arg(format!(
             "virtio-net-pci,netdev=service,mac={},addr=0x3,romfile=",
-            mac(hardware)
+            hardware.mac()
         ));
-        let port = Vm::ssh_port(hardware.number);
-        qemu.arg("-netdev").arg(format!(
-            "user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"
+        qemu.arg("-device").arg(format!(
+            "virtio-net-pci,netdev=management,mac={},addr=0x4,romfile=",
+            Vm::MANAGEMENT_MAC
         ));
-        qemu.arg("-device")
-            .arg("virtio-net-pci,netdev=management,mac=52:54:00:00:00:02,addr=0x4,romfile=");
+        match hardware.boot {
+            Boot::Root(_) => {
+                let port = Vm::ssh_port(hardware.number);
+                qemu.arg("-netdev").arg(format!(
+                    "tap,id=service,ifname={},script=no,downscript=no",
+                    tap(hardware)
+                ));
+                qemu.arg("-netdev").arg(format!(
+                    "user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"
+                ));
+                Ok(hardware.network.inside(qemu))
+            }
+            Boot::Image(_) => {
+                let tap = hardware.network.open_tap(&tap(hardware))?;
+                qemu.arg("-netdev")
+                    .arg(format!("tap,id=service,fd={}", tap.as_raw_fd()));
+                qemu.args(["-netdev", "user,id=management"]);
+                let keep_open = move || {
+                    fcntl(&tap, FcntlArg::F_SETFD(FdFlag::empty()))?;
+                    Ok(())
+                };
+                // SAFETY: fcntl is one system call; nothing is allocated between fork and exec.
+                unsafe { qemu.pre_exec(keep_open) };
+                Ok(qemu)
+            }
+        }
     }
 
     /// Attaches a blank disk while the guest runs, as Mold attaches a volume.
@@ -313,11 +385,6 @@ fn root_disk(hardware: &Hardware) -> PathBuf {
 
 fn tap(hardware: &Hardware) -> String {
     format!("tap{}", hardware.number)
-}
-
-fn mac(hardware: &Hardware) -> String {
-    let [_, _, high, low] = hardware.number.to_be_bytes();
-    format!("52:54:00:01:{high:02x}:{low:02x}")
 }
 
 fn disk_id(index: usize) -> String {

@@ -1,10 +1,12 @@
 //! `cargo lab demo`: the guide's tier on three VM guests, from blank disks to a page through the balancer.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
 use crate::agent;
+use crate::cloud_image::CloudImage;
 use crate::lab::Lab;
 use crate::progress::say;
 use crate::release::Release;
@@ -13,14 +15,21 @@ use crate::tier::{PAGE, Tier};
 /// How long the application may take to start on an emulated processor.
 const SERVED: Duration = Duration::from_secs(300);
 
-/// Runs the demo; with `once` it ends after the ten answers, else it stays up until Ctrl-C.
-pub fn run(once: bool) -> Result<()> {
+/// Runs the demo, on guests of this cloud image if there is one; with `once` it ends after the ten answers, else it stays
+/// up until Ctrl-C.
+pub fn run(once: bool, image: Option<&Path>) -> Result<()> {
     let begun = Instant::now();
+    let image = image.map(CloudImage::open).transpose()?;
     let binary = agent::build()?;
     let lab = Lab::new()?;
-    lab.prepare(&Release::BOTH)?;
-    // Both releases at once: a plain unit on one WAS, Quadlet on the other.
-    let tier = Tier::boot(&lab, Release::Trixie, [Release::Bookworm, Release::Trixie])?;
+    let tier = match &image {
+        Some(image) => Tier::first_boot(&lab, image)?,
+        None => {
+            lab.prepare(&Release::BOTH)?;
+            // Both releases at once: a plain unit on one WAS, Quadlet on the other.
+            Tier::boot(&lab, Release::Trixie, [Release::Bookworm, Release::Trixie])?
+        }
+    };
     tier.install(&binary)?;
     tier.apply()?;
     tier.wait_served(SERVED)?;

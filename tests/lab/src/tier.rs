@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::accelerator::Accelerator;
 use crate::balancer::{Balancer, http_get};
+use crate::cloud_image::CloudImage;
 use crate::guest::{Disk, Guest, Spec};
 use crate::lab::Lab;
 use crate::network::{BALANCER, GATEWAY};
@@ -30,6 +32,9 @@ pub const DISK_SERIAL: &str = "5a0dd3f2c1b74e6a8f90";
 
 /// How long an apply may take on an emulated processor.
 const APPLY: Duration = Duration::from_secs(900);
+
+/// How long a whole distribution may take to boot for the first time and fetch what it lacks.
+const FIRST_BOOT: Duration = Duration::from_secs(3600);
 
 /// A role as the agent's `--role` takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +114,34 @@ impl<'lab> Tier<'lab> {
             lab.vm(&Spec::was(1, was[0]))?,
             lab.vm(&Spec::was(2, was[1]))?,
         ];
+        let balancer = balancer(lab)?;
+        Ok(Tier {
+            lab,
+            storage,
+            was,
+            balancer,
+            _registry: registry,
+        })
+    }
+
+    /// The same on three guests of a cloud image, all of which boot for the first time.
+    pub fn first_boot(lab: &'lab Lab, image: &CloudImage) -> Result<Self> {
+        if lab.accelerator()? == Accelerator::Tcg {
+            say("no KVM here: the image's first boot is emulated and takes many minutes");
+        }
+        let registry = registry(lab)?;
+        let image = || image.clone();
+        let storage =
+            lab.first_boot(&Spec::storage(image()).disk(Disk::of_the_guide(DISK_SERIAL)))?;
+        let was = [
+            lab.first_boot(&Spec::was(1, image()))?,
+            lab.first_boot(&Spec::was(2, image()))?,
+        ];
+        for guest in [&storage, &was[0], &was[1]] {
+            timed(&format!("cloud-init on {}", guest.name()), || {
+                guest.wait_cloud_init(FIRST_BOOT)
+            })?;
+        }
         let balancer = balancer(lab)?;
         Ok(Tier {
             lab,

@@ -232,17 +232,6 @@ fn refused_mount(guest: &Guest, tier_file: &str) -> Result<String> {
         })
         .with_context(|| format!("{}: no failed mount: {refused}", guest.name()))?;
     let took = failed["took_ms"].as_f64().unwrap_or(f64::MAX);
-    ensure!(
-        took < 15_000.0,
-        "{}: it took {took} ms: {failed}",
-        guest.name()
-    );
-    ensure!(
-        guest.run(["findmnt", "--types", "cifs"])?.status == 1,
-        "{}: something is mounted",
-        guest.name()
-    );
-    ensure!(!refused.stdout.contains(SHARE_PASSWORD) && !refused.stderr.contains(SHARE_PASSWORD));
     let sentence = failed["error"]["message"]
         .as_str()
         .unwrap_or_default()
@@ -253,6 +242,14 @@ fn refused_mount(guest: &Guest, tier_file: &str) -> Result<String> {
         guest.release(),
         took / 1000.0
     ));
+    ensure!(
+        took < 15_000.0,
+        "{}: it took {took} ms: {failed}",
+        guest.name()
+    );
+    let mounted = guest.run(["findmnt", "--types", "cifs"])?;
+    ensure!(mounted.status == 1, "{}: mounted: {mounted}", guest.name());
+    ensure!(!refused.stdout.contains(SHARE_PASSWORD) && !refused.stderr.contains(SHARE_PASSWORD));
     Ok(sentence)
 }
 

@@ -1,6 +1,7 @@
 //! The storage role, and all that needs no kernel of the guest's own, on container guests of both releases.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -269,19 +270,13 @@ fn a_disk_that_holds_something_is_refused() -> Result<()> {
     for (make, name) in [
         (&["mkfs.ext4", "-q", &device] as &[&str], "ext4"),
         (&["mkfs.xfs", "-q", "-f", &device], "xfs"),
-        (
-            &[
-                "sfdisk", "--quiet", "--label", "gpt", "--wipe", "always", &device,
-            ],
-            "gpt",
-        ),
+        (&["mkswap", "--quiet", "--force", &device], "swap"),
+        (&["dd", "conv=notrunc", &format!("of={device}")], "dos"),
     ] {
-        if name == "gpt" {
-            let create = format!("echo ,, | sfdisk --quiet --label gpt --wipe always {device}");
-            guest.ok(["sh", "-c", &create])?;
-        } else {
-            guest.ok(make)?;
-        }
+        guest.ok(["wipefs", "--all", "--quiet", &device])?;
+        // Read by dd alone.
+        let made = guest.run_with(make, &partition_table(), Duration::from_secs(60))?;
+        ensure!(made.success(), "{made}");
         let (before, disk) = (state(&guest)?, checksum()?);
         let refused = guest.run(["wasagent", "apply", "--role", "storage"])?;
         ensure!(refused.status == 1, "{refused}");
@@ -296,6 +291,14 @@ fn a_disk_that_holds_something_is_refused() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// A master boot record with one Linux partition.
+fn partition_table() -> Vec<u8> {
+    let mut sector = vec![0; 512];
+    sector[446..462].copy_from_slice(&[0, 0, 2, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 0, 1, 0]);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
 }
 
 #[test]
@@ -328,6 +331,9 @@ fn what_the_guest_lacks_is_named_before_the_first_change() -> Result<()> {
         &state(&guest).unwrap_or_default(),
     )?;
 
+    let named = tier_file_of(&guest).replace("was-container-{index}", "was-container");
+    guest.write(TIER_FILE, named, 0o644)?;
+    let before = state(&guest).unwrap_or_default();
     for program in ["/usr/bin/podman", "/usr/sbin/mount.cifs"] {
         guest.ok(["mv", program, &format!("{program}.away")])?;
     }

@@ -71,13 +71,31 @@ impl Balancer {
     /// apart: three failed ones in a row take a server `DOWN`, two good ones bring it back. Before its first check a
     /// server reads `UP 1/3`: it gets connections, and one failed check is enough to take it `DOWN`.
     pub fn server_states(&self) -> Result<Vec<(String, String)>> {
+        self.servers("status")
+    }
+
+    /// Waits until no connection through the balancer is open. By its algorithm, the fewest open connections, a server
+    /// on which a client of before still hangs gets no other client.
+    pub fn wait_idle(&self, timeout: Duration) -> Result<()> {
+        until(
+            "the end of all connections through the balancer",
+            timeout,
+            || {
+                let open = self.servers("scur")?;
+                Ok(open.iter().all(|(_, count)| count == "0").then_some(()))
+            },
+        )
+    }
+
+    /// One column of `show stat` for each server, in the order of `start`.
+    fn servers(&self, column: &str) -> Result<Vec<(String, String)>> {
         let mut socket = UnixStream::connect(&self.socket)
             .with_context(|| format!("asking the balancer by {}", self.socket.display()))?;
         socket.set_read_timeout(Some(Duration::from_secs(5)))?;
         socket.write_all(b"show stat\n")?;
         let mut table = String::new();
         socket.read_to_string(&mut table)?;
-        let states = states_of(&table)?;
+        let states = column_of(&table, column)?;
         if states.len() != self.names.len() {
             bail!(
                 "the balancer reports {} servers, not {}",
@@ -162,7 +180,7 @@ fn configuration_text(socket: &Path, listen: &str, servers: &[(&str, &str)]) -> 
 }
 
 /// The `status` of each server in HAProxy's table, in its order; front and back end are left out.
-fn states_of(table: &str) -> Result<Vec<String>> {
+fn column_of(table: &str, wanted: &str) -> Result<Vec<String>> {
     let mut lines = table.lines().filter(|line| !line.is_empty());
     let header: Vec<&str> = lines
         .next()
@@ -174,7 +192,7 @@ fn states_of(table: &str) -> Result<Vec<String>> {
         let place = header.iter().position(|column| *column == name);
         place.with_context(|| format!("no column {name} in the balancer's table"))
     };
-    let (server, status) = (column("svname")?, column("status")?);
+    let (server, status) = (column("svname")?, column(wanted)?);
     let mut states = Vec::new();
     for line in lines {
         let fields: Vec<&str> = line.split(',').collect();
@@ -209,7 +227,7 @@ mod tests {
     #[test]
     fn the_states_are_read_by_the_names_of_the_columns() {
         let table = "# pxname,svname,scur,status,weight,\nl,FRONTEND,0,OPEN,1,\nl,l_0,0,UP,1,\nl,l_1,0,DOWN 1/2,1,\nl,BACKEND,0,UP,1,\n\n";
-        assert_eq!(states_of(table).unwrap(), ["UP", "DOWN 1/2"]);
-        assert!(states_of("# pxname,svname\nl,a\n").is_err());
+        assert_eq!(column_of(table, "status").unwrap(), ["UP", "DOWN 1/2"]);
+        assert!(column_of("# pxname,svname\nl,a\n", "status").is_err());
     }
 }

@@ -206,6 +206,7 @@ impl<'lab> Tier<'lab> {
         for name in ["was-01", "was-02"] {
             self.balancer.wait_for(name, "UP", limit)?;
         }
+        self.balancer.wait_idle(limit)?;
         Ok(begun.elapsed())
     }
 

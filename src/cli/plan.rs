@@ -22,7 +22,7 @@ pub async fn run(role: Role, tier: &Tier, all: bool, output: &Output) -> Result<
         }
     })?;
     if output.is_json() {
-        output.json(&plan.to_json(role, &host.facts.node));
+        output.json(&plan.to_json(role, &host.facts.node, false));
     } else {
         for (address, diff) in &plan.diffs {
             if all || !diff.is_empty() || !diff.notes.is_empty() {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::ours;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource};
 use crate::error::{Error, Result};
 use crate::host::account;
 use crate::host::process::Helper;
@@ -57,6 +57,13 @@ impl Resource for Account {
                 Ok(diff)
             }
         }
+    }
+
+    fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
+        vec![
+            GuideStep::new(6, format!("useradd {}", self.name)),
+            GuideStep::new(6, format!("passwd {}", self.name)),
+        ]
     }
 
     async fn converge(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::mount_unit::MountUnit;
 use super::ours;
 use crate::config::{Device, Filesystem};
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource};
 use crate::error::{Error, Result};
 use crate::host::block::{self, Blankness, BlockDevice, FsInfo};
 use crate::host::process::Helper;
@@ -99,6 +99,16 @@ fn find_named(device: &Device) -> Result<BlockDevice> {
     }
 }
 
+/// The one partition that the guide makes of the disk, by the name that an operator would type.
+pub fn partition(device: &Device) -> String {
+    match device {
+        // The guide's own: which disk it will be is known when one is found.
+        Device::Auto => "/dev/sdb1".to_owned(),
+        Device::Path(path) => format!("{}1", path.display()),
+        Device::Serial(serial) => format!("/dev/disk/by-id/virtio-{serial}-part1"),
+    }
+}
+
 /// A disk that nothing is on, or the refusal.
 fn blank(device: &Device) -> Result<BlockDevice> {
     let disk = find_named(device)?;
@@ -166,6 +176,16 @@ impl Resource for Disk {
                 Ok(diff)
             }
         }
+    }
+
+    fn guide(&self, diff: &Diff) -> Vec<GuideStep> {
+        let Some(disk) = diff.get("device").and_then(|field| field.to.as_deref()) else {
+            return Vec::new();
+        };
+        vec![
+            GuideStep::new(2, format!("fdisk {disk}")),
+            GuideStep::new(2, format!("mkfs.{} {disk}1", self.filesystem)),
+        ]
     }
 
     async fn converge(&self, _host: &Host, observed: &Observed) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The container's image, in podman's store.
 
 use crate::config;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::host::podman;
@@ -40,6 +40,10 @@ impl Resource for Image {
             diff.field("image", None, self.image.to_string());
         }
         Ok(diff)
+    }
+
+    fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
+        vec![GuideStep::new(17, format!("podman pull {}", self.image))]
     }
 
     async fn converge(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {

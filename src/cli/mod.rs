@@ -6,6 +6,7 @@ pub mod exit;
 mod health;
 mod output;
 mod plan;
+mod plan_text;
 
 use std::path::PathBuf;
 
@@ -83,6 +84,9 @@ enum Command {
         /// Show what is as it should be, too
         #[arg(long)]
         all: bool,
+        /// Show the guide's shell steps that each change stands for
+        #[arg(long)]
+        explain: bool,
     },
     /// Probe this VM now and report each check
     Health {
@@ -116,9 +120,13 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
     let config = &arguments.global.config;
     match &arguments.command {
         Command::Check { role } => check::run(config, role.role, output),
-        Command::Plan { role, all } => {
+        Command::Plan { role, all, explain } => {
             let (role, tier) = start(config, role.role, output)?;
-            block_on(plan::run(role, &tier, *all, output))
+            let telling = plan_text::Telling {
+                all: *all,
+                explain: *explain,
+            };
+            block_on(plan::run(role, &tier, telling, output))
         }
         Command::Apply { role } => {
             need_root()?;

@@ -108,7 +108,12 @@ impl Diff {
         if self.is_empty() {
             self.because(why);
         }
-        self.field(name, Some(from), to);
+        // Also where both are shown alike, as those of a secret are.
+        self.fields.push(Field {
+            name: name.to_owned(),
+            from: Some(from.to_owned()),
+            to: Some(to.to_owned()),
+        });
         self.foreseen = true;
     }
 

@@ -31,8 +31,7 @@ const ECHO_INTERVAL: Duration = Duration::from_secs(5);
 const FILE_MODE: u32 = 0o660;
 const DIRECTORY_MODE: u32 = 0o770;
 
-const OLDER_PASSWORD: &str =
-    "the mount was made before the share's account and password were written";
+const OLDER_PASSWORD: &str = "a mount knows only the password that it was made with";
 
 /// No credentials file of ours comes near this size.
 const MAX_CREDENTIALS: u64 = 64 << 10;

@@ -29,8 +29,7 @@ const START_SECONDS: u32 = 180;
 /// The values of a field that says what the container sees.
 const BEFORE_THE_MOUNT: &str = "before the share was mounted";
 const AFTER_IT: &str = "after it";
-const SEES_ANOTHER_MOUNT: &str =
-    "the container sees the directory as it was before the share was mounted";
+const SEES_ANOTHER_MOUNT: &str = "a container sees only the mount that was there when it started";
 
 /// A container that runs, from this definition and on the mount that is there now.
 #[derive(Debug, Clone)]

@@ -102,8 +102,8 @@ fn find_named(device: &Device) -> Result<BlockDevice> {
 /// The one partition that the guide makes of the disk, by the name that an operator would type.
 pub fn partition(device: &Device) -> String {
     match device {
-        // The guide's own: which disk it will be is known when one is found.
-        Device::Auto => "/dev/sdb1".to_owned(),
+        // Which disk it is shows itself when one is found; mount(8) finds it by its label.
+        Device::Auto => format!("LABEL={LABEL}"),
         Device::Path(path) => format!("{}1", path.display()),
         Device::Serial(serial) => format!("/dev/disk/by-id/virtio-{serial}-part1"),
     }

@@ -8,6 +8,7 @@ mod history;
 mod lock;
 mod output;
 mod plan;
+mod plan_text;
 mod revert;
 
 use std::path::PathBuf;
@@ -88,6 +89,9 @@ enum Command {
         /// Show what is as it should be, too
         #[arg(long)]
         all: bool,
+        /// Show the guide's shell steps that each change stands for
+        #[arg(long)]
+        explain: bool,
     },
     /// Probe this VM now and report each check
     Health {
@@ -128,9 +132,13 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
     let config = &arguments.global.config;
     match &arguments.command {
         Command::Check { role } => check::run(config, role.role, output),
-        Command::Plan { role, all } => {
+        Command::Plan { role, all, explain } => {
             let (role, tier) = start(config, role.role, output)?;
-            block_on(plan::run(role, &tier, *all, output))
+            let telling = plan_text::Telling {
+                all: *all,
+                explain: *explain,
+            };
+            block_on(plan::run(role, &tier, telling, output))
         }
         Command::Apply { role, options } => {
             need_root()?;

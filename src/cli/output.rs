@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::{Color, Format};
 use crate::config::Faults;
+use crate::engine::Field;
 use crate::engine::plan::Refusals;
 use crate::engine::report::{Event, EventKind, Summary};
-use crate::engine::{Action, Diff, Field};
 use crate::error::Error;
 
-/// Values longer than this, or with line breaks, are described and not shown in a line of text.
+/// Values longer than this are cut in a line of text.
 const LONGEST_VALUE: usize = 120;
 
 /// Where and in which form to print.
@@ -30,6 +30,7 @@ pub enum Ink {
     Green = 32,
     Yellow = 33,
     Red = 31,
+    Cyan = 36,
     Faint = 2,
 }
 
@@ -230,25 +231,6 @@ impl Output {
         };
         self.line(&text);
     }
-
-    /// One resource of a plan.
-    pub fn change(self, address: &crate::engine::Address, diff: &Diff) {
-        let (ink, sign) = match (diff.is_empty(), diff.action) {
-            (true, _) => (Ink::Faint, "="),
-            (false, Action::Create) => (Ink::Green, "+"),
-            (false, Action::Update) => (Ink::Yellow, "~"),
-            (false, Action::Remove) => (Ink::Red, "-"),
-        };
-        let why = if diff.is_empty() { "" } else { &diff.why };
-        let why = self.ink(Ink::Faint, why);
-        self.line(format!("{} {address}  {why}", self.ink(ink, sign)).trim_end());
-        for field in &diff.fields {
-            self.line(&format!("    {}", describe(field)));
-        }
-        for note in &diff.notes {
-            self.line(&format!("    {} {note}", self.ink(Ink::Yellow, "note:")));
-        }
-    }
 }
 
 /// A duration in seconds as people write it.
@@ -260,6 +242,7 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
+/// A field in one line; a value of several lines is only counted.
 pub fn describe(field: &Field) -> String {
     match (&field.from, &field.to) {
         (None, Some(to)) => format!("{}: {}", field.name, value(to)),
@@ -270,11 +253,27 @@ pub fn describe(field: &Field) -> String {
 }
 
 fn value(text: &str) -> String {
-    if text.contains('\n') || text.len() > LONGEST_VALUE {
+    if text.contains('\n') {
         format!("({} lines)", text.lines().count())
+    } else if text.chars().count() > LONGEST_VALUE {
+        let shown: String = text.chars().take(LONGEST_VALUE).collect();
+        format!("{}…", visible(&shown))
     } else {
-        text.to_owned()
+        visible(text)
     }
+}
+
+/// A file may hold what a terminal would obey.
+pub fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && character != '\t' {
+            visible.extend(character.escape_default());
+        } else {
+            visible.push(character);
+        }
+    }
+    visible
 }
 
 fn paint(colour: bool, ink: Ink, text: &str) -> String {

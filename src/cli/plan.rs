@@ -4,14 +4,20 @@ use std::sync::Arc;
 
 use super::Failure;
 use super::exit::{self, Code};
-use super::output::{Output, seconds};
+use super::output::Output;
+use super::plan_text::{self, Telling};
 use crate::config::{Role, Tier};
 use crate::engine::Plan;
 use crate::error::Result;
 use crate::host::Host;
 use crate::role;
 
-pub async fn run(role: Role, tier: &Tier, all: bool, output: &Output) -> Result<Code, Failure> {
+pub async fn run(
+    role: Role,
+    tier: &Tier,
+    telling: Telling,
+    output: &Output,
+) -> Result<Code, Failure> {
     let host = Arc::new(Host::connect().await?);
     let graph = role::resources(role, tier, &host.facts)?;
     let plan = Plan::make(&graph, &host).await.map_err(|refusals| {
@@ -21,21 +27,12 @@ pub async fn run(role: Role, tier: &Tier, all: bool, output: &Output) -> Result<
             error: None,
         }
     })?;
+    let node = &host.facts.node;
     if output.is_json() {
-        output.json(&plan.to_json(role, &host.facts.node));
+        output.json(&plan.to_json(role, node, telling.explain));
     } else {
-        for (address, diff) in &plan.diffs {
-            if all || !diff.is_empty() || !diff.notes.is_empty() {
-                output.change(address, diff);
-            }
-        }
-        output.line(&format!(
-            "{role} on {}: {} to change, {} as they should be ({})",
-            host.facts.node,
-            plan.changes().count(),
-            plan.unchanged(),
-            seconds(plan.took.as_secs_f64())
-        ));
+        let text = plan_text::text(&plan, role, node, telling, *output);
+        output.line(text.trim_end());
     }
     Ok(if plan.changes().next().is_none() {
         exit::DONE

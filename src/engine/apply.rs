@@ -109,8 +109,11 @@ pub async fn apply(
                 }
                 Readiness::Ready { a_need_changed } => {
                     begun[index] = true;
-                    // A plan made before a need changed may no longer be true.
-                    let diff = planned.remove(&node.address).filter(|_| !a_need_changed);
+                    // A plan made before a need changed may no longer be true, nor one that
+                    // foresaw a change that a need was then spared.
+                    let diff = planned
+                        .remove(&node.address)
+                        .filter(|diff| !a_need_changed && !diff.foreseen);
                     let work = Work {
                         resource: Arc::clone(&node.resource),
                         step: Step::new(host, journal, listener, node.address.clone()),

@@ -1,6 +1,9 @@
-//! What differs between a resource as it is and as it should be.
+//! What differs between a resource as it is and as it should be, why that is to be mended, and
+//! what mending it disturbs.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Stands for the value of a secret wherever one changes.
 pub const SECRET: &str = "(secret)";
@@ -22,12 +25,43 @@ pub enum Action {
     Remove,
 }
 
+/// What a change does to something that works at that moment: who uses it notices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disturbance {
+    /// The unit stops and starts again.
+    Restart(String),
+    /// The unit reads its configuration again and goes on.
+    Reload(String),
+    /// What is mounted at the path goes and comes back.
+    Remount(String),
+}
+
+impl fmt::Display for Disturbance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restart(unit) => write!(f, "restart {unit}"),
+            Self::Reload(unit) => write!(f, "reload {unit}"),
+            Self::Remount(path) => write!(f, "remount {path}"),
+        }
+    }
+}
+
+impl Serialize for Disturbance {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The fields that differ, and in one sentence why the change is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diff {
     pub action: Action,
     pub fields: Vec<Field>,
     pub why: String,
+    /// What the change disturbs; mostly nothing.
+    pub disturbs: Vec<Disturbance>,
+    /// Some of it is no difference yet: it comes of a change to what the resource needs.
+    pub foreseen: bool,
     /// What the operator should know though nothing is changed for it.
     pub notes: Vec<String>,
 }
@@ -48,8 +82,50 @@ impl Diff {
             action,
             fields: Vec::new(),
             why: why.into(),
+            disturbs: Vec::new(),
+            foreseen: false,
             notes: Vec::new(),
         }
+    }
+
+    /// Says why more closely, once it is known what differs.
+    pub fn because(&mut self, why: impl Into<String>) {
+        self.why = why.into();
+    }
+
+    /// Adds what the change disturbs, once.
+    pub fn disturb(&mut self, disturbance: Disturbance) {
+        if !self.disturbs.contains(&disturbance) {
+            self.disturbs.push(disturbance);
+        }
+    }
+
+    /// Adds a field that will differ when a need has changed, unless it differs already. `why`
+    /// stands where nothing else gives a reason.
+    pub fn foresee(&mut self, name: &str, from: &str, to: &str, why: impl Into<String>) {
+        if self.changes(name) {
+            return;
+        }
+        if self.is_empty() {
+            self.because(why);
+        }
+        // Also where both are shown alike, as those of a secret are.
+        self.fields.push(Field {
+            name: name.to_owned(),
+            from: Some(from.to_owned()),
+            to: Some(to.to_owned()),
+        });
+        self.foreseen = true;
+    }
+
+    /// The field of that name, if it differs.
+    pub fn get(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+
+    /// Whether the field of that name differs.
+    pub fn changes(&self, name: &str) -> bool {
+        self.get(name).is_some()
     }
 
     /// Adds the field if its two values differ.
@@ -100,6 +176,18 @@ mod tests {
         diff.field("owner", Some("root"), "user1");
         assert_eq!(diff.fields.len(), 2);
         assert_eq!(diff.fields[1].from.as_deref(), Some("root"));
+    }
+
+    #[test]
+    fn what_differs_already_is_not_foreseen() {
+        let mut diff = Diff::update("one reason");
+        diff.field("configuration", Some("changed on disk"), "loaded");
+        diff.foresee("configuration", "changed on disk", "loaded", "another");
+        assert_eq!((diff.fields.len(), diff.foreseen), (1, false));
+        assert_eq!(diff.why, "one reason");
+        diff.foresee("definition", "changed on disk", "loaded", "another");
+        assert_eq!((diff.fields.len(), diff.foreseen), (2, true));
+        assert_eq!(diff.why, "one reason");
     }
 
     #[test]

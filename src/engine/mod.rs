@@ -15,8 +15,8 @@ pub mod step;
 pub mod undo;
 
 pub use address::{Address, Kind};
-pub use diff::{Action, Diff, Field};
+pub use diff::{Action, Diff, Disturbance, Field};
 pub use graph::Graph;
 pub use plan::Plan;
-pub use resource::{Requirement, Resource};
+pub use resource::{ChangedNeeds, GuideStep, Requirement, Resource};
 pub use step::Step;

@@ -7,8 +7,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::graph::Graph;
-use super::resource::Requirement;
-use super::{Action, Address, Diff, Field};
+use super::{Action, Address, ChangedNeeds, Diff, Disturbance, Field, GuideStep, Requirement};
 use crate::config::Role;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -17,6 +16,8 @@ use crate::host::process::find_program;
 /// The diffs of all the resources of a graph, in its order.
 pub struct Plan {
     pub diffs: Vec<(Address, Diff)>,
+    /// For each of the diffs, the guide's steps that it stands for.
+    pub guides: Vec<Vec<GuideStep>>,
     pub took: Duration,
 }
 
@@ -80,15 +81,35 @@ impl Plan {
                     .collect(),
             ));
         }
-        Ok(Self {
-            diffs: graph
-                .nodes()
-                .iter()
-                .zip(diffs)
-                .filter_map(|(node, diff)| Some((node.address.clone(), diff?)))
-                .collect(),
-            took: started.elapsed(),
-        })
+        let diffs = diffs.into_iter().flatten().collect();
+        Ok(Self::of(graph, diffs, started.elapsed()))
+    }
+
+    /// The plan that follows from what differs now, one diff a resource, in the graph's order: a
+    /// need is older than what needs it, so what is foreseen of one resource is known to the next.
+    pub fn of(graph: &Graph, mut diffs: Vec<Diff>, took: Duration) -> Self {
+        let nodes = graph.nodes();
+        for (index, node) in nodes.iter().enumerate() {
+            let (older, rest) = diffs.split_at_mut(index);
+            let needs = node.needs.iter().filter_map(|&need| {
+                let diff = older.get(need)?;
+                Some((&nodes[need].address, diff))
+            });
+            if let Some(diff) = rest.first_mut() {
+                node.resource.foresee(&ChangedNeeds::new(needs), diff);
+            }
+        }
+        let guides = nodes
+            .iter()
+            .zip(&diffs)
+            .map(|(node, diff)| node.resource.guide(diff))
+            .collect();
+        let addresses = nodes.iter().map(|node| node.address.clone());
+        Self {
+            diffs: addresses.zip(diffs).collect(),
+            guides,
+            took,
+        }
     }
 
     /// The resources that differ.
@@ -96,24 +117,38 @@ impl Plan {
         self.diffs.iter().filter(|(_, diff)| !diff.is_empty())
     }
 
+    /// What the changes disturb in all, each once, in the order in which it happens.
+    pub fn disturbs(&self) -> Vec<&Disturbance> {
+        let mut all = Vec::new();
+        for disturbance in self.changes().flat_map(|(_, diff)| &diff.disturbs) {
+            if !all.contains(&disturbance) {
+                all.push(disturbance);
+            }
+        }
+        all
+    }
+
     /// How many resources are as they should be.
     pub fn unchanged(&self) -> usize {
         self.diffs.len() - self.changes().count()
     }
 
-    /// The object of `plan --format json`.
-    pub fn to_json<'a>(&'a self, role: Role, node: &'a str) -> PlanJson<'a> {
+    /// The object of `plan --format json`; with the guide's steps if they are to be told.
+    pub fn to_json<'a>(&'a self, role: Role, node: &'a str, explain: bool) -> PlanJson<'a> {
+        let planned = self.diffs.iter().zip(&self.guides);
         PlanJson {
             version: 1,
             role,
             node,
-            changes: self
-                .changes()
-                .map(|(address, diff)| ChangeJson {
+            changes: planned
+                .filter(|((_, diff), _)| !diff.is_empty())
+                .map(|((address, diff), guide)| ChangeJson {
                     resource: address,
                     action: diff.action,
                     fields: &diff.fields,
                     why: &diff.why,
+                    disturbs: &diff.disturbs,
+                    guide: explain.then_some(guide),
                 })
                 .collect(),
             unchanged: self.unchanged(),
@@ -139,6 +174,9 @@ struct ChangeJson<'a> {
     action: Action,
     fields: &'a [Field],
     why: &'a str,
+    disturbs: &'a [Disturbance],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guide: Option<&'a Vec<GuideStep>>,
 }
 
 /// A duration as the JSON has it: milliseconds, to a tenth.

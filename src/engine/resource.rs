@@ -3,11 +3,14 @@
 //! Plan, apply and health all go through the same `observe`: there is no second opinion about
 //! what is true.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use serde::Serialize;
+
 use super::step::Step;
-use super::{Address, Diff};
+use super::{Address, Diff, Kind};
 use crate::error::Result;
 use crate::host::Host;
 
@@ -21,6 +24,41 @@ pub enum Requirement {
     Firewalld,
     /// A Samba server with a unit.
     SambaServer,
+}
+
+/// The needs of one resource that a plan changes, each with its diff.
+#[derive(Debug, Default)]
+pub struct ChangedNeeds<'a>(Vec<(&'a Address, &'a Diff)>);
+
+impl<'a> ChangedNeeds<'a> {
+    pub fn new(needs: impl IntoIterator<Item = (&'a Address, &'a Diff)>) -> Self {
+        let changed = needs.into_iter().filter(|(_, diff)| !diff.is_empty());
+        Self(changed.collect())
+    }
+
+    /// The diff of the need of this kind and name, if the plan changes it.
+    pub fn get(&self, kind: Kind, name: impl fmt::Display) -> Option<&'a Diff> {
+        let address = Address::new(kind, name);
+        let found = self.0.iter().find(|(need, _)| **need == address);
+        found.map(|(_, diff)| *diff)
+    }
+}
+
+/// A shell step of the guide that the agent replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GuideStep {
+    /// Its number in the guide.
+    pub step: u8,
+    pub command: String,
+}
+
+impl GuideStep {
+    pub fn new(step: u8, command: impl Into<String>) -> Self {
+        Self {
+            step,
+            command: command.into(),
+        }
+    }
 }
 
 /// One thing on the machine, in its desired state.
@@ -41,6 +79,16 @@ pub trait Resource: Send + Sync + 'static {
     /// Compares. An error is a refusal: what is there must not be touched.
     fn diff(&self, observed: &Self::Observed) -> Result<Diff>;
 
+    /// Adds to a diff what else will differ once these needs, which a plan changes, are converged:
+    /// what apply finds when it observes again after them. A plan lists what apply then does only
+    /// as far as this and `converge` agree.
+    fn foresee(&self, _changed: &ChangedNeeds<'_>, _diff: &mut Diff) {}
+
+    /// The shell steps of the guide that a change stands for, with this resource's own names.
+    fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
+        Vec::new()
+    }
+
     /// Makes the machine as desired, starting from what was observed; every effect goes through the
     /// step.
     fn converge(
@@ -58,6 +106,8 @@ pub trait Managed: Send + Sync {
     fn requirements(&self) -> Vec<Requirement>;
     /// Observes and compares.
     fn inspect<'a>(&'a self, host: &'a Host) -> Boxed<'a, Diff>;
+    fn foresee(&self, changed: &ChangedNeeds<'_>, diff: &mut Diff);
+    fn guide(&self, diff: &Diff) -> Vec<GuideStep>;
     /// Observes once more, and converges from that.
     fn converge<'a>(&'a self, step: &'a Step) -> Boxed<'a, ()>;
 }
@@ -69,6 +119,14 @@ impl<R: Resource> Managed for R {
 
     fn requirements(&self) -> Vec<Requirement> {
         Resource::requirements(self)
+    }
+
+    fn foresee(&self, changed: &ChangedNeeds<'_>, diff: &mut Diff) {
+        Resource::foresee(self, changed, diff);
+    }
+
+    fn guide(&self, diff: &Diff) -> Vec<GuideStep> {
+        Resource::guide(self, diff)
     }
 
     fn inspect<'a>(&'a self, host: &'a Host) -> Boxed<'a, Diff> {

@@ -100,6 +100,8 @@ pub struct UnitState {
     pub source_path: String,
     /// The unit's file changed since systemd read it.
     pub need_daemon_reload: bool,
+    /// The drop-ins that systemd has read.
+    pub drop_ins: Vec<String>,
     /// When the unit became active, if it ever was.
     pub active_since: Option<SystemTime>,
     /// When the unit last changed its state; a reload counts.
@@ -176,6 +178,11 @@ impl Systemd {
                 .get("NeedDaemonReload")
                 .and_then(|v| bool::try_from(v).ok())
                 .unwrap_or(false),
+            drop_ins: all
+                .get("DropInPaths")
+                .and_then(|v| v.try_clone().ok())
+                .and_then(|v| v.try_into().ok())
+                .unwrap_or_default(),
             active_since: time("ActiveEnterTimestamp"),
             state_changed: time("StateChangeTimestamp"),
         })

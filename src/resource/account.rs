@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::ours;
 use crate::engine::effect::Effect;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
+use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::account;
 use crate::host::{Host, blocking};
@@ -56,6 +56,13 @@ impl Resource for Account {
                 Ok(diff)
             }
         }
+    }
+
+    fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
+        vec![
+            GuideStep::new(6, format!("useradd {}", self.name)),
+            GuideStep::new(6, format!("passwd {}", self.name)),
+        ]
     }
 
     async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {

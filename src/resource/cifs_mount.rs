@@ -7,7 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use super::mount_unit::{self, MountUnit};
 use crate::config::{Dialect, Secret};
-use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
+use crate::engine::diff::SECRET;
+use crate::engine::{
+    Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
+};
 use crate::error::{Error, Result};
 use crate::host::cifs::{self, CifsMount, CifsState, Recovery};
 use crate::host::fs::{FileMeta, read_regular};
@@ -26,6 +29,8 @@ const ECHO_INTERVAL: Duration = Duration::from_secs(5);
 /// the VM reads what may hold the database's password.
 const FILE_MODE: u32 = 0o660;
 const DIRECTORY_MODE: u32 = 0o770;
+
+const OLDER_PASSWORD: &str = "a mount knows only the password that it was made with";
 
 /// No credentials file of ours comes near this size.
 const MAX_CREDENTIALS: u64 = 64 << 10;
@@ -182,6 +187,10 @@ impl CifsShare {
         }
     }
 
+    fn remount(&self) -> Disturbance {
+        Disturbance::Remount(self.mount_point.display().to_string())
+    }
+
     fn create_diff(&self, diff: &mut Diff) {
         diff.field("source", None, self.source());
         diff.field("options.vers", None, self.vers.to_string());
@@ -244,7 +253,15 @@ impl Resource for CifsShare {
                 diff.field("source", Some(state.source.clone()), self.source());
                 self.diff_options(&state, &mut diff);
                 if observed.password_is_older {
+                    if diff.is_empty() {
+                        diff.because(OLDER_PASSWORD);
+                    }
                     diff.secret("options.password", true);
+                }
+                if diff.is_empty() {
+                    diff.because(mount_unit::DIFFERS);
+                } else {
+                    diff.disturb(self.remount());
                 }
                 // The kernel mounts before systemd knows: what is ordered after the mount waits
                 // for systemd's word.
@@ -258,6 +275,42 @@ impl Resource for CifsShare {
         };
         self.unit()?.diff(&observed.unit, &mut diff);
         Ok(diff)
+    }
+
+    fn foresee(&self, changed: &ChangedNeeds<'_>, diff: &mut Diff) {
+        // A file that is written again is newer than the mount, whatever in it has changed.
+        if diff.action == Action::Update
+            && changed
+                .get(Kind::Secret, self.credentials.display())
+                .is_some()
+        {
+            diff.foresee("options.password", SECRET, SECRET, OLDER_PASSWORD);
+            diff.disturb(self.remount());
+        }
+    }
+
+    fn guide(&self, diff: &Diff) -> Vec<GuideStep> {
+        let (mount_point, source) = (self.mount_point.display(), self.source());
+        let options = format!(
+            "credentials={},vers={}",
+            self.credentials.display(),
+            self.vers
+        );
+        let mut steps = Vec::new();
+        if diff.action == Action::Create {
+            steps.push(GuideStep::new(15, format!("mkdir -p {mount_point}")));
+        } else if !diff.disturbs.is_empty() {
+            steps.push(GuideStep::new(15, format!("umount {mount_point}")));
+        }
+        if diff.action == Action::Create || !diff.disturbs.is_empty() {
+            let mount = format!("mount -t cifs -o {options} {source} {mount_point}");
+            steps.push(GuideStep::new(15, mount));
+        }
+        if MountUnit::differs(diff) {
+            let line = format!("{source} {mount_point} cifs {options} 0 0");
+            steps.push(GuideStep::new(16, format!("echo '{line}' >> /etc/fstab")));
+        }
+        steps
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {

@@ -11,7 +11,9 @@ use std::time::SystemTime;
 
 use super::ours::{self, OurFile};
 use crate::config::Publish;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
+use crate::engine::{
+    Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
+};
 use crate::error::{Error, Result};
 use crate::host::process::Helper;
 use crate::host::systemd::{Job, UnitState, mount_unit_name};
@@ -23,6 +25,11 @@ const RESTART_SECONDS: u32 = 5;
 
 /// How long podman may take to start the container on a slow VM, in seconds.
 const START_SECONDS: u32 = 180;
+
+/// The values of a field that says what the container sees.
+const BEFORE_THE_MOUNT: &str = "before the share was mounted";
+const AFTER_IT: &str = "after it";
+const SEES_ANOTHER_MOUNT: &str = "a container sees only the mount that was there when it started";
 
 /// A container that runs, from this definition and on the mount that is there now.
 #[derive(Debug, Clone)]
@@ -267,6 +274,7 @@ impl Resource for Container {
             Some(_) => Diff::update("the container differs from the tier file"),
         };
         diff.field("unit", observed.file.as_ref().map(|f| f.text.clone()), text);
+        let rewrite = !diff.is_empty();
         diff.field("active", Some(unit.active.as_str()), "active");
         if !self.quadlet {
             diff.field(
@@ -282,9 +290,74 @@ impl Resource for Container {
             diff.field("started", Some("before its definition"), "after it");
         }
         if unit.is_active() && observed.mount_is_newer() {
-            diff.field("started", Some("before the share was mounted"), "after it");
+            diff.field("started", Some(BEFORE_THE_MOUNT), AFTER_IT);
+        }
+        if unit.is_active() && (rewrite || diff.changes("started")) {
+            diff.disturb(Disturbance::Restart(self.unit_name()));
+        }
+        if !rewrite {
+            diff.because(if !unit.is_active() {
+                "the container does not run"
+            } else if observed.mount_is_newer() {
+                SEES_ANOTHER_MOUNT
+            } else if diff.changes("started") {
+                "the container runs an older definition"
+            } else {
+                "systemd has not the definition that is on the disk, or not for every boot"
+            });
         }
         Ok(diff)
+    }
+
+    fn foresee(&self, changed: &ChangedNeeds<'_>, diff: &mut Diff) {
+        let mounts_anew = changed
+            .get(Kind::Mount, self.mount.display())
+            .is_some_and(|mount| {
+                let remount = Disturbance::Remount(self.mount.display().to_string());
+                mount.action == Action::Create || mount.disturbs.contains(&remount)
+            });
+        // One that does not run sees the share as it is when it starts.
+        if mounts_anew && !diff.changes("active") {
+            diff.foresee("started", BEFORE_THE_MOUNT, AFTER_IT, SEES_ANOTHER_MOUNT);
+            diff.disturb(Disturbance::Restart(self.unit_name()));
+        }
+    }
+
+    fn guide(&self, diff: &Diff) -> Vec<GuideStep> {
+        if !diff.changes("unit") && !diff.changes("active") {
+            return vec![GuideStep::new(18, format!("podman restart {}", self.name))];
+        }
+        let mut run = vec!["podman run".to_owned()];
+        if self.privileged {
+            run.push("--privileged=true".to_owned());
+        }
+        run.push("-d".to_owned());
+        run.extend(self.publish.iter().map(|publish| format!("-p {publish}")));
+        run.push(format!("--name {} --hostname {}", self.name, self.hostname));
+        run.push("--restart always".to_owned());
+        run.extend(self.env.keys().map(|key| format!("-e {key}=…")));
+        run.push(format!(
+            "-v {}:{} {}",
+            self.mount.display(),
+            self.workdir.display(),
+            self.image
+        ));
+        let unit = self.unit_name();
+        let mut steps = vec![
+            GuideStep::new(18, run.join(" ")),
+            GuideStep::new(
+                19,
+                format!(
+                    "podman generate systemd {} > /etc/systemd/system/{unit}",
+                    self.name
+                ),
+            ),
+            GuideStep::new(19, format!("systemctl enable {unit}")),
+        ];
+        if diff.action == Action::Update {
+            steps.insert(0, GuideStep::new(18, format!("podman rm -f {}", self.name)));
+        }
+        steps
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {

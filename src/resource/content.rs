@@ -20,7 +20,7 @@ use sha1::{Digest, Sha1};
 use crate::config;
 use crate::engine::effect::Effect;
 use crate::engine::record::STATE_DIRECTORY;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
+use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Doing, Error, Result};
 use crate::host::account;
 use crate::host::fs::{FileMeta, make_directory, read_regular, write_own};
@@ -147,7 +147,10 @@ impl Resource for Content {
         let deployed = observed.manifest.as_ref();
         let mut diff = match deployed {
             None => Diff::create("no revision is deployed"),
-            Some(_) => Diff::update("another revision is wanted, or files are missing"),
+            Some(manifest) if manifest.commit != observed.commit => {
+                Diff::update("the tier file's revision is another one by now")
+            }
+            Some(_) => Diff::update("files of the revision are missing"),
         };
         diff.field(
             "revision",
@@ -164,6 +167,32 @@ impl Resource for Content {
             ));
         }
         Ok(diff)
+    }
+
+    fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
+        let path = self.path.display();
+        let git = &self.source.git;
+        let clone = git.trim_end_matches('/').rsplit('/').next().unwrap_or(git);
+        let clone = clone.trim_end_matches(".git");
+        let moved = match &self.source.subdir {
+            Some(subdir) => format!("{clone}/{}", subdir.display()),
+            None => clone.to_owned(),
+        };
+        let mut commands = vec![
+            (7, format!("cd {path}")),
+            (7, format!("git clone {git}")),
+            (7, format!("mv {moved}/* .")),
+            (7, format!("rm -rf {clone}")),
+        ];
+        let edited = self.source.edit.iter().flat_map(|edit| &edit.files);
+        commands.extend(edited.map(|file| (8, format!("vi {}", file.display()))));
+        if !self.source.build.is_empty() {
+            commands.push((9, self.source.build.join(" ")));
+        }
+        let steps = commands.into_iter();
+        steps
+            .map(|(step, command)| GuideStep::new(step, command))
+            .collect()
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::engine::{Address, Diff, Kind, Resource, Step};
+use crate::engine::{Action, Address, Diff, GuideStep, Kind, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::account::{self, Account};
 use crate::host::fs::{DirState, FileMeta, dir_state};
@@ -66,6 +66,16 @@ impl Resource for Directory {
             format!("{:04o}", self.mode),
         );
         Ok(diff)
+    }
+
+    fn guide(&self, diff: &Diff) -> Vec<GuideStep> {
+        let path = self.path.display();
+        let mut steps = Vec::new();
+        if diff.action == Action::Create {
+            steps.push(GuideStep::new(5, format!("mkdir -p {path}")));
+        }
+        steps.push(GuideStep::new(5, format!("chmod -R 777 {path}")));
+        steps
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {

@@ -7,7 +7,7 @@ use super::mount_unit::MountUnit;
 use super::ours;
 use crate::config::{Device, Filesystem};
 use crate::engine::effect::Effect;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step, journal};
+use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step, journal};
 use crate::error::{Error, Result};
 use crate::host::block::{self, Blankness, BlockDevice, FsInfo};
 use crate::host::{Host, blocking};
@@ -133,6 +133,16 @@ fn unfinished(device: &Device) -> Result<Option<BlockDevice>> {
     Ok(None)
 }
 
+/// The one partition that the guide makes of the disk, by the name that an operator would type.
+pub fn partition(device: &Device) -> String {
+    match device {
+        // Which disk it is shows itself when one is found; mount(8) finds it by its label.
+        Device::Auto => format!("LABEL={LABEL}"),
+        Device::Path(path) => format!("{}1", path.display()),
+        Device::Serial(serial) => format!("/dev/disk/by-id/virtio-{serial}-part1"),
+    }
+}
+
 /// A disk that nothing is on, or the refusal.
 fn blank(device: &Device) -> Result<BlockDevice> {
     let disk = find_named(device)?;
@@ -212,6 +222,16 @@ impl Resource for Disk {
                 Ok(diff)
             }
         }
+    }
+
+    fn guide(&self, diff: &Diff) -> Vec<GuideStep> {
+        let Some(disk) = diff.get("device").and_then(|field| field.to.as_deref()) else {
+            return Vec::new();
+        };
+        vec![
+            GuideStep::new(2, format!("fdisk {disk}")),
+            GuideStep::new(2, format!("mkfs.{} {disk}1", self.filesystem)),
+        ]
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::ours::{self, OurFile};
-use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
+use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Doing, Error, Result};
 use crate::host::samba;
 use crate::host::{Host, blocking};
@@ -58,6 +58,16 @@ impl Resource for File {
             "0644".to_owned(),
         );
         Ok(diff)
+    }
+
+    fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
+        match &self.check {
+            Check::None => Vec::new(),
+            Check::SambaShare(share) => vec![GuideStep::new(
+                10,
+                format!("vi /etc/samba/smb.conf  # the section [{share}]"),
+            )],
+        }
     }
 
     async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {

@@ -1,8 +1,9 @@
 //! Openings in one zone of firewalld, in its runtime and in its permanent settings.
 
-use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
+use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::host::cifs::SMB_PORT;
 use crate::host::firewalld::{Opening, Settings};
 
 /// A zone that has these openings, among others.
@@ -80,6 +81,22 @@ impl Resource for Firewall {
             );
         }
         Ok(diff)
+    }
+
+    fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
+        let permanent = format!("firewall-cmd --zone={} --permanent", self.zone);
+        let samba = format!("{SMB_PORT}/tcp");
+        let opened = self.openings.iter().map(|opening| match opening {
+            Opening::Port { .. } if opening.to_string() == samba => {
+                format!("{permanent} --add-service=samba")
+            }
+            Opening::Port { .. } => format!("{permanent} --add-port={opening}"),
+            Opening::RichRule(rule) => format!("{permanent} --add-rich-rule='{rule}'"),
+        });
+        opened
+            .chain(["firewall-cmd --reload".to_owned()])
+            .map(|command| GuideStep::new(3, command))
+            .collect()
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {

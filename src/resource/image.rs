@@ -2,7 +2,7 @@
 
 use crate::config;
 use crate::engine::effect::Effect;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
+use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::host::podman;
@@ -41,6 +41,10 @@ impl Resource for Image {
             diff.field("image", None, self.image.to_string());
         }
         Ok(diff)
+    }
+
+    fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
+        vec![GuideStep::new(17, format!("podman pull {}", self.image))]
     }
 
     async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {

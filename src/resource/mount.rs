@@ -3,10 +3,10 @@
 
 use std::path::PathBuf;
 
-use super::disk::formatted;
+use super::disk::{formatted, partition};
 use super::mount_unit::{self, MountUnit};
 use crate::config::{Device, Filesystem};
-use crate::engine::{Address, Diff, Kind, Resource, Step};
+use crate::engine::{Action, Address, Diff, GuideStep, Kind, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::block::{BlockDevice, FsInfo};
 use crate::host::fs::FileMeta;
@@ -81,7 +81,7 @@ impl Resource for Mount {
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
         let mut diff = if observed.unit.mounted.is_some() {
-            Diff::update("the data disk is mounted")
+            Diff::update(mount_unit::DIFFERS)
         } else {
             Diff::create("nothing is mounted there")
         };
@@ -118,6 +118,31 @@ impl Resource for Mount {
         }
         self.unit(filesystem).diff(&observed.unit, &mut diff);
         Ok(diff)
+    }
+
+    fn guide(&self, diff: &Diff) -> Vec<GuideStep> {
+        let (mount_point, partition) = (self.mount_point.display(), partition(&self.device));
+        let mut steps = Vec::new();
+        if diff.action == Action::Create {
+            steps.push(GuideStep::new(2, format!("mkdir -p {mount_point}")));
+            steps.push(GuideStep::new(
+                2,
+                format!("mount {partition} {mount_point}"),
+            ));
+            steps.push(GuideStep::new(2, format!("chmod 1777 {mount_point}")));
+        }
+        if MountUnit::differs(diff) || diff.action == Action::Create {
+            let line = format!("{partition} {mount_point} {} defaults 0 0", self.filesystem);
+            steps.push(GuideStep::new(2, format!("echo '{line}' >> /etc/fstab")));
+        }
+        if self.selinux && diff.action == Action::Create {
+            for boolean in ["samba_enable_home_dirs", "samba_export_all_rw"] {
+                steps.push(GuideStep::new(11, format!("setsebool -P {boolean} on")));
+            }
+            let label = format!("chcon -R -t samba_share_t {mount_point}");
+            steps.push(GuideStep::new(11, label));
+        }
+        steps
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {

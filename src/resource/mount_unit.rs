@@ -14,6 +14,9 @@ use crate::host::{Host, blocking};
 const UNIT_DIRECTORY: &str = "/etc/systemd/system";
 const FSTAB: &str = "/etc/fstab";
 
+/// Why a mount is changed that is there and is right.
+pub const DIFFERS: &str = "what mounts it at every boot is not as it should be";
+
 /// A `.mount` unit: what `[Mount]` and `[Install]` say, and further lines of `[Unit]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountUnit {
@@ -59,6 +62,11 @@ impl MountUnit {
         ))
     }
 
+    /// Whether this diff has the unit in it, and not only the mount itself.
+    pub fn differs(diff: &Diff) -> bool {
+        diff.changes("unit.file") || diff.changes("unit.enabled")
+    }
+
     /// Makes the unit file, loads it and enables it. Does not start it.
     pub async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         let text = self.text();
@@ -78,13 +86,9 @@ impl MountUnit {
     /// Adds to `diff` what differs in the unit.
     pub fn diff(&self, observed: &Observed, diff: &mut Diff) {
         let on_disk = observed.file.as_ref().map(|file| file.text.as_str());
-        if on_disk != Some(self.text().as_str()) {
-            let path = Self::path(&self.mount_point);
-            diff.field(
-                "unit.file",
-                on_disk.map(|_| "other text".to_owned()),
-                path.display().to_string(),
-            );
+        let text = self.text();
+        if on_disk != Some(text.as_str()) {
+            diff.field("unit.file", on_disk, text.as_str());
         } else if observed.state.need_daemon_reload {
             diff.field("unit.loaded", Some("an older text"), "the file");
         }

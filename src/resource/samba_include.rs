@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
+use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Doing, Error, Result};
 use crate::host::fs::{RegularFile, read_regular};
 use crate::host::samba;
@@ -99,6 +99,11 @@ impl Resource for SambaInclude {
             diff.field("include", None, self.included.display().to_string());
         }
         Ok(diff)
+    }
+
+    fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
+        let edit = format!("vi {SMB_CONF}  # the section [{}]", self.share);
+        vec![GuideStep::new(10, edit)]
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {

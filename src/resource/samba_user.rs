@@ -1,7 +1,7 @@
 //! The account in Samba's own database, with the share's password.
 
 use crate::config::Secret;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
+use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::Result;
 use crate::host::Host;
 use crate::host::samba;
@@ -42,7 +42,16 @@ impl Resource for SambaUser {
             diff.secret("password", true);
         }
         diff.field("disabled", Some(user.disabled), false);
+        diff.because(if user.password_matches {
+            "Samba's account is disabled"
+        } else {
+            "Samba has another password than the tier file"
+        });
         Ok(diff)
+    }
+
+    fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
+        vec![GuideStep::new(6, format!("smbpasswd -a {}", self.name))]
     }
 
     async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {

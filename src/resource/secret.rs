@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::Secret;
-use crate::engine::{Address, Diff, Kind, Resource, Step};
+use crate::engine::{Address, Diff, GuideStep, Kind, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::fs::{FileMeta, RegularFile, read_regular};
 use crate::host::{Host, blocking};
@@ -48,6 +48,8 @@ impl Resource for SecretFile {
         let mut diff = Diff::update("the file differs from the tier file");
         if file.contents != self.contents.expose().as_bytes() {
             diff.secret("contents", true);
+        } else {
+            diff.because("others than root could read or change it");
         }
         let owner_and_mode =
             |meta: FileMeta| format!("{}:{} {:04o}", meta.uid, meta.gid, meta.mode);
@@ -57,6 +59,17 @@ impl Resource for SecretFile {
             owner_and_mode(FileMeta::root(MODE)),
         );
         Ok(diff)
+    }
+
+    fn guide(&self, diff: &Diff) -> Vec<GuideStep> {
+        let path = self.path.display();
+        let mut steps = Vec::new();
+        if diff.changes("contents") {
+            let edit = format!("vi {path}  # username=… and password=…");
+            steps.push(GuideStep::new(14, edit));
+        }
+        steps.push(GuideStep::new(14, format!("chmod {MODE:o} {path}")));
+        steps
     }
 
     async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {

@@ -1,19 +1,27 @@
 //! A service that the distribution ships: enabled, active, and running with the configuration
 //! that is on the disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
+use crate::engine::{
+    Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
+};
 use crate::error::{Error, Result};
 use crate::host::systemd::{Job, UnitState};
 use crate::host::{Host, blocking};
+
+/// The values of a field that says what the unit has read.
+const CHANGED: &str = "changed on disk";
+const LOADED: &str = "loaded";
 
 /// A unit, and the files that it reads when it starts or reloads.
 #[derive(Debug, Clone)]
 pub struct Unit {
     pub name: String,
     pub configuration: Vec<PathBuf>,
+    /// Of the agent's own, read with the unit.
+    pub drop_ins: Vec<PathBuf>,
     /// What brings the unit.
     pub requirements: Vec<Requirement>,
 }
@@ -53,17 +61,23 @@ impl Resource for Unit {
 
     async fn observe(&self, host: &Host) -> Result<Observed> {
         let files = self.configuration.clone();
-        let configured = blocking(move || {
-            Ok(files
+        let drop_ins = self.drop_ins.clone();
+        let (configured, drop_ins) = blocking(move || {
+            let configured = files
                 .iter()
                 .filter_map(|file| std::fs::symlink_metadata(file).ok()?.modified().ok())
-                .max())
+                .max();
+            let there = drop_ins.into_iter().filter(|drop_in| drop_in.exists());
+            Ok((configured, there.collect::<Vec<_>>()))
         })
         .await?;
-        Ok(Observed {
-            state: host.systemd.unit(&self.name).await?,
-            configured,
-        })
+        let mut state = host.systemd.unit(&self.name).await?;
+        // Up to version 255 systemd does not tell of a drop-in in a directory that is newer than
+        // its cache of paths (unit_find_dropin_paths() in src/core/load-dropin.h).
+        state.need_daemon_reload |= drop_ins
+            .iter()
+            .any(|drop_in| !state.drop_ins.iter().any(|read| drop_in == Path::new(read)));
+        Ok(Observed { state, configured })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
@@ -85,13 +99,53 @@ impl Resource for Unit {
             "enabled",
         );
         diff.field("active", Some(state.active.as_str()), "active");
+        let runs = diff.is_empty();
         if state.need_daemon_reload {
-            diff.field("definition", Some("changed on disk"), "loaded");
+            diff.field("definition", Some(CHANGED), LOADED);
         }
         if state.is_active() && observed.is_stale() {
-            diff.field("configuration", Some("changed on disk"), "loaded");
+            diff.field("configuration", Some(CHANGED), LOADED);
+            diff.disturb(Disturbance::Reload(self.name.clone()));
+        }
+        if runs && diff.changes("configuration") {
+            diff.because("its configuration is newer than its last start or reload");
+        } else if runs {
+            diff.because("systemd has read an older definition of it");
         }
         Ok(diff)
+    }
+
+    fn foresee(&self, changed: &ChangedNeeds<'_>, diff: &mut Diff) {
+        let changes = |file: &&PathBuf| changed.get(Kind::File, file.display()).is_some();
+        if let Some(file) = self.drop_ins.iter().find(changes) {
+            let why = format!("systemd must read {} again", file.display());
+            diff.foresee("definition", CHANGED, LOADED, why);
+        }
+        // One that does not run reads its configuration when it starts.
+        if !diff.changes("active")
+            && let Some(file) = self.configuration.iter().find(changes)
+        {
+            let why = format!("it must read {} again", file.display());
+            diff.foresee("configuration", CHANGED, LOADED, why);
+            diff.disturb(Disturbance::Reload(self.name.clone()));
+        }
+    }
+
+    fn guide(&self, diff: &Diff) -> Vec<GuideStep> {
+        let verbs = [
+            ("enabled", "enable"),
+            ("active", "start"),
+            // The guide has no word for a later change; this is how it would be done.
+            ("definition", "daemon-reload"),
+            ("configuration", "reload"),
+        ];
+        let differs = verbs.iter().filter(|(field, _)| diff.changes(field));
+        differs
+            .map(|(_, verb)| match *verb {
+                "daemon-reload" => GuideStep::new(12, "systemctl daemon-reload"),
+                verb => GuideStep::new(12, format!("systemctl {verb} {}", self.name)),
+            })
+            .collect()
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {

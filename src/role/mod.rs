@@ -1,7 +1,11 @@
 //! What a role means: the tier file and the guest's facts in, a list of resources out. Each role
 //! reads from top to bottom as the guide that it replaces.
 
+#[cfg(test)]
+pub mod samples;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod was;
 
 use crate::config::{Role, Tier};

@@ -1,5 +1,7 @@
 //! The storage VM: a disk, its share, and the files that the application runs from.
 
+use std::path::PathBuf;
+
 use super::zone;
 use crate::config::{Share, Storage, Tier};
 use crate::engine::{Graph, Requirement};
@@ -25,6 +27,7 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
     // The disk, if the share has one of its own, mounted at every boot before Samba starts.
     let mut places = Vec::new();
     let mut before_samba = Vec::new();
+    let mut drop_ins = Vec::new();
     if let Some(disk) = &storage.disk {
         let formatted = graph.add(
             Disk {
@@ -44,14 +47,17 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
             &[formatted],
         );
         places.push(mounted);
+        let path: PathBuf = format!("/etc/systemd/system/{samba_unit}.d/wasagent.conf").into();
+        drop_ins.push(path.clone());
         before_samba.push(graph.add(
             File {
-                path: format!("/etc/systemd/system/{samba_unit}.d/wasagent.conf").into(),
+                path,
                 // Without the disk the share would be the bare directory beneath it.
                 body: format!("[Unit]\nRequiresMountsFor={}\n", disk.mount.display()),
                 check: Check::None,
             },
-            &[],
+            // In this order it is always Samba's own step that makes systemd read it.
+            &[mounted],
         ));
     }
 
@@ -105,11 +111,12 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
         },
         &[definition],
     );
-    before_samba.extend([directory, user, include]);
+    before_samba.extend([directory, user, definition, include]);
     graph.add(
         Unit {
             name: samba_unit,
             configuration: vec![SHARE_FILE.into(), SMB_CONF.into()],
+            drop_ins,
             requirements: vec![Requirement::SambaServer],
         },
         &before_samba,

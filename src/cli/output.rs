@@ -162,7 +162,10 @@ impl Output {
                     event.resource,
                     event.error.as_ref().map_or("", |e| e.message.as_str()),
                 )),
-                EventKind::Start | EventKind::Unchanged => {}
+                EventKind::Start
+                | EventKind::Progress
+                | EventKind::Retry
+                | EventKind::Unchanged => {}
             }
             for note in &event.notes {
                 self.line(&format!(

@@ -152,7 +152,7 @@ impl Resource for Content {
         let owner = account::look_up(&self.owner)
             .await?
             .ok_or_else(|| Error::new(format!("the account {} is missing", self.owner)))?;
-        let revision = self.git_source().obtain(&observed.commit).await?;
+        let revision = self.git_source().obtain(&observed.commit, &|_| ()).await?;
         let entries = revision.files(self.source.subdir.as_deref()).await?;
 
         let deployment = Deployment {

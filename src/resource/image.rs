@@ -43,7 +43,7 @@ impl Resource for Image {
     }
 
     async fn converge(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
-        podman::pull(&self.image).await.map_err(|e| {
+        podman::pull(&self.image, &|_| ()).await.map_err(|e| {
             e.hint("is was.container.image right, and its registry reachable from this VM?")
         })
     }

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod apply;
 pub mod diff;
+pub mod entry;
 pub mod graph;
 pub mod plan;
 pub mod record;

@@ -9,6 +9,23 @@ use super::plan::milliseconds;
 use super::{Address, Diff, Field};
 use crate::error::Error;
 
+/// What a run does: both tell of it by the same events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    Apply,
+    Revert,
+}
+
+impl Work {
+    /// The command's name.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Revert => "revert",
+        }
+    }
+}
+
 /// What happened to a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

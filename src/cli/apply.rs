@@ -13,9 +13,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Failure;
 use super::exit::{self, Code};
 use super::output::Output;
+use super::view::View;
 use crate::config::{Role, Tier};
 use crate::engine::apply::{Listener, apply};
-use crate::engine::{Plan, record};
+use crate::engine::report::Work;
+use crate::engine::{Plan, entry, record};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 use crate::role;
@@ -59,35 +61,40 @@ pub async fn run(role: Role, tier: &Tier, output: &Output) -> Result<Code, Failu
     })?;
 
     let stop = Arc::new(AtomicBool::new(false));
-    stop_on_signals(&stop)?;
+    let view = View::new(*output, Work::Apply, role);
+    stop_on_signals(&stop, &view)?;
+    let run = entry::Run {
+        work: Work::Apply,
+        role,
+        number: None,
+    };
     let listener: Listener = {
-        let output = *output;
-        Arc::new(move |event| output.event(event))
+        let (view, run) = (Arc::clone(&view), run);
+        Arc::new(move |event| {
+            view.event(event);
+            entry::send(event, &run);
+        })
     };
     let applied = apply(&graph, &host, plan, &stop, &listener).await;
 
     let summary = applied.summary;
     let succeeded = summary.failed == 0 && summary.skipped == 0;
-    output.summary(&summary);
+    view.summary(&summary, stop.load(Ordering::Relaxed));
     let before = record::read()?;
     record::write(before.as_ref(), role, succeeded, &applied.changes)?;
-    if stop.load(Ordering::Relaxed) {
-        output.error(
-            &Error::new("interrupted: what was begun is finished, the rest is not begun")
-                .hint("run apply again to go on from here"),
-        );
-    }
     Ok(if succeeded { exit::DONE } else { exit::FAILED })
 }
 
 /// SIGINT and SIGTERM let the steps at hand finish, and begin no other.
-fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
+fn stop_on_signals(stop: &Arc<AtomicBool>, view: &Arc<View>) -> Result<()> {
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         let mut signals = signal(kind).doing("listen for signals")?;
-        let stop = Arc::clone(stop);
+        let (stop, view) = (Arc::clone(stop), Arc::clone(view));
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
-                stop.store(true, Ordering::Relaxed);
+                if !stop.swap(true, Ordering::Relaxed) {
+                    view.stopping();
+                }
             }
         });
     }

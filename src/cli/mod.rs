@@ -6,6 +6,7 @@ pub mod exit;
 mod health;
 mod output;
 mod plan;
+mod view;
 
 use std::path::PathBuf;
 
@@ -98,7 +99,11 @@ enum Command {
 
 /// Runs the command and returns the process's exit code.
 pub fn run(arguments: &Arguments) -> u8 {
-    let output = Output::new(arguments.global.format, arguments.global.color);
+    let output = Output::new(
+        arguments.global.format,
+        arguments.global.color,
+        arguments.global.verbose > 0,
+    );
     log_to_standard_error(arguments.global.verbose, output.colour_on_stderr());
     let code = match run_command(arguments, &output) {
         Ok(code) => code,

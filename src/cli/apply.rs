@@ -11,13 +11,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Failure;
 use super::exit::{self, Code};
 use super::output::Output;
+use super::view::{self, View};
 use crate::config::{Role, Tier};
 use crate::engine::apply::{Conduct, Listener, apply};
 use crate::engine::graph::Graph;
-use crate::engine::journal::{self, Command, Journal, Outcome};
+use crate::engine::journal::{self, Journal, Outcome};
+use crate::engine::report::Work;
 use crate::engine::undo::{self, Extent};
-use crate::engine::{Plan, record};
-use crate::error::{Doing, Error, Result};
+use crate::engine::{Plan, entry, record};
+use crate::error::{Doing, Result};
 use crate::host::Host;
 use crate::role;
 
@@ -43,26 +45,31 @@ pub async fn run(
 ) -> Result<Code, Failure> {
     let host = Arc::new(Host::connect().await?);
     let graph = role::resources(role, tier, &host.facts)?;
+    let view = View::new(
+        *output,
+        view::Run {
+            work: Work::Apply,
+            role,
+            rolls_back: options.rollback_on_failure,
+        },
+    );
     let conduct = Arc::new(Conduct {
         budget: options.timeout,
-        stop: stop_on_signals()?,
+        stop: stop_on_signals(&view)?,
     });
     let plan = plan(&graph, &host, &conduct, output).await?;
 
-    let journal = Arc::new(Journal::new(Command::Apply, role));
-    let listener: Listener = {
-        let output = *output;
-        Arc::new(move |event| output.event(event))
-    };
+    let journal = Arc::new(Journal::new(Work::Apply, role));
+    let listener = listener(&view, &journal, Work::Apply, role);
     let summary = apply(&graph, &host, plan, &conduct, &journal, &listener).await;
     let succeeded = summary.failed == 0 && summary.skipped == 0;
     let interrupted = conduct.stop.load(Ordering::Relaxed);
-    output.summary(&summary);
+    view.summary(&summary, interrupted);
 
     let outcome = if succeeded {
         Outcome::Done
     } else if options.rollback_on_failure && journal.number().is_some() {
-        roll_back(&host, &journal, &listener, output).await?
+        roll_back(&host, &journal, role, output).await?
     } else if interrupted {
         Outcome::Interrupted
     } else {
@@ -74,12 +81,6 @@ pub async fn run(
     }
     if succeeded && journal.number().is_some() {
         journal::forget_what_is_not_needed()?;
-    }
-    if interrupted && !succeeded {
-        output.error(
-            &Error::new("interrupted: what was begun is finished, the rest is not begun")
-                .hint("run apply again to go on from here, or revert to undo what was done"),
-        );
     }
     Ok(if succeeded { exit::DONE } else { exit::FAILED })
 }
@@ -114,21 +115,43 @@ async fn plan(
     })
 }
 
+/// What hears of each event: the view, and systemd's journal.
+pub fn listener(view: &Arc<View>, journal: &Arc<Journal>, work: Work, role: Role) -> Listener {
+    let (view, journal) = (Arc::clone(view), Arc::clone(journal));
+    Arc::new(move |event| {
+        view.event(event);
+        let number = journal.number();
+        entry::send(event, &entry::Run { work, role, number });
+    })
+}
+
 /// Undoes what this run has done.
 async fn roll_back(
     host: &Arc<Host>,
     journal: &Arc<Journal>,
-    listener: &Listener,
+    role: Role,
     output: &Output,
 ) -> Result<Outcome> {
     output.heading("rolling back what this run has done");
+    let view = View::new(
+        *output,
+        view::Run {
+            work: Work::RollBack,
+            role,
+            rolls_back: false,
+        },
+    );
+    let listener = listener(&view, journal, Work::RollBack, role);
     let runs = journal::runs()?;
     let this = runs
         .iter()
         .filter(|run| Some(run.number) == journal.number());
     let effects: Vec<_> = this.flat_map(|run| run.effects.clone()).collect();
-    let summary = undo::undo(&effects, Extent::OneRun, host, journal, listener).await;
-    output.summary(&summary);
+    // What is begun to be undone is undone to its end.
+    let go_on = AtomicBool::new(false);
+    let undoing = undo::Undoing::new(host, journal, &listener, Extent::OneRun, &go_on);
+    let summary = undoing.run(&effects).await;
+    view.summary(&summary, false);
     Ok(if summary.failed == 0 {
         Outcome::RolledBack
     } else {
@@ -138,19 +161,20 @@ async fn roll_back(
 
 /// SIGINT and SIGTERM let the steps at hand finish, and begin no other. A second signal ends the
 /// process at once: the record tells the next run where this one stood.
-pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+pub fn stop_on_signals(view: &Arc<View>) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::new(AtomicU32::new(0));
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         let mut signals = signal(kind).doing("listen for signals")?;
-        let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
+        let (stop, seen, view) = (Arc::clone(&stop), Arc::clone(&seen), Arc::clone(view));
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
-                stop.store(true, Ordering::Relaxed);
                 if seen.fetch_add(1, Ordering::Relaxed) > 0 {
                     eprintln!("wasagent: ended at once; run apply again, or revert");
                     std::process::exit(i32::from(u8::from(exit::FAILED)));
                 }
+                stop.store(true, Ordering::Relaxed);
+                view.stopping();
             }
         });
     }

@@ -7,7 +7,7 @@ use super::exit::{self, Code};
 use super::output::{Ink, Output, describe};
 use crate::config::Role;
 use crate::engine::Field;
-use crate::engine::journal::{self, Command, Outcome, Run};
+use crate::engine::journal::{self, Outcome, Run};
 
 #[derive(Serialize)]
 struct HistoryJson<'a> {
@@ -18,7 +18,7 @@ struct HistoryJson<'a> {
 #[derive(Serialize)]
 struct RunJson<'a> {
     run: u32,
-    command: Command,
+    command: &'static str,
     role: Role,
     agent: &'a str,
     started: &'a str,
@@ -55,7 +55,7 @@ pub fn run(output: &Output) -> Result<Code, Failure> {
 fn json(run: &Run) -> RunJson<'_> {
     RunJson {
         run: run.number,
-        command: run.command,
+        command: run.work.command(),
         role: run.role,
         agent: &run.agent,
         started: &run.started,
@@ -70,10 +70,7 @@ fn json(run: &Run) -> RunJson<'_> {
 }
 
 fn show(run: &Run, output: &Output) {
-    let command = match run.command {
-        Command::Apply => "apply",
-        Command::Revert => "revert",
-    };
+    let command = run.work.command();
     let (ink, outcome) = match &run.ended {
         Some((Outcome::Done, _)) => (Ink::Green, "done"),
         Some((Outcome::Failed, _)) => (Ink::Red, "failed"),

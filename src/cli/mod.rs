@@ -10,6 +10,7 @@ mod output;
 mod plan;
 mod plan_text;
 mod revert;
+mod view;
 
 use std::path::PathBuf;
 
@@ -114,7 +115,11 @@ enum Command {
 
 /// Runs the command and returns the process's exit code.
 pub fn run(arguments: &Arguments) -> u8 {
-    let output = Output::new(arguments.global.format, arguments.global.color);
+    let output = Output::new(
+        arguments.global.format,
+        arguments.global.color,
+        arguments.global.verbose > 0,
+    );
     log_to_standard_error(arguments.global.verbose, output.colour_on_stderr());
     let code = match run_command(arguments, &output) {
         Ok(code) => code,

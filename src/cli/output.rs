@@ -10,7 +10,7 @@ use super::{Color, Format};
 use crate::config::Faults;
 use crate::engine::Field;
 use crate::engine::plan::Refusals;
-use crate::engine::report::{Event, EventKind, Summary};
+use crate::engine::report::{Event, Summary};
 use crate::error::Error;
 
 /// Values longer than this are cut in a line of text.
@@ -20,6 +20,7 @@ const LONGEST_VALUE: usize = 120;
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     format: Format,
+    verbose: bool,
     colour: bool,
     colour_on_stderr: bool,
 }
@@ -35,7 +36,7 @@ pub enum Ink {
 }
 
 impl Output {
-    pub fn new(format: Format, color: Color) -> Self {
+    pub fn new(format: Format, color: Color, verbose: bool) -> Self {
         let wanted = |is_terminal: bool| match color {
             Color::Always => true,
             Color::Never => false,
@@ -44,9 +45,18 @@ impl Output {
         };
         Self {
             format,
+            verbose,
             colour: wanted(std::io::stdout().is_terminal()),
             colour_on_stderr: wanted(std::io::stderr().is_terminal()),
         }
+    }
+
+    pub fn colour(self) -> bool {
+        self.colour
+    }
+
+    pub fn is_verbose(self) -> bool {
+        self.verbose
     }
 
     pub fn colour_on_stderr(self) -> bool {
@@ -133,59 +143,6 @@ impl Output {
         }
     }
 
-    /// One event of apply. Text tells of what changed or failed, in the order in which it ended.
-    pub fn event(self, event: &Event) {
-        if self.is_json() {
-            self.json(event);
-        } else {
-            let took = event.took_ms.map(|ms| seconds(ms / 1000.0));
-            let took = took.map(|t| self.ink(Ink::Faint, &format!(" ({t})")));
-            let took = took.unwrap_or_default();
-            match event.kind {
-                EventKind::Done => {
-                    self.line(&format!(
-                        "{} {}{took}",
-                        self.ink(Ink::Green, "changed"),
-                        event.resource
-                    ));
-                    for field in &event.fields {
-                        self.line(&format!("        {}", describe(field)));
-                    }
-                }
-                EventKind::Failed => self.line(&format!(
-                    "{}  {}{took}",
-                    self.ink(Ink::Red, "failed"),
-                    event.resource
-                )),
-                EventKind::Skipped => self.line(&format!(
-                    "{} {}: {}",
-                    self.ink(Ink::Yellow, "skipped"),
-                    event.resource,
-                    event.error.as_ref().map_or("", |e| e.message.as_str()),
-                )),
-                EventKind::Start
-                | EventKind::Progress
-                | EventKind::Retry
-                | EventKind::Unchanged => {}
-            }
-            for note in &event.notes {
-                self.line(&format!(
-                    "{}    {}: {note}",
-                    self.ink(Ink::Yellow, "note"),
-                    event.resource
-                ));
-            }
-        }
-        if event.kind == EventKind::Failed
-            && let Some(error) = &event.error
-        {
-            self.complain(
-                &format!("{}: {}", event.resource, error.message),
-                error.hint.as_deref(),
-            );
-        }
-    }
-
     /// That all of it is tried again in a moment, and why.
     pub fn retry(self, error: &Error, pause: Duration) {
         if !self.is_json() {
@@ -203,33 +160,6 @@ impl Output {
         if !self.is_json() {
             self.line(text);
         }
-    }
-
-    pub fn summary(self, summary: &Summary) {
-        if self.is_json() {
-            self.json(summary);
-            return;
-        }
-        let took = seconds(summary.took.as_secs_f64());
-        let text = if *summary
-            == (Summary {
-                unchanged: summary.unchanged,
-                took: summary.took,
-                changed: 0,
-                failed: 0,
-                skipped: 0,
-            }) {
-            format!(
-                "nothing to change: {} resources are as the tier file says ({took})",
-                summary.unchanged
-            )
-        } else {
-            format!(
-                "{} changed, {} unchanged, {} failed, {} skipped ({took})",
-                summary.changed, summary.unchanged, summary.failed, summary.skipped
-            )
-        };
-        self.line(&text);
     }
 }
 
@@ -276,7 +206,8 @@ pub fn visible(text: &str) -> String {
     visible
 }
 
-fn paint(colour: bool, ink: Ink, text: &str) -> String {
+/// The text in the ink, where there is colour.
+pub fn paint(colour: bool, ink: Ink, text: &str) -> String {
     if colour && !text.is_empty() {
         format!("\x1b[{}m{text}\x1b[0m", ink as u8)
     } else {

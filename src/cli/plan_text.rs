@@ -162,7 +162,7 @@ mod tests {
     }
 
     fn plain() -> Output {
-        Output::new(Format::Text, Color::Never)
+        Output::new(Format::Text, Color::Never, false)
     }
 
     fn explained() -> Telling {
@@ -341,7 +341,7 @@ mod tests {
         diff.disturb(Disturbance::Reload("smbd.service".to_owned()));
         let address = Address::new(crate::engine::Kind::File, "/x");
         let mut text = String::new();
-        let output = Output::new(Format::Text, Color::Always);
+        let output = Output::new(Format::Text, Color::Always, false);
         change(&mut text, &address, &diff, output);
         insta::assert_snapshot!(text.replace('\u{1b}', "ESC"), @"
         ESC[33m~ESC[0m file:/x  ESC[2mwhyESC[0m

@@ -2,17 +2,19 @@
 //! the disk formatted, the share's files where they are.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::Failure;
-use super::apply::stop_on_signals;
+use super::apply::{listener, stop_on_signals};
 use super::exit::{self, Code};
 use super::output::Output;
-use crate::engine::apply::Listener;
-use crate::engine::journal::{self, Command, Journal, Outcome};
+use super::view::{self, View};
+use crate::engine::journal::{self, Journal, Outcome};
 use crate::engine::record;
+use crate::engine::report::Work;
 use crate::engine::undo::{self, Extent};
 use crate::host::Host;
 
@@ -34,18 +36,27 @@ pub async fn run(output: &Output) -> Result<Code, Failure> {
         return Ok(exit::DONE);
     };
     let host = Arc::new(Host::connect().await?);
-    // A half-done revert is no better place to stop at than its end: signals are heard, once, and
-    // the end is near.
-    let _stop = stop_on_signals()?;
-    let journal = Arc::new(Journal::new(Command::Revert, last.role));
-    let listener: Listener = {
-        let output = *output;
-        Arc::new(move |event| output.event(event))
-    };
-    let summary = undo::undo(&effects, Extent::Everything, &host, &journal, &listener).await;
-    output.summary(&summary);
-    if summary.failed > 0 {
-        journal.close(Outcome::Failed)?;
+    let view = View::new(
+        *output,
+        view::Run {
+            work: Work::Revert,
+            role: last.role,
+            rolls_back: false,
+        },
+    );
+    let stop = stop_on_signals(&view)?;
+    let journal = Arc::new(Journal::new(Work::Revert, last.role));
+    let listener = listener(&view, &journal, Work::Revert, last.role);
+    let undoing = undo::Undoing::new(&host, &journal, &listener, Extent::Everything, &stop);
+    let summary = undoing.run(&effects).await;
+    let interrupted = stop.load(Ordering::Relaxed) && summary.skipped > 0;
+    view.summary(&summary, interrupted);
+    if summary.failed + summary.skipped > 0 {
+        journal.close(if interrupted {
+            Outcome::Interrupted
+        } else {
+            Outcome::Failed
+        })?;
         return Ok(exit::FAILED);
     }
     // The role goes first: a crash between the two leaves a revert to be repeated, which finds

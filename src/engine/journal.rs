@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, Sha256};
 use super::record::STATE_DIRECTORY;
+use super::report::Work;
 use super::{Address, Field};
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
@@ -29,14 +30,6 @@ const SAVED: &str = "saved";
 const MAX_RUN: u64 = 64 << 20;
 /// No file that is kept for undo is larger.
 const MAX_SAVED: u64 = 16 << 20;
-
-/// Which command made a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Command {
-    Apply,
-    Revert,
-}
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +48,7 @@ pub enum Outcome {
 #[serde(rename_all = "kebab-case")]
 pub enum Line {
     Run {
-        command: Command,
+        work: Work,
         role: Role,
         /// Version of the agent.
         agent: String,
@@ -98,7 +91,7 @@ pub struct Recorded {
 #[derive(Debug, Clone)]
 pub struct Run {
     pub number: u32,
-    pub command: Command,
+    pub work: Work,
     pub role: Role,
     pub agent: String,
     pub started: String,
@@ -112,7 +105,7 @@ pub struct Run {
 /// writes nothing.
 pub struct Journal {
     directory: PathBuf,
-    command: Command,
+    work: Work,
     role: Role,
     state: Mutex<State>,
 }
@@ -124,14 +117,14 @@ struct State {
 }
 
 impl Journal {
-    pub fn new(command: Command, role: Role) -> Self {
-        Self::in_directory(Path::new(STATE_DIRECTORY), command, role)
+    pub fn new(work: Work, role: Role) -> Self {
+        Self::in_directory(Path::new(STATE_DIRECTORY), work, role)
     }
 
-    fn in_directory(directory: &Path, command: Command, role: Role) -> Self {
+    fn in_directory(directory: &Path, work: Work, role: Role) -> Self {
         Self {
             directory: directory.to_owned(),
-            command,
+            work,
             role,
             state: Mutex::default(),
         }
@@ -230,7 +223,7 @@ impl Journal {
         append(
             &mut state,
             &Line::Run {
-                command: self.command,
+                work: self.work,
                 role: self.role,
                 agent: env!("CARGO_PKG_VERSION").to_owned(),
                 at: now(),
@@ -319,7 +312,7 @@ fn parse(number: u32, text: &[u8]) -> Result<Option<Run>> {
         match (line, &mut run) {
             (
                 Line::Run {
-                    command,
+                    work,
                     role,
                     agent,
                     at,
@@ -328,7 +321,7 @@ fn parse(number: u32, text: &[u8]) -> Result<Option<Run>> {
             ) => {
                 run = Some(Run {
                     number,
-                    command,
+                    work,
                     role,
                     agent,
                     started: at,
@@ -359,9 +352,7 @@ fn parse(number: u32, text: &[u8]) -> Result<Option<Run>> {
 pub fn since_revert(runs: &[Run]) -> &[Run] {
     let after = runs
         .iter()
-        .rposition(|run| {
-            run.command == Command::Revert && matches!(run.ended, Some((Outcome::Done, _)))
-        })
+        .rposition(|run| run.work == Work::Revert && matches!(run.ended, Some((Outcome::Done, _))))
         .map_or(0, |last| last + 1);
     &runs[after..]
 }
@@ -464,7 +455,7 @@ mod tests {
     #[test]
     fn a_run_is_read_back_also_when_it_was_cut_off() {
         let directory = tempfile::tempdir().unwrap();
-        let journal = Journal::in_directory(directory.path(), Command::Apply, Role::Storage);
+        let journal = Journal::in_directory(directory.path(), Work::Apply, Role::Storage);
         assert!(runs_in(directory.path()).unwrap().is_empty());
         let first = journal.begin(&x(), &write("/x", None, "a")).unwrap();
         journal.end(first, None).unwrap();
@@ -491,13 +482,13 @@ mod tests {
     #[test]
     fn a_run_after_a_whole_revert_starts_afresh() {
         let directory = tempfile::tempdir().unwrap();
-        for (command, outcome) in [
-            (Command::Apply, Outcome::Done),
-            (Command::Revert, Outcome::Failed),
-            (Command::Revert, Outcome::Done),
-            (Command::Apply, Outcome::Done),
+        for (work, outcome) in [
+            (Work::Apply, Outcome::Done),
+            (Work::Revert, Outcome::Failed),
+            (Work::Revert, Outcome::Done),
+            (Work::Apply, Outcome::Done),
         ] {
-            let journal = Journal::in_directory(directory.path(), command, Role::Was);
+            let journal = Journal::in_directory(directory.path(), work, Role::Was);
             journal.begin(&x(), &write("/x", None, "a")).unwrap();
             journal.close(outcome).unwrap();
         }
@@ -509,7 +500,7 @@ mod tests {
     #[test]
     fn only_what_a_revert_comes_back_to_is_kept() {
         let directory = tempfile::tempdir().unwrap();
-        let journal = Journal::in_directory(directory.path(), Command::Apply, Role::Was);
+        let journal = Journal::in_directory(directory.path(), Work::Apply, Role::Was);
         for effect in [
             write("/cred", None, "old password"),
             write("/cred", Some("old password"), "new password"),

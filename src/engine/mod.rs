@@ -5,6 +5,7 @@ pub mod address;
 pub mod apply;
 pub mod diff;
 pub mod effect;
+pub mod entry;
 pub mod graph;
 pub mod journal;
 pub mod plan;

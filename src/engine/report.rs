@@ -3,11 +3,32 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::plan::milliseconds;
 use super::{Address, Diff, Field};
 use crate::error::Error;
+
+/// What is done to the resources: all tell of it by the same events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    Apply,
+    Revert,
+    /// What a failed apply has done is undone: a part of its run, never a run of its own.
+    RollBack,
+}
+
+impl Work {
+    /// The command's name.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Revert => "revert",
+            Self::RollBack => "roll-back",
+        }
+    }
+}
 
 /// What happened to a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

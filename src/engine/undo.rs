@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::apply::Listener;
@@ -41,39 +42,6 @@ enum Undone {
     Kept(String),
 }
 
-/// Undoes the effects, which are in the order in which they were begun.
-pub async fn undo(
-    effects: &[Recorded],
-    extent: Extent,
-    host: &Arc<Host>,
-    journal: &Arc<Journal>,
-    listener: &Listener,
-) -> Summary {
-    let started = Instant::now();
-    let mut undoing = Undoing {
-        host,
-        journal,
-        listener,
-        extent,
-        reload_units: false,
-        restart: Vec::new(),
-    };
-    let mut summary = Summary::default();
-    for (resource, effects) in by_resource(effects).into_iter().rev() {
-        match undoing.resource(resource, &effects).await {
-            Ok(true) => summary.changed += 1,
-            Ok(false) => summary.unchanged += 1,
-            Err(()) => summary.failed += 1,
-        }
-    }
-    if let Err(error) = undoing.settle_units().await {
-        summary.failed += 1;
-        listener(&Event::failed(&systemd(), started.elapsed(), error));
-    }
-    summary.took = started.elapsed();
-    summary
-}
-
 /// The effects of each resource, resources in the order of their first effect.
 fn by_resource(effects: &[Recorded]) -> Vec<(&Address, Vec<&Effect>)> {
     let mut resources: Vec<(&Address, Vec<&Effect>)> = Vec::new();
@@ -104,18 +72,63 @@ fn by_thing<'a>(effects: &[&'a Effect]) -> Vec<(Thing, Vec<&'a Effect>)> {
     things
 }
 
-struct Undoing<'a> {
+/// One run of undoing.
+pub struct Undoing<'a> {
     host: &'a Arc<Host>,
     journal: &'a Arc<Journal>,
     listener: &'a Listener,
     extent: Extent,
+    /// Set when a signal asks to stop: the resource at hand is finished and no other is begun.
+    stop: &'a AtomicBool,
     /// Unit files have changed since systemd read them.
     reload_units: bool,
     /// Services that ran before us, and run with a configuration that is undone by now.
     restart: Vec<(Address, String)>,
 }
 
-impl Undoing<'_> {
+impl<'a> Undoing<'a> {
+    pub fn new(
+        host: &'a Arc<Host>,
+        journal: &'a Arc<Journal>,
+        listener: &'a Listener,
+        extent: Extent,
+        stop: &'a AtomicBool,
+    ) -> Self {
+        Self {
+            host,
+            journal,
+            listener,
+            extent,
+            stop,
+            reload_units: false,
+            restart: Vec::new(),
+        }
+    }
+
+    /// Undoes the effects, which are in the order in which they were begun.
+    pub async fn run(mut self, effects: &[Recorded]) -> Summary {
+        let started = Instant::now();
+        let mut summary = Summary::default();
+        for (resource, effects) in by_resource(effects).into_iter().rev() {
+            if self.stop.load(Ordering::Relaxed) {
+                summary.skipped += 1;
+                (self.listener)(&Event::skipped(resource, "interrupted".to_owned()));
+                continue;
+            }
+            match self.resource(resource, &effects).await {
+                Ok(true) => summary.changed += 1,
+                Ok(false) => summary.unchanged += 1,
+                Err(()) => summary.failed += 1,
+            }
+        }
+        if let Err(error) = self.settle_units().await {
+            summary.failed += 1;
+            (self.listener)(&Event::failed(&systemd(), started.elapsed(), error));
+        }
+        summary.took = started.elapsed();
+        summary
+    }
+
     fn step(&self, address: &Address) -> Step {
         Step::new(self.host, self.journal, self.listener, address.clone())
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::permit::Permit;
-use super::process::Helper;
+use super::process::{Helper, Tell};
 use crate::error::{Doing, Error, Result};
 
 /// Where fetched commits are kept.
@@ -81,8 +81,9 @@ impl Source {
         })
     }
 
-    /// Makes the objects of `commit` readable by fetching them into a repository of our own.
-    pub async fn fetch(&self, _permit: &Permit, commit: &str) -> Result<Revision> {
+    /// Makes the objects of `commit` readable by fetching them into a repository of our own,
+    /// and tells how far that has come.
+    pub async fn fetch(&self, _permit: &Permit, commit: &str, tell: Tell<'_>) -> Result<Revision> {
         let directory = PathBuf::from(STORE);
         git()
             .args(["init", "--quiet", "--bare", "--template=", STORE])
@@ -93,7 +94,7 @@ impl Source {
                 "--git-dir",
                 STORE,
                 "fetch",
-                "--quiet",
+                "--progress",
                 "--depth=1",
                 "--no-tags",
                 "--no-write-fetch-head",
@@ -101,6 +102,7 @@ impl Source {
                 &self.git,
                 commit,
             ])
+            .watch(&|line| is_progress(line, tell))
             .deadline(FETCH_DEADLINE)
             .run()
             .await?;
@@ -199,6 +201,35 @@ fn git() -> Helper<'static> {
     ])
 }
 
+/// Takes the lines by which a fetch goes on, such as `Receiving objects:  42% (5/12), 1.20 MiB |
+/// 600.00 KiB/s` (git's progress.c), its own and the server's.
+fn is_progress(line: &str, tell: Tell<'_>) -> bool {
+    let line = line.strip_prefix("remote: ").unwrap_or(line).trim_end();
+    if let Some(amount) = amount(line) {
+        tell(amount);
+        return true;
+    }
+    line.ends_with(", done.") || line.starts_with("Total ")
+}
+
+fn amount(line: &str) -> Option<String> {
+    let (title, rest) = line.split_once(": ")?;
+    let (percent, rest) = rest.split_once("% (")?;
+    let (counts, rest) = rest.split_once(')')?;
+    let (_, total) = counts.split_once('/')?;
+    let percent: u8 = percent.trim().parse().ok()?;
+    let total: u64 = total.parse().ok()?;
+    let size = rest
+        .strip_prefix(", ")
+        .and_then(|rest| rest.split_once(" | "))
+        .map(|(size, _)| format!(", {size}"))
+        .unwrap_or_default();
+    Some(format!(
+        "{} {percent}% of {total}{size}",
+        title.to_lowercase()
+    ))
+}
+
 fn git_directory(repository: &Path) -> PathBuf {
     let inner = repository.join(".git");
     if inner.is_dir() {
@@ -279,6 +310,33 @@ fn parse_batch(mut stream: &[u8], count: usize) -> Result<Vec<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fetch_is_told_by_its_objects_and_its_error_is_kept() {
+        let said = [
+            "remote: Enumerating objects: 12, done.",
+            "remote: Compressing objects:  50% (4/8)        ",
+            "Receiving objects:  42% (5/12), 1.20 MiB | 600.00 KiB/s",
+            "Resolving deltas: 100% (3/3), done.",
+            "remote: Total 12 (delta 0), reused 0 (delta 0), pack-reused 0",
+            "fatal: early EOF",
+        ];
+        let told = std::sync::Mutex::new(Vec::new());
+        let tell = |amount| told.lock().unwrap().push(amount);
+        let kept: Vec<&str> = said
+            .into_iter()
+            .filter(|line| !is_progress(line, &tell))
+            .collect();
+        assert_eq!(kept, ["fatal: early EOF"]);
+        assert_eq!(
+            *told.lock().unwrap(),
+            [
+                "compressing objects 50% of 8",
+                "receiving objects 42% of 12, 1.20 MiB",
+                "resolving deltas 100% of 3"
+            ]
+        );
+    }
 
     #[test]
     fn trees_and_batches_are_read_byte_for_byte() {

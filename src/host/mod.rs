@@ -10,6 +10,7 @@ pub mod failpoint;
 pub mod firewalld;
 pub mod fs;
 pub mod git;
+pub mod journald;
 pub mod kmsg;
 pub mod mount;
 pub mod permit;

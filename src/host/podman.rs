@@ -1,9 +1,10 @@
 //! podman's images, through its program: it has no daemon to ask.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::permit::Permit;
-use super::process::Helper;
+use super::process::{Helper, Tell};
 use crate::config::Image;
 use crate::error::{Error, Result};
 
@@ -53,14 +54,16 @@ pub async fn remove_image(_permit: &Permit, reference: &str) -> Result<bool> {
     }
 }
 
-/// Brings an image from its registry, or from an archive on this VM.
-pub async fn pull(_permit: &Permit, image: &Image) -> Result<()> {
+/// Brings an image from its registry, or from an archive on this VM, and tells how far it has come.
+pub async fn pull(_permit: &Permit, image: &Image, tell: Tell<'_>) -> Result<()> {
     let source = match image {
         Image::Registry(reference) => reference.clone(),
         Image::DockerArchive(path) => format!("docker-archive:{}", path.display()),
     };
+    let pull = Pull::default();
     let printed = Helper::new("podman")
-        .args(["pull", "--quiet", &source])
+        .args(["pull", &source])
+        .watch(&|line| pull.is_progress(line, tell))
         .deadline(PULL_DEADLINE)
         .run()
         .await?;
@@ -73,4 +76,79 @@ pub async fn pull(_permit: &Permit, image: &Image) -> Result<()> {
             .await?;
     }
     Ok(())
+}
+
+/// What podman says of a pull while it runs.
+#[derive(Default)]
+struct Pull {
+    layers: AtomicUsize,
+}
+
+impl Pull {
+    /// Takes the lines by which a pull goes on. Where standard error is no terminal there are no
+    /// bytes and no total in them, only a line when a layer is begun, at most six at a time, and one
+    /// when all are there (containers/image, copy/single.go; the same in podman 4.3 and 5).
+    fn is_progress(&self, line: &str, tell: Tell<'_>) -> bool {
+        if line.starts_with("Copying blob ") {
+            let layers = self.layers.fetch_add(1, Ordering::Relaxed) + 1;
+            tell(format!("{} begun", count_layers(layers)));
+        } else if line.starts_with("Copying config ") {
+            let layers = self.layers.load(Ordering::Relaxed);
+            tell(format!(
+                "{} copied, writing the image",
+                count_layers(layers)
+            ));
+        } else {
+            return [
+                "Trying to pull ",
+                "Getting image source signatures",
+                "Writing manifest to image destination",
+                "Storing signatures",
+            ]
+            .iter()
+            .any(|known| line.starts_with(known));
+        }
+        true
+    }
+}
+
+fn count_layers(layers: usize) -> String {
+    match layers {
+        1 => "1 layer".to_owned(),
+        _ => format!("{layers} layers"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_is_told_by_its_layers_and_its_error_is_kept() {
+        let said = [
+            "Trying to pull docker.io/ablecloudteam/nodejs-server:linux-0.1...",
+            "Getting image source signatures",
+            "Copying blob sha256:5c0f2f4a8a0d",
+            "Copying blob sha256:9b1fd34c30b7",
+            "Copying config sha256:0f3e4b1c2d5a",
+            "Writing manifest to image destination",
+            "Error: writing blob: no space left on device",
+        ];
+        let told = std::sync::Mutex::new(Vec::new());
+        let tell = |amount| told.lock().unwrap().push(amount);
+        let pull = Pull::default();
+        let kept: Vec<&str> = said
+            .into_iter()
+            .filter(|line| !pull.is_progress(line, &tell))
+            .collect();
+        assert_eq!(kept, ["Error: writing blob: no space left on device"]);
+        assert_eq!(
+            *told.lock().unwrap(),
+            [
+                "1 layer begun",
+                "2 layers begun",
+                "2 layers copied, writing the image"
+            ]
+        );
+    }
 }

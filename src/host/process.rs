@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::error::{Doing, Error, Result};
 
@@ -24,11 +24,19 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// Looks at a line of a helper's standard error while the helper runs, and says whether it was only
+/// about progress: such a line is no part of what the helper said.
+pub type Watch<'a> = &'a (dyn Fn(&str) -> bool + Send + Sync);
+
+/// Takes an amount of long work, in words.
+pub type Tell<'a> = &'a (dyn Fn(String) + Send + Sync);
+
 /// One run of a helper program.
 pub struct Helper<'a> {
     program: &'a str,
     arguments: Vec<OsString>,
     stdin: Option<&'a [u8]>,
+    watch: Option<Watch<'a>>,
     deadline: Duration,
 }
 
@@ -49,6 +57,7 @@ impl<'a> Helper<'a> {
             program,
             arguments: Vec::new(),
             stdin: None,
+            watch: None,
             deadline: Duration::from_secs(60),
         }
     }
@@ -64,6 +73,13 @@ impl<'a> Helper<'a> {
     #[must_use]
     pub fn stdin(mut self, bytes: &'a [u8]) -> Self {
         self.stdin = Some(bytes);
+        self
+    }
+
+    /// Sees each line of standard error as it comes, also one that a carriage return ends.
+    #[must_use]
+    pub fn watch(mut self, watch: Watch<'a>) -> Self {
+        self.watch = Some(watch);
         self
     }
 
@@ -110,9 +126,21 @@ impl<'a> Helper<'a> {
                 let _ = pipe.write_all(bytes).await;
             }
         };
+        let watched = child
+            .stderr
+            .take_if(|_| self.watch.is_some())
+            .zip(self.watch);
+        let listen = async move {
+            match watched {
+                Some((pipe, watch)) => said(pipe, watch).await,
+                None => Ok(Vec::new()),
+            }
+        };
         let run = async {
-            let (output, ()) = tokio::join!(child.wait_with_output(), feed);
-            output
+            let (output, (), said) = tokio::join!(child.wait_with_output(), feed, listen);
+            let mut output = output?;
+            output.stderr.extend(said?);
+            Ok::<_, std::io::Error>(output)
         };
         let output = tokio::time::timeout(self.deadline, run)
             .await
@@ -154,6 +182,32 @@ impl<'a> Helper<'a> {
     }
 }
 
+/// Reads standard error to its end, shows `watch` every line, and returns the lines that it left.
+async fn said(mut pipe: impl AsyncRead + Unpin, watch: Watch<'_>) -> std::io::Result<Vec<u8>> {
+    let (mut kept, mut line) = (Vec::new(), Vec::new());
+    let mut keep = |line: &mut Vec<u8>| {
+        if !line.is_empty() && !watch(&String::from_utf8_lossy(line)) {
+            kept.append(line);
+            kept.push(b'\n');
+        }
+        line.clear();
+    };
+    let mut chunk = [0; 4096];
+    loop {
+        let length = pipe.read(&mut chunk).await?;
+        for &byte in &chunk[..length] {
+            match byte {
+                b'\n' | b'\r' => keep(&mut line),
+                _ => line.push(byte),
+            }
+        }
+        if length == 0 {
+            keep(&mut line);
+            return Ok(kept);
+        }
+    }
+}
+
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
@@ -192,6 +246,40 @@ mod tests {
             .await
             .unwrap_err();
         assert!(error.message.contains("was killed"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn lines_are_seen_in_whatever_pieces_they_come() {
+        let (mut helper, pipe) = tokio::io::duplex(64);
+        let speak = async move {
+            for piece in ["Copy", "ing 1%\rCopying 2%\r", "\nno spa", "ce left"] {
+                helper.write_all(piece.as_bytes()).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let seen = std::sync::Mutex::new(Vec::new());
+        let watch = |line: &str| {
+            seen.lock().unwrap().push(line.to_owned());
+            line.starts_with("Copying")
+        };
+        let ((), kept) = tokio::join!(speak, said(pipe, &watch));
+        assert_eq!(kept.unwrap(), b"no space left\n");
+        assert_eq!(
+            *seen.lock().unwrap(),
+            ["Copying 1%", "Copying 2%", "no space left"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_watched_failure_carries_the_last_words_without_the_progress() {
+        let error = Helper::new("ls")
+            .args(["/no/such/place", "/nor/such"])
+            .watch(&|line| line.contains("/no/such/place"))
+            .run()
+            .await
+            .unwrap_err();
+        assert!(error.message.contains("/nor/such"), "{error}");
+        assert!(!error.message.contains("/no/such/place"), "{error}");
     }
 
     #[test]

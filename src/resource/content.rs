@@ -94,7 +94,9 @@ impl Content {
             commit: commit.to_owned(),
         };
         step.effect(effect, |permit| async move {
-            source.fetch(&permit, commit).await
+            source
+                .fetch(&permit, commit, &|amount| step.progress(amount))
+                .await
         })
         .await
     }

@@ -52,7 +52,7 @@ impl Resource for Image {
             image: podman::reference(&self.image),
         };
         step.effect(effect, |permit| async move {
-            podman::pull(&permit, &self.image).await
+            podman::pull(&permit, &self.image, &|amount| step.progress(amount)).await
         })
         .await
         .map_err(|e| {

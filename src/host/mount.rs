@@ -2,10 +2,15 @@
 //! module of its own. Nothing here touches the files of a mount, so a dead server cannot hang it.
 
 use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
 use sys_mount::{Mount, MountFlags};
 
 use super::permit::Permit;
@@ -119,6 +124,52 @@ pub fn mount_filesystem(
         .mount(source, target)
         .map(|_| ())
         .map_err(|error| mount_failed(source, target, fs_type, &error))
+}
+
+/// A local file system that is mounted in no place, to look into what will be there.
+#[derive(Debug)]
+pub struct Glimpse(OwnedFd);
+
+impl Glimpse {
+    /// Opens the file system on `source` read-only and without replay of its log, so that nothing
+    /// is written (`norecovery` of xfs(5) and ext4(5)).
+    ///
+    /// # Errors
+    /// When the kernel does not mount it.
+    pub fn of(source: &Path, fs_type: &str) -> Result<Self> {
+        let open = |flags: &[&str]| -> rustix::io::Result<OwnedFd> {
+            let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
+            fsconfig_set_string(context.as_fd(), "source", source)?;
+            for flag in flags {
+                fsconfig_set_flag(context.as_fd(), *flag)?;
+            }
+            fsconfig_create(context.as_fd())?;
+            fsmount(
+                context.as_fd(),
+                FsMountFlags::FSMOUNT_CLOEXEC,
+                MountAttrFlags::MOUNT_ATTR_RDONLY
+                    | MountAttrFlags::MOUNT_ATTR_NOSUID
+                    | MountAttrFlags::MOUNT_ATTR_NODEV
+                    | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+            )
+        };
+        open(&["ro", "norecovery"])
+            .or_else(|errno| match errno {
+                // Somebody has it open for writing, out of sight (umount --lazy): the file system
+                // can only be shared as it is, and the mount alone be read-only.
+                Errno::BUSY => open(&[]),
+                other => Err(other),
+            })
+            .map(Self)
+            .doing(format_args!("look into {} ({fs_type})", source.display()))
+    }
+
+    /// By which a file of it is reached while this lives.
+    pub fn path(&self, inside: &Path) -> PathBuf {
+        Path::new("/proc/self/fd")
+            .join(self.0.as_raw_fd().to_string())
+            .join(inside)
+    }
 }
 
 /// Unmounts what is on top of this mount point; a symbolic link is not followed.

@@ -351,3 +351,99 @@ impl Resource for CifsShare {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::mount::{MountInfo, parse};
+    use crate::host::systemd::UnitState;
+    use crate::resource::ours::{OurFile, marked};
+
+    fn share(vers: Dialect) -> CifsShare {
+        CifsShare {
+            server: "192.168.2.13".to_owned(),
+            share: "user1".to_owned(),
+            user: "user1".to_owned(),
+            password: Secret::new("secret".to_owned()),
+            encrypt: true,
+            vers,
+            mount_point: "/mnt/share".into(),
+            credentials: "/etc/wasagent/share.cred".into(),
+            selinux: false,
+        }
+    }
+
+    fn mounted() -> MountInfo {
+        let line = "41 22 0:45 / /mnt/share rw,nosuid,nodev - cifs //192.168.2.13/user1 \
+            rw,vers=3.1.1,username=user1,uid=0,forceuid,gid=0,forcegid,file_mode=0660,\
+            dir_mode=0770,soft,seal\n";
+        parse(line).unwrap().remove(0)
+    }
+
+    fn observed(text: String, mounted: Option<MountInfo>, password_is_older: bool) -> Observed {
+        Observed {
+            unit: mount_unit::Observed::of(
+                Some(OurFile {
+                    text,
+                    meta: FileMeta::root(0o644),
+                    modified: SystemTime::UNIX_EPOCH,
+                }),
+                UnitState {
+                    active: "active".to_owned(),
+                    file_state: "enabled".to_owned(),
+                    ..UnitState::default()
+                },
+                mounted,
+            ),
+            password_is_older,
+        }
+    }
+
+    #[test]
+    fn only_what_the_kernel_takes_at_a_mount_remounts() {
+        let wanted = share(Dialect::V3_1_1);
+        let text = wanted.unit().unwrap().text();
+        let remount = Disturbance::Remount("/mnt/share".to_owned());
+        for (share, observed, fields, remounts) in [
+            (
+                &wanted,
+                observed(text.clone(), Some(mounted()), false),
+                vec![],
+                false,
+            ),
+            (
+                &wanted,
+                observed(marked("older"), Some(mounted()), false),
+                vec!["unit.file"],
+                false,
+            ),
+            (
+                &wanted,
+                observed(text.clone(), Some(mounted()), true),
+                vec!["options.password"],
+                true,
+            ),
+            (
+                &share(Dialect::V3_0),
+                observed(text.clone(), Some(mounted()), false),
+                vec!["options.vers", "unit.file"],
+                true,
+            ),
+            (
+                &wanted,
+                observed(text.clone(), None, true),
+                vec!["source", "options.vers", "options.seal"],
+                false,
+            ),
+        ] {
+            let diff = share.diff(&observed).unwrap();
+            let found: Vec<&str> = diff.fields.iter().map(|f| f.name.as_str()).collect();
+            assert_eq!(found, fields);
+            assert_eq!(
+                diff.disturbs,
+                Vec::from_iter(remounts.then_some(remount.clone()))
+            );
+            assert!(!format!("{diff:?}").contains("secret\""));
+        }
+    }
+}

@@ -423,6 +423,67 @@ mod tests {
         }
     }
 
+    fn at(second: u64) -> Option<SystemTime> {
+        Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(second))
+    }
+
+    /// Of a container that started in second 20 from a file of second 10, if it runs.
+    fn observed(active: &str, text: String, mounted: u64) -> Observed {
+        let unit = UnitState {
+            load: "loaded".to_owned(),
+            active: active.to_owned(),
+            active_since: at(20),
+            ..UnitState::default()
+        };
+        Observed {
+            file: Some(OurFile {
+                text,
+                meta: crate::host::fs::FileMeta::root(0o644),
+                modified: at(10).unwrap(),
+            }),
+            mount: UnitState {
+                active_since: at(mounted),
+                ..unit.clone()
+            },
+            unit,
+            foreign: false,
+        }
+    }
+
+    #[test]
+    fn only_a_running_container_is_restarted() {
+        let container = container(true);
+        let (text, older) = (container.text(), ours::marked("older"));
+        for (observed, fields, restart) in [
+            (observed("active", text.clone(), 15), vec![], false),
+            (observed("active", text.clone(), 25), vec!["started"], true),
+            (observed("active", older.clone(), 15), vec!["unit"], true),
+            (observed("failed", text, 25), vec!["active"], false),
+            (observed("failed", older, 15), vec!["unit", "active"], false),
+        ] {
+            let diff = container.diff(&observed).unwrap();
+            let found: Vec<&str> = diff.fields.iter().map(|f| f.name.as_str()).collect();
+            assert_eq!(found, fields);
+            let restarts = Disturbance::Restart("nodejs-server.service".to_owned());
+            assert_eq!(diff.disturbs, Vec::from_iter(restart.then_some(restarts)));
+        }
+    }
+
+    #[test]
+    fn the_guide_would_run_the_same_container() {
+        let steps = Resource::guide(&container(true), &Diff::create(""));
+        assert_eq!(steps, [GuideStep::new(18, "podman restart nodejs-server")]);
+        let mut diff = Diff::create("");
+        diff.field("unit", None, "text");
+        let steps = Resource::guide(&container(true), &diff);
+        assert_eq!(
+            steps[0].command,
+            "podman run -d -p 5000:3000 --name nodejs-server --hostname was-container-1 \
+             --restart always -e NODE_ENV=… -v /mnt/data/shared_folder:/usr/src/app \
+             docker.io/ablecloudteam/nodejs-server:linux-0.1"
+        );
+    }
+
     #[test]
     fn the_quadlet_file() {
         insta::assert_snapshot!(container(true).text());

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
+use super::data_disk::{self, DataDisk};
 use crate::config;
 use crate::engine::effect::Effect;
 use crate::engine::record::STATE_DIRECTORY;
@@ -41,6 +42,8 @@ const DIRECTORY_MODE: u32 = 0o2770;
 #[derive(Debug, Clone)]
 pub struct Content {
     pub path: PathBuf,
+    /// The disk that it will be on.
+    pub disk: Option<DataDisk>,
     pub source: config::Content,
     /// The account that owns the files.
     pub owner: String,
@@ -116,7 +119,7 @@ impl Resource for Content {
     async fn observe(&self, _host: &Host) -> Result<Observed> {
         let commit = self.git_source().resolve().await?;
         let path = self.path.clone();
-        let subdir = self.source.subdir.clone();
+        let (subdir, disk) = (self.source.subdir.clone(), self.disk.clone());
         blocking(move || {
             let manifest = read_manifest()?.filter(|m| m.path == path && m.subdir == subdir);
             let mut observed = Observed {
@@ -125,13 +128,20 @@ impl Resource for Content {
                 missing: Vec::new(),
                 changed: Vec::new(),
             };
-            if let Some(manifest) = &observed.manifest {
-                for (relative, deployed) in &manifest.files {
-                    match look_at(&path.join(relative), deployed)? {
-                        Look::AsDeployed => {}
-                        Look::Missing => observed.missing.push(relative.clone()),
-                        Look::Changed => observed.changed.push(relative.clone()),
-                    }
+            let Some(manifest) = &observed.manifest else {
+                return Ok(observed);
+            };
+            let place = data_disk::find(&path, disk.as_ref())?;
+            let root = place.path();
+            for (relative, deployed) in &manifest.files {
+                let look = match &root {
+                    Some(root) => look_at(&root.join(relative), deployed)?,
+                    None => Look::Missing,
+                };
+                match look {
+                    Look::AsDeployed => {}
+                    Look::Missing => observed.missing.push(relative.clone()),
+                    Look::Changed => observed.changed.push(relative.clone()),
                 }
             }
             Ok(observed)

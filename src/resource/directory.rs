@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::data_disk::{self, DataDisk};
 use crate::engine::{Action, Address, Diff, GuideStep, Kind, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::account::{self, Account};
@@ -12,6 +13,8 @@ use crate::host::{Host, blocking};
 #[derive(Debug, Clone)]
 pub struct Directory {
     pub path: PathBuf,
+    /// The disk that it will be on.
+    pub disk: Option<DataDisk>,
     /// The account that owns it, with its group.
     pub owner: String,
     pub mode: u32,
@@ -32,9 +35,15 @@ impl Resource for Directory {
     }
 
     async fn observe(&self, _host: &Host) -> Result<Observed> {
-        let path = self.path.clone();
+        let (path, disk) = (self.path.clone(), self.disk.clone());
+        let state = blocking(move || {
+            let place = data_disk::find(&path, disk.as_ref())?;
+            place
+                .path()
+                .map_or(Ok(DirState::Absent), |path| dir_state(&path))
+        });
         Ok(Observed {
-            state: blocking(move || dir_state(&path)).await?,
+            state: state.await?,
             owner: account::look_up(&self.owner).await?,
         })
     }

@@ -42,6 +42,18 @@ pub struct Observed {
     hides: bool,
 }
 
+#[cfg(test)]
+impl Observed {
+    pub fn of(file: Option<OurFile>, state: UnitState, mounted: Option<MountInfo>) -> Self {
+        Self {
+            file,
+            state,
+            mounted,
+            hides: false,
+        }
+    }
+}
+
 impl MountUnit {
     pub fn path(mount_point: &Path) -> PathBuf {
         Path::new(UNIT_DIRECTORY).join(mount_unit_name(mount_point))

@@ -163,3 +163,76 @@ impl Resource for Unit {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn unit() -> Unit {
+        Unit {
+            name: "smbd.service".to_owned(),
+            configuration: vec!["/etc/samba/smb.conf".into()],
+            drop_ins: Vec::new(),
+            requirements: Vec::new(),
+        }
+    }
+
+    fn at(second: u64) -> Option<SystemTime> {
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(second))
+    }
+
+    /// Of a unit that started in second 10.
+    fn observed(active: &str, need_daemon_reload: bool, configured: u64) -> Observed {
+        Observed {
+            state: UnitState {
+                load: "loaded".to_owned(),
+                active: active.to_owned(),
+                file_state: "enabled".to_owned(),
+                need_daemon_reload,
+                state_changed: at(10),
+                ..UnitState::default()
+            },
+            configured: at(configured),
+        }
+    }
+
+    #[test]
+    fn only_a_running_unit_with_newer_configuration_is_disturbed() {
+        for (observed, fields, disturbs) in [
+            (observed("active", false, 5), vec![], vec![]),
+            (
+                observed("active", false, 15),
+                vec!["configuration"],
+                vec!["reload smbd.service"],
+            ),
+            (observed("active", true, 5), vec!["definition"], vec![]),
+            (observed("inactive", false, 15), vec!["active"], vec![]),
+        ] {
+            let diff = unit().diff(&observed).unwrap();
+            let found: Vec<&str> = diff.fields.iter().map(|f| f.name.as_str()).collect();
+            let disturbed: Vec<String> = diff.disturbs.iter().map(ToString::to_string).collect();
+            assert_eq!(
+                (found, disturbed),
+                (fields, disturbs.iter().map(ToString::to_string).collect())
+            );
+        }
+    }
+
+    #[test]
+    fn the_guides_steps_are_those_of_what_differs() {
+        let steps = |observed| {
+            let diff = unit().diff(&observed).unwrap();
+            let steps = Resource::guide(&unit(), &diff).into_iter();
+            steps.map(|step| step.command).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            steps(observed("inactive", false, 5)),
+            ["systemctl start smbd.service"]
+        );
+        assert_eq!(
+            steps(observed("active", false, 15)),
+            ["systemctl reload smbd.service"]
+        );
+    }
+}

@@ -9,7 +9,8 @@ use crate::host::Facts;
 use crate::host::cifs::SMB_PORT;
 use crate::host::firewalld::Opening;
 use crate::resource::{
-    Account, Check, Content, Directory, Disk, File, Firewall, Mount, SambaInclude, SambaUser, Unit,
+    Account, Check, Content, DataDisk, Directory, Disk, File, Firewall, Mount, SambaInclude,
+    SambaUser, Unit,
 };
 
 /// Beside smb.conf, which includes it.
@@ -69,9 +70,14 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
         &[],
     );
     places.push(account);
+    let disk = storage.disk.as_ref().map(|disk| DataDisk {
+        device: disk.device.clone(),
+        mount: disk.mount.clone(),
+    });
     let directory = graph.add(
         Directory {
             path: storage.path.clone(),
+            disk: disk.clone(),
             owner: share.user.clone(),
             mode: 0o2770,
         },
@@ -81,6 +87,7 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
         graph.add(
             Content {
                 path: storage.path.clone(),
+                disk: disk.clone(),
                 source: content.clone(),
                 owner: share.user.clone(),
             },

@@ -1,0 +1,61 @@
+//! A path on the data disk, also before the disk is mounted: a plan must know whether what apply
+//! finds after the mount is there already. The directory that the disk will hide does not say.
+
+use std::path::{Path, PathBuf};
+
+use super::disk::formatted;
+use crate::config::Device;
+use crate::error::Result;
+use crate::host::mount::{Glimpse, mount_at};
+
+/// The disk below a path.
+#[derive(Debug, Clone)]
+pub struct DataDisk {
+    pub device: Device,
+    pub mount: PathBuf,
+}
+
+/// Where a path is to be looked for.
+#[derive(Debug)]
+pub enum Place {
+    /// There, under its own name.
+    Mounted(PathBuf),
+    /// On a disk that is not mounted.
+    Unmounted(Glimpse, PathBuf),
+    /// On a disk that is still blank.
+    Nowhere,
+}
+
+impl Place {
+    /// The path by which it is reached now.
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Mounted(path) => Some(path.clone()),
+            Self::Unmounted(disk, inside) => Some(disk.path(inside)),
+            Self::Nowhere => None,
+        }
+    }
+}
+
+/// Where `path` is now, if it will be on `disk`.
+pub fn find(path: &Path, disk: Option<&DataDisk>) -> Result<Place> {
+    let on_disk = disk.and_then(|disk| Some((disk, path.strip_prefix(&disk.mount).ok()?)));
+    let Some((disk, inside)) = on_disk else {
+        return Ok(Place::Mounted(path.to_owned()));
+    };
+    if mount_at(&disk.mount)?.is_some() {
+        return Ok(Place::Mounted(path.to_owned()));
+    }
+    // A disk that is missing or refused is told of by its own resource.
+    let Ok(Some((device, filesystem))) = formatted(&disk.device) else {
+        return Ok(Place::Nowhere);
+    };
+    match Glimpse::of(&device.path, &filesystem.fs_type) {
+        Ok(glimpse) => Ok(Place::Unmounted(glimpse, inside.to_owned())),
+        // The mount, which comes first, will say what is wrong with it.
+        Err(error) => {
+            tracing::debug!(%error, "the data disk is not looked into");
+            Ok(Place::Nowhere)
+        }
+    }
+}

@@ -10,6 +10,7 @@ pub mod fs;
 pub mod git;
 pub mod kmsg;
 pub mod mount;
+pub mod passdb;
 pub mod podman;
 pub mod process;
 pub mod samba;

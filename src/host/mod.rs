@@ -8,6 +8,7 @@ pub mod facts;
 pub mod firewalld;
 pub mod fs;
 pub mod git;
+mod git_refs;
 mod image_store;
 pub mod kmsg;
 pub mod mount;

@@ -53,8 +53,8 @@ impl Host {
             .build()
             .await
             .map_err(refused)?;
-        let systemd = Systemd::connect(&bus).await?;
-        let firewalld = Firewalld::connect(&bus).await?;
+        let (systemd, firewalld) =
+            tokio::try_join!(Systemd::connect(&bus), Firewalld::connect(&bus))?;
         let facts = Facts::discover(&systemd, firewalld.as_ref()).await?;
         Ok(Self {
             systemd,

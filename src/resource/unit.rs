@@ -58,12 +58,9 @@ impl Resource for Unit {
                 .iter()
                 .filter_map(|file| std::fs::symlink_metadata(file).ok()?.modified().ok())
                 .max())
-        })
-        .await?;
-        Ok(Observed {
-            state: host.systemd.unit(&self.name).await?,
-            configured,
-        })
+        });
+        let (configured, state) = tokio::try_join!(configured, host.systemd.unit(&self.name))?;
+        Ok(Observed { state, configured })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {

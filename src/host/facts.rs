@@ -40,32 +40,45 @@ pub enum PackageManager {
 
 impl Facts {
     pub async fn discover(systemd: &Systemd, firewalld: Option<&Firewalld>) -> Result<Self> {
-        let mut samba_unit = None;
-        for name in ["smb.service", "smbd.service"] {
-            let unit = systemd.unit(name).await?;
-            if unit.load != "not-found" {
-                // Debian makes smb.service an alias once smbd.service is enabled: the unit's own
-                // name is the same before and after.
-                samba_unit = Some(unit.id);
-                break;
+        let packages = if find_program("apt-get").is_some() {
+            PackageManager::Apt
+        } else {
+            PackageManager::Dnf
+        };
+        let default_zone = async {
+            match firewalld {
+                Some(firewalld) => firewalld.default_zone().await.map(Some),
+                None => Ok(None),
             }
-        }
+        };
+        let (samba_unit, default_zone) =
+            tokio::try_join!(samba_unit(systemd, packages), default_zone)?;
         Ok(Self {
             node: node_name()?,
-            packages: if find_program("apt-get").is_some() {
-                PackageManager::Apt
-            } else {
-                PackageManager::Dnf
-            },
+            packages,
             samba_unit,
             quadlet: QUADLET_GENERATORS.iter().any(|g| Path::new(g).exists()),
-            default_zone: match firewalld {
-                Some(firewalld) => Some(firewalld.default_zone().await?),
-                None => None,
-            },
+            default_zone,
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         })
     }
+}
+
+/// The Samba server's unit. The likelier name is asked for first.
+async fn samba_unit(systemd: &Systemd, packages: PackageManager) -> Result<Option<String>> {
+    let names = match packages {
+        PackageManager::Apt => ["smbd.service", "smb.service"],
+        PackageManager::Dnf => ["smb.service", "smbd.service"],
+    };
+    for name in names {
+        let unit = systemd.unit(name).await?;
+        if unit.load != "not-found" {
+            // Debian makes smb.service an alias once smbd.service is enabled: the unit's own name
+            // is the same before and after.
+            return Ok(Some(unit.id));
+        }
+    }
+    Ok(None)
 }
 
 /// The host name, up to the first dot.

@@ -189,17 +189,20 @@ impl Firewalld {
             (Settings::Runtime, Opening::RichRule(rule)) => {
                 self.runtime().await?.query_rich_rule(zone, rule).await
             }
-            (Settings::Permanent, Opening::Port { port, protocol }) => {
-                self.permanent(zone)
-                    .await?
-                    .query_port(&port.to_string(), protocol)
-                    .await
-            }
-            (Settings::Permanent, Opening::RichRule(rule)) => {
-                self.permanent(zone).await?.query_rich_rule(rule).await
+            (Settings::Permanent, opening) => {
+                return self.permanent_zone(zone).await?.has(opening).await;
             }
         }
         .map_err(|e| failed(format!("look for {opening} in zone {zone}"), e))
+    }
+
+    /// The permanent settings of a zone, to ask for several openings. Not to be kept: firewalld
+    /// numbers its zones anew when it reads its settings again.
+    pub async fn permanent_zone(&self, zone: &str) -> Result<PermanentZone> {
+        Ok(PermanentZone {
+            name: zone.to_owned(),
+            proxy: self.permanent(zone).await?,
+        })
     }
 
     /// Adds `opening` to one of the two settings. That it is there already is success.
@@ -309,6 +312,25 @@ impl Firewalld {
             .build()
             .await
             .map_err(|e| failed("reach firewalld", e))
+    }
+}
+
+/// A zone's permanent settings.
+pub struct PermanentZone {
+    name: String,
+    proxy: ConfigZoneProxy<'static>,
+}
+
+impl PermanentZone {
+    /// Whether `opening` is there.
+    pub async fn has(&self, opening: &Opening) -> Result<bool> {
+        match opening {
+            Opening::Port { port, protocol } => {
+                self.proxy.query_port(&port.to_string(), protocol).await
+            }
+            Opening::RichRule(rule) => self.proxy.query_rich_rule(rule).await,
+        }
+        .map_err(|e| failed(format!("look for {opening} in zone {}", self.name), e))
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::permit::Permit;
 use super::process::{Helper, Tell};
+use super::{blocking, git_refs};
 use crate::error::{Doing, Error, Result};
 
 /// Where fetched commits are kept.
@@ -47,8 +48,17 @@ impl Source {
     }
 
     /// The commit that the revision's name means now. Changes nothing on this machine.
-    pub async fn resolve(&self) -> Result<String> {
+    ///
+    /// `deployed` is the commit that was deployed last: that a repository here still means the
+    /// same one is seen without git.
+    pub async fn resolve(&self, deployed: Option<&str>) -> Result<String> {
         if let Some(directory) = self.local_path() {
+            let (refs, rev) = (git_directory(directory), self.rev.clone());
+            let named = blocking(move || Ok(git_refs::named_by(&refs, &rev))).await?;
+            // That one is known to be a commit, and whole: it was deployed.
+            if named.is_some() && named.as_deref() == deployed {
+                return Ok(named.unwrap_or_default());
+            }
             return self.rev_parse(directory, &self.rev).await;
         }
         if is_commit(&self.rev) {
@@ -239,7 +249,7 @@ fn git_directory(repository: &Path) -> PathBuf {
     }
 }
 
-fn is_commit(rev: &str) -> bool {
+pub(super) fn is_commit(rev: &str) -> bool {
     rev.len() == 40 && rev.bytes().all(|b| b.is_ascii_hexdigit())
 }
 

@@ -10,9 +10,12 @@ pub mod failpoint;
 pub mod firewalld;
 pub mod fs;
 pub mod git;
+mod git_refs;
+mod image_store;
 pub mod journald;
 pub mod kmsg;
 pub mod mount;
+pub mod passdb;
 pub mod permit;
 pub mod podman;
 pub mod process;
@@ -62,8 +65,8 @@ impl Host {
             .build()
             .await
             .map_err(refused)?;
-        let systemd = Systemd::connect(&bus).await?;
-        let firewalld = Firewalld::connect(&bus).await?;
+        let (systemd, firewalld) =
+            tokio::try_join!(Systemd::connect(&bus), Firewalld::connect(&bus))?;
         let facts = Facts::discover(&systemd, firewalld.as_ref()).await?;
         Ok(Self {
             systemd,

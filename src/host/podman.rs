@@ -1,8 +1,10 @@
-//! podman's images, through its program: it has no daemon to ask.
+//! podman's images, through its program where its store does not tell: it has no daemon to ask.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::blocking;
+use super::image_store::Store;
 use super::permit::Permit;
 use super::process::{Helper, Tell};
 use crate::config::Image;
@@ -11,8 +13,14 @@ use crate::error::{Error, Result};
 /// A pull unpacks some hundred megabytes: slow on a small guest.
 const PULL_DEADLINE: Duration = Duration::from_secs(900);
 
-/// The id of the image that podman stores under `reference`, if it has it.
+/// The id of the image that podman stores under `reference`, if it has it. podman takes its time
+/// to start, so it is asked only where its store does not tell.
 pub async fn image_id(reference: &str) -> Result<Option<String>> {
+    let wanted = reference.to_owned();
+    let listed = blocking(move || Ok(Store::of_this_guest().and_then(|s| s.image_id(&wanted))));
+    if let Some(id) = listed.await? {
+        return Ok(Some(id));
+    }
     let output = Helper::new("podman")
         .args(["image", "inspect", "--format", "{{.Id}}", reference])
         .output()

@@ -1,18 +1,23 @@
-//! Samba's own tools: `pdbedit` shows accounts, `smbpasswd` sets a password read from standard
-//! input, `testparm` checks a candidate configuration.
+//! Samba's accounts, read from its database or shown by `pdbedit`, and Samba's own tools:
+//! `smbpasswd` sets a password read from standard input, `testparm` checks a candidate
+//! configuration.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use md4::{Digest, Md4};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use super::blocking;
+use super::passdb::{self, Unclear};
 use super::permit::Permit;
 use super::process::Helper;
 use crate::config::Secret;
 use crate::error::{Doing, Result};
 
-/// The NT hash of a password: MD4 of its UTF-16LE form ([MS-NLMP] 3.3.1).
+/// The NT hash of a password: MD4 of its UTF-16LE form ([MS-NLMP] 3.3.1). Worth as much as the
+/// password, so never printed, and wiped from memory.
+#[derive(PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct NtHash([u8; 16]);
 
 impl NtHash {
@@ -24,15 +29,30 @@ impl NtHash {
         Self(hash.finalize().into())
     }
 
-    fn matches(&self, hex: &str) -> bool {
-        let own: String = self.0.iter().map(|byte| format!("{byte:02X}")).collect();
-        own.eq_ignore_ascii_case(hex)
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// `None` for what is no hash: pdbedit prints `X` or words in its place.
+    fn from_hex(digits: &str) -> Option<Self> {
+        let mut hash = Self([0; 16]);
+        if digits.len() != 2 * hash.0.len() {
+            return None;
+        }
+        for (index, byte) in hash.0.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
+        }
+        Some(hash)
     }
 }
 
 /// Where Samba keeps accounts unless smb.conf says otherwise, on Debian and EL alike.
+const PRIVATE_DIRECTORY: &str = "/var/lib/samba/private";
 const PASSDB: &str = "/var/lib/samba/private/passdb.tdb";
 const SMB_CONF: &str = "/etc/samba/smb.conf";
+
+/// How deep what smb.conf includes is followed.
+const INCLUDE_DEPTH: u32 = 4;
 
 /// A Samba account, compared with what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,36 +64,123 @@ pub struct SambaUser {
 /// The account `name` in Samba's database, if it is there. The stored hash is compared here and
 /// goes no further.
 pub async fn user(name: &str, password: &Secret) -> Result<Option<SambaUser>> {
-    // pdbedit makes an empty database where there is none: a plan must not.
-    if !Path::new(PASSDB).exists() && !keeps_accounts_elsewhere() {
+    let wanted = NtHash::of(password);
+    let Some(place) = place_of_database().await? else {
         return Ok(None);
+    };
+    if place == Place::Passdb {
+        let account = name.to_owned();
+        match blocking(move || Ok(passdb::account(Path::new(PASSDB), &account))).await? {
+            Ok(stored) => {
+                return Ok(stored.map(|stored| SambaUser {
+                    password_matches: stored.nt_hash.as_ref() == Some(&wanted),
+                    disabled: stored.disabled,
+                }));
+            }
+            Err(Unclear(why)) => tracing::debug!("{PASSDB}: {why}: pdbedit is asked"),
+        }
     }
+    let line = ask_pdbedit(name).await?;
+    Ok(line.and_then(|line| parse_smbpasswd(&line, name, &wanted)))
+}
+
+/// The account's line in the form of smbpasswd(5), with its hash; `None` where there is none.
+pub async fn smbpasswd_line(name: &str) -> Result<Option<Zeroizing<String>>> {
+    match place_of_database().await? {
+        Some(_) => ask_pdbedit(name).await,
+        None => Ok(None),
+    }
+}
+
+/// Where the accounts are kept; `None` where no database is there yet: pdbedit would make an empty
+/// one, which a plan must not.
+async fn place_of_database() -> Result<Option<Place>> {
+    let place = blocking(|| Ok(place_of_accounts(Path::new(SMB_CONF), INCLUDE_DEPTH))).await?;
+    Ok((place == Place::Elsewhere || Path::new(PASSDB).exists()).then_some(place))
+}
+
+async fn ask_pdbedit(name: &str) -> Result<Option<Zeroizing<String>>> {
     let output = Helper::new("pdbedit")
         .args(["--list", "--smbpasswd-style", "--user", name])
         .output()
         .await?;
+    let listing = Zeroizing::new(output.stdout);
+    let listing = Zeroizing::new(String::from_utf8_lossy(&listing).into_owned());
     // pdbedit fails on an unknown name as on a broken database; the database is made by the first
     // account, so "no account" is what a failure means, and smbpasswd tells what is broken.
-    if !output.success {
-        return Ok(None);
-    }
-    let listing = zeroize::Zeroizing::new(output.stdout);
-    Ok(parse_smbpasswd(
-        &String::from_utf8_lossy(&listing),
-        name,
-        &NtHash::of(password),
-    ))
+    Ok(listing
+        .lines()
+        .find(|line| output.success && line.split(':').next() == Some(name))
+        .map(|line| Zeroizing::new(format!("{line}\n"))))
 }
 
-/// Whether smb.conf(5) names another place for accounts. Samba ignores case and blanks in the
-/// names of its options.
-fn keeps_accounts_elsewhere() -> bool {
-    let text = std::fs::read(SMB_CONF).unwrap_or_default();
-    String::from_utf8_lossy(&text).lines().any(|line| {
-        let key: String = line.split('=').next().unwrap_or_default().to_lowercase();
-        let key: String = key.split_whitespace().collect();
-        key == "passdbbackend" || key == "privatedir"
-    })
+/// Where smb.conf(5) has accounts kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// In passdb.tdb in its place.
+    Passdb,
+    /// Only Samba itself can tell.
+    Unclear,
+    Elsewhere,
+}
+
+/// Follows what `smb_conf` includes, as far as a plain path leads.
+fn place_of_accounts(smb_conf: &Path, depth: u32) -> Place {
+    match std::fs::read(smb_conf) {
+        Ok(text) => place_in(&String::from_utf8_lossy(&text), |included| {
+            match depth.checked_sub(1) {
+                Some(depth) => place_of_accounts(included, depth),
+                None => Place::Unclear,
+            }
+        }),
+        // Samba passes over an include that is not there.
+        Err(error) if error.kind() == ErrorKind::NotFound => Place::Passdb,
+        Err(_) => Place::Unclear,
+    }
+}
+
+/// What a text in the form of smb.conf(5) says of the place of accounts.
+fn place_in(text: &str, mut place_of_included: impl FnMut(&Path) -> Place) -> Place {
+    let settings = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with(['#', ';']));
+    let mut place = Place::Passdb;
+    for line in settings {
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        // Samba ignores case and blanks in the names of its options.
+        let key: String = key.split_whitespace().collect::<String>().to_lowercase();
+        let value = value.trim();
+        let is = |good: bool| {
+            if good {
+                Place::Passdb
+            } else {
+                Place::Elsewhere
+            }
+        };
+        let said = match key.as_str() {
+            _ if line.ends_with('\\') => Place::Unclear,
+            "passdbbackend" => is(value == "tdbsam"),
+            "privatedir" | "privatedirectory" => is(value == PRIVATE_DIRECTORY),
+            // A domain controller of Active Directory keeps them in its directory.
+            "serverrole" => is(matches!(
+                value.to_lowercase().as_str(),
+                "auto" | "standalone" | "standalone server" | "member" | "member server"
+            )),
+            "clustering" => is(matches!(
+                value.to_lowercase().as_str(),
+                "no" | "false" | "0"
+            )),
+            "configfile" | "configbackend" => Place::Unclear,
+            "include" if value.starts_with('/') && !value.contains('%') => {
+                place_of_included(Path::new(value))
+            }
+            "include" => Place::Unclear,
+            _ => Place::Passdb,
+        };
+        place = place.max(said);
+    }
+    place
 }
 
 /// smbpasswd(5): `name:uid:LM hash:NT hash:[flags]:LCT-time:`.
@@ -85,26 +192,9 @@ fn parse_smbpasswd(listing: &str, name: &str, wanted: &NtHash) -> Option<SambaUs
     let nt_hash = fields.next()?;
     let flags = fields.next()?;
     Some(SambaUser {
-        password_matches: wanted.matches(nt_hash),
+        password_matches: NtHash::from_hex(nt_hash).as_ref() == Some(wanted),
         disabled: flags.contains('D'),
     })
-}
-
-/// The account's line in the form of smbpasswd(5), with its hash; `None` where there is none.
-pub async fn smbpasswd_line(name: &str) -> Result<Option<Zeroizing<String>>> {
-    if !Path::new(PASSDB).exists() && !keeps_accounts_elsewhere() {
-        return Ok(None);
-    }
-    let output = Helper::new("pdbedit")
-        .args(["--list", "--smbpasswd-style", "--user", name])
-        .output()
-        .await?;
-    let listing = Zeroizing::new(output.stdout);
-    let listing = Zeroizing::new(String::from_utf8_lossy(&listing).into_owned());
-    Ok(listing
-        .lines()
-        .find(|line| output.success && line.split(':').next() == Some(name))
-        .map(|line| Zeroizing::new(format!("{line}\n"))))
 }
 
 /// Removes the Samba account `name`.
@@ -173,10 +263,64 @@ mod tests {
     #[test]
     fn the_nt_hash_is_the_one_samba_stores() {
         // Known pairs of [MS-NLMP] 4.2.2.1.2 ("Password") and of the empty password.
-        let hash = NtHash::of(&Secret::new("Password".to_owned()));
-        assert!(hash.matches("A4F49C406510BDCAB6824EE7C30FD852"));
-        let hash = NtHash::of(&Secret::new(String::new()));
-        assert!(hash.matches("31d6cfe0d16ae931b73c59d7e0c089c0"));
+        for (password, stored) in [
+            ("Password", "A4F49C406510BDCAB6824EE7C30FD852"),
+            ("", "31d6cfe0d16ae931b73c59d7e0c089c0"),
+        ] {
+            let hash = NtHash::of(&Secret::new(password.to_owned()));
+            assert!(NtHash::from_hex(stored) == Some(hash));
+        }
+        for no_hash in [
+            "",
+            "XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX",
+            "é1d6cfe0d16ae931b73c59d7e0c089c",
+        ] {
+            assert!(NtHash::from_hex(no_hash).is_none());
+        }
+    }
+
+    #[test]
+    fn smb_conf_says_where_accounts_are() {
+        use Place::{Elsewhere, Passdb, Unclear};
+        let distributions = "[global]\n\tworkgroup = X\n\tpassdb backend = tdbsam\n\
+                             server role = standalone server\n;   include = /home/%m\n";
+        for (text, place) in [
+            ("", Passdb),
+            (distributions, Passdb),
+            ("# passdb backend = ldapsam\n", Passdb),
+            ("Passdb Back End = ldapsam:ldap://x\n", Elsewhere),
+            ("passdb backend = tdbsam:/srv/passdb.tdb\n", Elsewhere),
+            ("private directory = /srv\n", Elsewhere),
+            ("private dir = /var/lib/samba/private\n", Passdb),
+            ("server role = dc\n", Elsewhere),
+            ("clustering = yes\n", Elsewhere),
+            ("include = registry\n", Unclear),
+            ("include = /etc/samba/%m.conf\n", Unclear),
+            ("config backend = registry\n", Unclear),
+            ("passdb \\\nbackend = ldapsam\n", Unclear),
+            ("include = /plain\n", Passdb),
+            ("include = /ldap\n", Elsewhere),
+            ("include = registry\nprivate dir = /srv\n", Elsewhere),
+        ] {
+            let found = place_in(text, |included| match included.to_str() {
+                Some("/plain") => Passdb,
+                _ => Elsewhere,
+            });
+            assert_eq!(found, place, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_include_of_itself_is_not_followed_for_ever() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!("include = {}\n", file.path().display());
+        std::fs::write(file.path(), text).unwrap();
+        assert_eq!(
+            place_of_accounts(file.path(), INCLUDE_DEPTH),
+            Place::Unclear
+        );
+        let absent = place_of_accounts(Path::new("/no/such/smb.conf"), INCLUDE_DEPTH);
+        assert_eq!(absent, Place::Passdb);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! systemd's manager over D-Bus (org.freedesktop.systemd1(5)): unit properties, jobs, enablement.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
 use zbus::Connection;
 use zbus::{OwnedObjectPath, OwnedVariant};
 
@@ -26,7 +28,6 @@ const JOURNAL_LINES: &str = "5";
 trait Manager {
     async fn subscribe(&self) -> zbus::Result<()>;
     async fn reload(&self) -> zbus::Result<()>;
-    async fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     async fn enable_unit_files(
         &self,
         files: &[&str],
@@ -117,11 +118,13 @@ impl UnitState {
     }
 }
 
-/// A connection to the manager, with its signals subscribed to.
+/// A connection to the manager.
 #[derive(Clone)]
 pub struct Systemd {
     connection: Connection,
     manager: ManagerProxy<'static>,
+    /// Whether the manager was told to send its signals.
+    subscribed: Arc<OnceCell<()>>,
 }
 
 impl Systemd {
@@ -129,27 +132,29 @@ impl Systemd {
         let manager = ManagerProxy::new(connection)
             .await
             .map_err(|e| bus_error("reach systemd", e))?;
-        // Without a subscriber systemd may never send JobRemoved.
-        manager
-            .subscribe()
-            .await
-            .map_err(|e| bus_error("reach systemd", e))?;
         Ok(Self {
             connection: connection.clone(),
             manager,
+            subscribed: Arc::default(),
         })
+    }
+
+    /// Without a subscriber systemd may never send JobRemoved. A plan needs no signals.
+    async fn subscribe(&self) -> Result<()> {
+        self.subscribed
+            .get_or_try_init(|| self.manager.subscribe())
+            .await
+            .map_err(|e| bus_error("reach systemd", e))?;
+        Ok(())
     }
 
     /// The unit's state; a unit that does not exist has `load == "not-found"`.
     pub async fn unit(&self, name: &str) -> Result<UnitState> {
         let doing = || format!("read the state of {name}");
-        let path = self
-            .manager
-            .load_unit(name)
-            .await
-            .map_err(|e| bus_error(doing(), e))?;
+        // systemd loads a unit when it is asked for the object of its name, as by systemctl(1):
+        // one call does.
         let properties = PropertiesProxy::builder(&self.connection)
-            .path(path)
+            .path(unit_path(name))
             .build()
             .await
             .map_err(|e| bus_error(doing(), e))?;
@@ -218,6 +223,7 @@ impl Systemd {
     /// unit's journal.
     pub async fn job(&self, _permit: &Permit, job: Job, unit: &str) -> Result<()> {
         let doing = format!("{job} {unit}");
+        self.subscribe().await?;
         // The match stands before the call: a job may end before the call's answer is read.
         let mut removed = self
             .manager
@@ -321,6 +327,21 @@ pub fn mount_unit_name(path: &std::path::Path) -> String {
     name
 }
 
+/// The object of a unit: all but letters and digits is escaped as in `bus_label_escape` of
+/// systemd's src/basic/bus-label.c.
+fn unit_path(name: &str) -> String {
+    let mut path = "/org/freedesktop/systemd1/unit/".to_owned();
+    for (place, byte) in name.bytes().enumerate() {
+        let plain = byte.is_ascii_alphabetic() || (place > 0 && byte.is_ascii_digit());
+        if plain {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("_{byte:02x}"));
+        }
+    }
+    path
+}
+
 fn bus_error(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
     match error {
         zbus::Error::MethodError(name, words, _) => {
@@ -362,6 +383,26 @@ pub fn unavailable(doing: impl std::fmt::Display, words: impl std::fmt::Display)
 mod tests {
     use super::*;
     use std::path::Path;
+
+    #[test]
+    fn the_object_of_a_unit_has_its_name_escaped() {
+        // The right-hand side is what `busctl tree org.freedesktop.systemd1` lists.
+        for (name, path) in [
+            ("dbus.service", "dbus_2eservice"),
+            ("-.mount", "_2d_2emount"),
+            (
+                "mnt-data-shared_folder.mount",
+                "mnt_2ddata_2dshared_5ffolder_2emount",
+            ),
+            (r"srv-a\x2db.mount", "srv_2da_5cx2db_2emount"),
+            ("2d.service", "_32d_2eservice"),
+        ] {
+            assert_eq!(
+                unit_path(name),
+                format!("/org/freedesktop/systemd1/unit/{path}")
+            );
+        }
+    }
 
     #[test]
     fn mount_units_are_named_as_systemd_escape_does() {

@@ -234,13 +234,18 @@ impl Resource for Container {
 
     async fn observe(&self, host: &Host) -> Result<Observed> {
         let path = self.path();
-        let file = blocking(move || ours::read(&path)).await?;
+        let (name, mount) = (self.unit_name(), mount_unit_name(&self.mount));
+        let (file, unit, mount) = tokio::try_join!(
+            blocking(move || ours::read(&path)),
+            host.systemd.unit(&name),
+            host.systemd.unit(&mount),
+        )?;
         // Only where nothing of ours is there yet: podman takes its time.
         let foreign = file.is_none() && container_exists(&self.name).await?;
         Ok(Observed {
             file,
-            unit: host.systemd.unit(&self.unit_name()).await?,
-            mount: host.systemd.unit(&mount_unit_name(&self.mount)).await?,
+            unit,
+            mount,
             foreign,
         })
     }

@@ -117,11 +117,16 @@ impl Resource for Content {
     }
 
     async fn observe(&self, _host: &Host) -> Result<Observed> {
-        let commit = self.git_source().resolve().await?;
         let path = self.path.clone();
-        let (subdir, disk) = (self.source.subdir.clone(), self.disk.clone());
+        let subdir = self.source.subdir.clone();
+        let manifest =
+            blocking(move || Ok(read_manifest()?.filter(|m| m.path == path && m.subdir == subdir)))
+                .await?;
+        let deployed = manifest.as_ref().map(|m| m.commit.as_str());
+        let commit = self.git_source().resolve(deployed).await?;
+        let path = self.path.clone();
+        let disk = self.disk.clone();
         blocking(move || {
-            let manifest = read_manifest()?.filter(|m| m.path == path && m.subdir == subdir);
             let mut observed = Observed {
                 commit,
                 manifest,

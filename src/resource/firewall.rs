@@ -1,10 +1,12 @@
 //! Openings in one zone of firewalld, in its runtime and in its permanent settings.
 
+use futures_util::future::try_join_all;
+
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::host::cifs::SMB_PORT;
-use crate::host::firewalld::{Opening, Settings};
+use crate::host::firewalld::{Firewalld, Opening, Settings};
 
 /// A zone that has these openings, among others.
 #[derive(Debug, Clone)]
@@ -23,6 +25,43 @@ pub struct Observed {
     unwanted: Vec<Opening>,
 }
 
+impl Firewall {
+    /// Asks for all the openings at the same time.
+    async fn look(&self, firewalld: &Firewalld) -> Result<Observed> {
+        let runtime = |opening| firewalld.has(Settings::Runtime, &self.zone, opening);
+        let permanent = async {
+            let zone = firewalld.permanent_zone(&self.zone).await?;
+            try_join_all(self.openings.iter().map(|opening| zone.has(opening))).await
+        };
+        let (runtime, permanent, unwanted) = tokio::try_join!(
+            try_join_all(self.openings.iter().map(runtime)),
+            permanent,
+            try_join_all(self.unwanted.iter().map(runtime)),
+        )?;
+        let openings = self.openings.iter().cloned();
+        let unwanted = self.unwanted.iter().cloned().zip(unwanted);
+        Ok(Observed {
+            openings: openings
+                .zip(runtime)
+                .zip(permanent)
+                .map(|((opening, runtime), permanent)| (opening, runtime, permanent))
+                .collect(),
+            unwanted: unwanted
+                .filter_map(|(opening, open)| open.then_some(opening))
+                .collect(),
+        })
+    }
+
+    /// The error that says so, if firewalld does not have the zone.
+    async fn no_such_zone(&self, firewalld: &Firewalld) -> Option<Error> {
+        let zones = firewalld.zones().await.ok()?;
+        (!zones.contains(&self.zone)).then(|| {
+            Error::new(format!("firewalld has no zone {}", self.zone))
+                .hint(format!("firewall.zone is one of: {}", zones.join(", ")))
+        })
+    }
+}
+
 impl Resource for Firewall {
     type Observed = Observed;
 
@@ -36,31 +75,11 @@ impl Resource for Firewall {
 
     async fn observe(&self, host: &Host) -> Result<Observed> {
         let firewalld = host.running_firewalld()?;
-        let zones = firewalld.zones().await?;
-        if !zones.contains(&self.zone) {
-            return Err(Error::new(format!("firewalld has no zone {}", self.zone))
-                .hint(format!("firewall.zone is one of: {}", zones.join(", "))));
+        match self.look(firewalld).await {
+            Ok(observed) => Ok(observed),
+            // Only now is it worth a call to know whether the zone is there.
+            Err(error) => Err(self.no_such_zone(firewalld).await.unwrap_or(error)),
         }
-        let mut openings = Vec::new();
-        for opening in &self.openings {
-            let runtime = firewalld
-                .has(Settings::Runtime, &self.zone, opening)
-                .await?;
-            let permanent = firewalld
-                .has(Settings::Permanent, &self.zone, opening)
-                .await?;
-            openings.push((opening.clone(), runtime, permanent));
-        }
-        let mut unwanted = Vec::new();
-        for opening in &self.unwanted {
-            if firewalld
-                .has(Settings::Runtime, &self.zone, opening)
-                .await?
-            {
-                unwanted.push(opening.clone());
-            }
-        }
-        Ok(Observed { openings, unwanted })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {

@@ -123,7 +123,7 @@ impl MountUnit {
 /// not ours, is an error: two masters of one mount are none.
 pub async fn observe(host: &Host, mount_point: &Path) -> Result<Observed> {
     let at = mount_point.to_owned();
-    let (file, mounted, hides) = blocking(move || {
+    let files = blocking(move || {
         let fstab = std::fs::read(FSTAB).unwrap_or_default();
         if let Some(line) = fstab_line(&String::from_utf8_lossy(&fstab), &at) {
             return Err(Error::new(format!(
@@ -141,13 +141,14 @@ pub async fn observe(host: &Host, mount_point: &Path) -> Result<Observed> {
         let hides = mounted.is_none()
             && std::fs::read_dir(&at).is_ok_and(|mut entries| entries.next().is_some());
         Ok((ours::read(&MountUnit::path(&at))?, mounted, hides))
-    })
-    .await?;
+    });
+    let name = mount_unit_name(mount_point);
+    let ((file, mounted, hides), state) = tokio::try_join!(files, host.systemd.unit(&name))?;
     Ok(Observed {
         file,
         mounted,
         hides,
-        state: host.systemd.unit(&mount_unit_name(mount_point)).await?,
+        state,
     })
 }
 

@@ -62,16 +62,16 @@ impl Resource for Unit {
     async fn observe(&self, host: &Host) -> Result<Observed> {
         let files = self.configuration.clone();
         let drop_ins = self.drop_ins.clone();
-        let (configured, drop_ins) = blocking(move || {
+        let looked_at = blocking(move || {
             let configured = files
                 .iter()
                 .filter_map(|file| std::fs::symlink_metadata(file).ok()?.modified().ok())
                 .max();
             let there = drop_ins.into_iter().filter(|drop_in| drop_in.exists());
             Ok((configured, there.collect::<Vec<_>>()))
-        })
-        .await?;
-        let mut state = host.systemd.unit(&self.name).await?;
+        });
+        let ((configured, drop_ins), mut state) =
+            tokio::try_join!(looked_at, host.systemd.unit(&self.name))?;
         // Up to version 255 systemd does not tell of a drop-in in a directory that is newer than
         // its cache of paths (unit_find_dropin_paths() in src/core/load-dropin.h).
         state.need_daemon_reload |= drop_ins

@@ -1,0 +1,386 @@
+//! passdb.tdb, where Samba keeps its accounts, read without a helper: whether an account has the
+//! right password is asked at every plan, and `pdbedit` takes longer than all the rest of one.
+//!
+//! Only what is certain is answered. A file that is being written, that a crash left in need of
+//! recovery, or that differs in anything from the layout below is [`Unclear`], and `pdbedit` is
+//! asked. The layout is that of Samba's lib/tdb/common/tdb_private.h and, of a record,
+//! `SAMU_BUFFER_FORMAT_V3` in source3/passdb/passdb.c; both are unchanged since Samba 3.2.
+
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use zeroize::Zeroizing;
+
+use super::samba::NtHash;
+
+/// A few accounts take 0.4 MB.
+const LARGEST: u64 = 16 << 20;
+
+/// `struct tdb_header`; the hash table lies behind it, first the list of what is free.
+const HEADER: usize = 168;
+const MAGIC_FOOD: &[u8; 10] = b"TDB file\n\0";
+const VERSION: u32 = 0x2601_1967 + 6;
+
+/// `struct tdb_record`, before the key and the data.
+const RECORD: usize = 24;
+const RECORD_MAGIC: u32 = 0x2601_1999;
+const DEAD_MAGIC: u32 = 0xFEE1_DEAD;
+const RECOVERY_MAGIC: u32 = 0xf53b_c0e7;
+
+/// The key of the version of the records (source3/passdb/pdb_tdb.c), and the one read here.
+const VERSION_KEY: &[u8] = b"INFO/version\0";
+const TDBSAM_VERSION: [u8; 4] = 4_u32.to_le_bytes();
+
+/// `ACB_DISABLED` of librpc/idl/samr.idl.
+const DISABLED: u32 = 1;
+
+/// An account as Samba stores it.
+pub struct Account {
+    /// `None` for one without a password.
+    pub nt_hash: Option<NtHash>,
+    pub disabled: bool,
+}
+
+/// Why the file gives no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unclear(pub &'static str);
+
+type Answer<T> = Result<T, Unclear>;
+
+/// The account `name` in the database at `path`; `None` if it is not there.
+pub fn account(path: &Path, name: &str) -> Answer<Option<Account>> {
+    find(&read(path)?, name)
+}
+
+/// The whole file, as it is between two transactions: a shared lock on the hash table keeps
+/// writers out (`tdb_lockall_read`). It is tied to the open file, not to the process, so that it
+/// neither meets nor drops a lock of another thread.
+fn read(path: &Path) -> Answer<Zeroizing<Vec<u8>>> {
+    let unreadable = |_| Unclear("it cannot be read");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() || metadata.len() > LARGEST {
+        return Err(Unclear("it is no file of that kind"));
+    }
+    let table = libc::flock {
+        l_type: libc::F_RDLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: HEADER as libc::off_t,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_OFD_SETLK(&table)).map_err(|_| Unclear("it is being written"))?;
+    // As long as it is under the lock, in a buffer that never moves and leaves no copy behind.
+    let length = file.metadata().map_err(unreadable)?.len().min(LARGEST);
+    let mut bytes = Zeroizing::new(vec![0; length as usize]);
+    file.read_exact(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}
+
+fn find(bytes: &[u8], name: &str) -> Answer<Option<Account>> {
+    let database = Database::open(bytes)?;
+    if database.get(VERSION_KEY)? != Some(&TDBSAM_VERSION) {
+        return Err(Unclear("its records are of another version"));
+    }
+    let key = format!("USER_{}\0", name.to_ascii_lowercase());
+    match database.get(key.as_bytes())? {
+        Some(record) => unpack(record, name).map(Some),
+        None => Ok(None),
+    }
+}
+
+struct Database<'a> {
+    bytes: &'a [u8],
+    hash_size: u32,
+}
+
+impl<'a> Database<'a> {
+    /// Checks that the file is one that this module can read, and that no transaction was cut off.
+    fn open(bytes: &'a [u8]) -> Answer<Self> {
+        let unknown = Unclear("its header is of another layout");
+        let word = |at| word(bytes, at).ok_or(unknown);
+        if bytes.get(..MAGIC_FOOD.len()) != Some(MAGIC_FOOD) || word(32)? != VERSION {
+            return Err(unknown);
+        }
+        let (hash_size, rwlocks, recovery) = (word(36)?, word(40)?, word(44)?);
+        let magics = (word(52)?, word(56)?);
+        // Another hash function, and the mutexes of newer files, change `rwlocks` too.
+        let ours = (hash(MAGIC_FOOD), hash(&RECORD_MAGIC.to_le_bytes()));
+        if hash_size == 0 || rwlocks != 0 || magics != ours {
+            return Err(unknown);
+        }
+        if recovery != 0 && word(offset(recovery, 20)?)? == RECOVERY_MAGIC {
+            return Err(Unclear("a crash left it in need of recovery"));
+        }
+        Ok(Self { bytes, hash_size })
+    }
+
+    /// The data of the record with this key.
+    fn get(&self, key: &[u8]) -> Answer<Option<&'a [u8]>> {
+        let broken = Unclear("one of its chains is broken");
+        let word = |at| word(self.bytes, at).ok_or(broken);
+        let hash = hash(key);
+        let top = (hash % self.hash_size + 1)
+            .checked_mul(4)
+            .ok_or(broken)
+            .and_then(|bucket| offset(bucket, HEADER))?;
+        let mut next = word(top)?;
+        // No chain has more records than the file has room for, unless it runs in a circle.
+        for _ in 0..=self.bytes.len() / RECORD {
+            if next == 0 {
+                return Ok(None);
+            }
+            let field = |at| offset(next, at).and_then(word);
+            let magic = field(20)?;
+            let belongs = field(16)? % self.hash_size == hash % self.hash_size;
+            if !belongs || (magic != RECORD_MAGIC && magic != DEAD_MAGIC) {
+                return Err(broken);
+            }
+            let (length, key_length, data_length) = (field(4)?, field(8)?, field(12)?);
+            let begin = offset(next, RECORD)?;
+            let record = self.part(begin, length).ok_or(broken)?;
+            let (found, rest) = record.split_at_checked(key_length as usize).ok_or(broken)?;
+            let data = rest.get(..data_length as usize).ok_or(broken)?;
+            if magic == RECORD_MAGIC && field(16)? == hash && found == key {
+                return Ok(Some(data));
+            }
+            next = field(0)?;
+        }
+        Err(broken)
+    }
+
+    fn part(&self, begin: usize, length: u32) -> Option<&'a [u8]> {
+        self.bytes.get(begin..)?.get(..length as usize)
+    }
+}
+
+/// Samba writes numbers as the machine has them; on one that is big-endian the version differs.
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..)?.first_chunk()?;
+    Some(u32::from_le_bytes(*bytes))
+}
+
+fn offset(from: u32, further: usize) -> Answer<usize> {
+    (from as usize)
+        .checked_add(further)
+        .ok_or(Unclear("one of its offsets is out of range"))
+}
+
+/// `tdb_old_hash` of lib/tdb/common/hash.c.
+fn hash(key: &[u8]) -> u32 {
+    let start = 0x238F_13AF_u32.wrapping_mul(key.len() as u32);
+    let value = key.iter().enumerate().fold(start, |value, (i, &byte)| {
+        value.wrapping_add(u32::from(byte) << (i * 5 % 24))
+    });
+    value.wrapping_mul(1_103_515_243).wrapping_add(12345)
+}
+
+/// Unpacks `dddddddBBBBBBBBBBBBddBBBdwdBwwd`, where `d` has four bytes, `w` two, and `B` as many
+/// as the four before them say.
+fn unpack(record: &[u8], name: &str) -> Answer<Account> {
+    let mut left = Packed(record);
+    left.skip(7 * 4)?; // times
+    let user = left.bytes()?;
+    for _ in 1..12 {
+        left.bytes()?; // domain … munged dial
+    }
+    left.skip(2 * 4)?; // RIDs
+    left.bytes()?; // LM hash
+    let nt_hash = left.bytes()?;
+    left.bytes()?; // former hashes
+    let flags = left.number()?;
+    left.skip(2 + 4)?; // divisions of the week, and how many
+    left.bytes()?; // hours
+    left.skip(2 + 2 + 4)?; // counts, and one that nobody knows
+    let named = user
+        .strip_suffix(b"\0")
+        .is_some_and(|user| user.eq_ignore_ascii_case(name.as_bytes()));
+    if !left.0.is_empty() || !named {
+        return Err(Unclear("the account's record is of another layout"));
+    }
+    Ok(Account {
+        nt_hash: nt_hash.try_into().ok().map(NtHash::from_bytes),
+        disabled: flags & DISABLED != 0,
+    })
+}
+
+/// What is still to be unpacked of a record.
+struct Packed<'a>(&'a [u8]);
+
+impl<'a> Packed<'a> {
+    fn skip(&mut self, count: usize) -> Answer<&'a [u8]> {
+        let (taken, left) = self
+            .0
+            .split_at_checked(count)
+            .ok_or(Unclear("the account's record is too short"))?;
+        self.0 = left;
+        Ok(taken)
+    }
+
+    fn number(&mut self) -> Answer<u32> {
+        let bytes = self.skip(4)?;
+        Ok(bytes.iter().rev().fold(0, |n, &b| n << 8 | u32::from(b)))
+    }
+
+    fn bytes(&mut self) -> Answer<&'a [u8]> {
+        let length = self.number()?;
+        self.skip(length as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+    use std::os::unix::fs::FileExt;
+
+    const FILES: [&str; 2] = [
+        include_str!("testdata/passdb-samba-4.17.hex"),
+        include_str!("testdata/passdb-samba-4.22.hex"),
+    ];
+
+    fn database(dump: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for line in dump.lines().filter(|line| !line.starts_with('#')) {
+            let (offset, digits) = line.split_once(' ').unwrap_or((line, ""));
+            bytes.resize(usize::from_str_radix(offset, 16).unwrap(), 0);
+            bytes.extend((0..digits.len()).step_by(2).map(|at| {
+                let digits = digits.get(at..at + 2).unwrap();
+                u8::from_str_radix(digits, 16).unwrap()
+            }));
+        }
+        bytes
+    }
+
+    fn has(account: &Account, password: &str) -> bool {
+        account.nt_hash == Some(NtHash::of(&Secret::new(password.to_owned())))
+    }
+
+    fn place_of(bytes: &[u8], key: &[u8]) -> usize {
+        let found = Database::open(bytes).ok().unwrap().get(key).ok().unwrap();
+        found.unwrap().as_ptr() as usize - bytes.as_ptr() as usize - key.len() - RECORD
+    }
+
+    fn write(bytes: &mut [u8], at: usize, word: u32) {
+        bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
+    }
+
+    #[test]
+    fn accounts_are_found_as_samba_left_them() {
+        for bytes in FILES.map(database) {
+            let share = find(&bytes, "share1").ok().flatten().unwrap();
+            assert!(has(&share, "Password") && !share.disabled);
+            assert!(!has(&share, "password"));
+            let other = find(&bytes, "Other").ok().flatten().unwrap();
+            assert!(has(&other, "other one") && other.disabled);
+            // Deleted: its record is still in the file, and in no chain.
+            assert!(find(&bytes, "gone").ok().unwrap().is_none());
+            assert!(find(&bytes, "share").ok().unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_not_finished_is_left_to_pdbedit() {
+        let unclear = |bytes: &[u8]| find(bytes, "share1").err();
+        for bytes in FILES.map(database) {
+            let mut crashed = bytes.clone();
+            let recovery = word(&crashed, 44).unwrap() as usize;
+            assert_ne!(recovery, 0);
+            write(&mut crashed, recovery + 20, RECOVERY_MAGIC);
+            assert!(unclear(&crashed).unwrap().0.contains("recovery"));
+
+            for at in [0, 32, 36, 40, 52, 56] {
+                let mut other = bytes.clone();
+                other[at] ^= 0x40;
+                assert!(unclear(&other).is_some(), "byte {at} of the header");
+            }
+            let mut newer = bytes.clone();
+            let version = place_of(&newer, VERSION_KEY) + RECORD + VERSION_KEY.len();
+            write(&mut newer, version, 5);
+            assert!(unclear(&newer).unwrap().0.contains("version"));
+        }
+    }
+
+    #[test]
+    fn a_chain_that_leads_anywhere_ends() {
+        for bytes in FILES.map(database) {
+            let record = place_of(&bytes, b"USER_share1\0");
+            // Another key's record in the same chain.
+            let mut other = bytes.clone();
+            let hash = word(&bytes, record + 16).unwrap();
+            write(&mut other, record + 16, hash.wrapping_add(131));
+            other[record + RECORD] = b'X';
+            assert!(find(&other, "share1").ok().unwrap().is_none());
+
+            let mut circle = other.clone();
+            write(&mut circle, record, record as u32);
+            assert!(find(&circle, "share1").is_err());
+            let mut lost = other.clone();
+            write(&mut lost, record + 16, hash.wrapping_add(1));
+            assert!(find(&lost, "share1").is_err());
+            for field in [0, 4, 8, 12, 20] {
+                for word in [bytes.len() as u32 - 8, u32::MAX] {
+                    let mut odd = other.clone();
+                    write(&mut odd, record + field, word);
+                    assert!(find(&odd, "share1").is_err(), "{word:#x} in {field}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_length_and_no_cut_makes_it_panic_or_lie() {
+        for bytes in FILES.map(database) {
+            let record = place_of(&bytes, b"USER_share1\0");
+            let data = record + RECORD + b"USER_share1\0".len();
+            let length = word(&bytes, record + 12).unwrap() as usize;
+            let whole = &bytes[data..data + length];
+            assert!(unpack(whole, "share1").is_ok());
+            for cut in 0..length {
+                assert!(unpack(&whole[..cut], "share1").is_err(), "cut at {cut}");
+            }
+            for at in 0..length {
+                let mut odd = whole.to_vec();
+                odd[at] = 0xff;
+                let _ = unpack(&odd, "share1");
+            }
+            let mut longer = whole.to_vec();
+            longer.push(0);
+            assert!(unpack(&longer, "share1").is_err());
+            assert!(unpack(whole, "share2").is_err());
+
+            for cut in (0..data + length).step_by(7) {
+                assert!(find(&bytes[..cut], "share1").is_err(), "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_left_to_pdbedit() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().write_all_at(&database(FILES[1]), 0).unwrap();
+        assert!(account(file.path(), "share1").ok().flatten().is_some());
+        // As tdb_transaction_commit holds it: on the hash table and all behind it.
+        let all = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: HEADER as libc::off_t,
+            l_len: 0,
+            l_pid: 0,
+        };
+        fcntl(file.as_file(), FcntlArg::F_SETLK(&all)).unwrap();
+        assert_eq!(
+            account(file.path(), "share1").err(),
+            Some(Unclear("it is being written"))
+        );
+        assert!(account(Path::new("/no/such/file"), "share1").is_err());
+        assert!(account(Path::new("/dev/null"), "share1").is_err());
+    }
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::permit::Permit;
-use super::process::{Helper, Tell};
+use super::process::{Helper, Tell, over_network};
 use super::{blocking, git_refs};
 use crate::error::{Doing, Error, Result};
 
@@ -73,7 +73,9 @@ impl Source {
             ])
             .run()
             .await
-            .map_err(|e| e.hint("is storage.content.git right, and reachable from this VM?"))?;
+            .map_err(|e| {
+                over_network(e).hint("is storage.content.git right, and reachable from this VM?")
+            })?;
         // A peeled tag (`^{}`) comes after the tag itself and names the commit.
         String::from_utf8_lossy(&listing)
             .lines()
@@ -115,7 +117,8 @@ impl Source {
             .watch(&|line| is_progress(line, tell))
             .deadline(FETCH_DEADLINE)
             .run()
-            .await?;
+            .await
+            .map_err(over_network)?;
         Ok(Revision {
             directory,
             commit: commit.to_owned(),

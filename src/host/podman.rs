@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::blocking;
 use super::image_store::Store;
 use super::permit::Permit;
-use super::process::{Helper, Tell};
+use super::process::{Helper, Tell, over_network};
 use crate::config::Image;
 use crate::error::{Error, Result};
 
@@ -74,7 +74,8 @@ pub async fn pull(_permit: &Permit, image: &Image, tell: Tell<'_>) -> Result<()>
         .watch(&|line| pull.is_progress(line, tell))
         .deadline(PULL_DEADLINE)
         .run()
-        .await?;
+        .await
+        .map_err(over_network)?;
     if let Image::DockerArchive(_) = image {
         let id = String::from_utf8_lossy(&printed);
         let id = id.lines().last().unwrap_or_default().trim().to_owned();

@@ -208,6 +208,33 @@ async fn said(mut pipe: impl AsyncRead + Unpin, watch: Watch<'_>) -> std::io::Re
     }
 }
 
+/// What git (by libcurl and ssh) and podman (by Go's net/http) say of a server or a network that is
+/// not up yet.
+const NETWORK_FAULTS: [&str; 12] = [
+    "connection refused",
+    "connection reset",
+    "connection timed out",
+    "could not resolve host",
+    "network is unreachable",
+    "no route to host",
+    "no such host",
+    "i/o timeout",
+    "handshake timeout",
+    "temporary failure in name resolution",
+    "service unavailable",
+    "bad gateway",
+];
+
+/// The error of a helper that uses the network: one that may pass by itself is marked so.
+pub fn over_network(error: Error) -> Error {
+    let words = error.message.to_lowercase();
+    if NETWORK_FAULTS.iter().any(|fault| words.contains(fault)) {
+        error.transient()
+    } else {
+        error
+    }
+}
+
 fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
@@ -280,6 +307,15 @@ mod tests {
             .unwrap_err();
         assert!(error.message.contains("/nor/such"), "{error}");
         assert!(!error.message.contains("/no/such/place"), "{error}");
+    }
+
+    #[test]
+    fn a_network_that_is_not_up_yet_may_pass() {
+        let refused =
+            "podman: exit status: 125: dial tcp 192.168.2.1:5001: connect: connection refused";
+        assert!(over_network(Error::new(refused)).is_transient());
+        let unknown = "podman: exit status: 125: manifest unknown";
+        assert!(!over_network(Error::new(unknown)).is_transient());
     }
 
     #[test]

@@ -144,7 +144,9 @@ impl CifsShare {
             .next()
             .and_then(|address| address.parse().ok())
             .ok_or_else(|| {
-                Error::new(format!("the host name {} is not known here", self.server)).hint(hint)
+                Error::new(format!("the host name {} is not known here", self.server))
+                    .hint(hint)
+                    .transient()
             })
     }
 

@@ -287,6 +287,24 @@ fn parse_batch(mut stream: &[u8], count: usize) -> Result<Vec<Vec<u8>>> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn only_the_deployed_commit_is_known_without_git() {
+        let commit = "a".repeat(40);
+        let directory = tempfile::tempdir().unwrap();
+        let heads = directory.path().join("refs/heads");
+        std::fs::create_dir_all(&heads).unwrap();
+        std::fs::write(heads.join("main"), format!("{commit}\n")).unwrap();
+        let source = Source {
+            git: directory.path().display().to_string(),
+            rev: "main".to_owned(),
+        };
+        // git itself would refuse: a repository has a HEAD and objects.
+        assert_eq!(source.resolve(Some(&commit)).await.unwrap(), commit);
+        for deployed in [None, Some("b".repeat(40).as_str())] {
+            assert!(source.resolve(deployed).await.is_err());
+        }
+    }
+
     #[test]
     fn trees_and_batches_are_read_byte_for_byte() {
         let tree = parse_tree(b"100644 blob aa\ta b.js\x00100755 blob bb\tbin/x\0").unwrap();

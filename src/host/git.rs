@@ -324,6 +324,24 @@ fn parse_batch(mut stream: &[u8], count: usize) -> Result<Vec<Vec<u8>>> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn only_the_deployed_commit_is_known_without_git() {
+        let commit = "a".repeat(40);
+        let directory = tempfile::tempdir().unwrap();
+        let heads = directory.path().join("refs/heads");
+        std::fs::create_dir_all(&heads).unwrap();
+        std::fs::write(heads.join("main"), format!("{commit}\n")).unwrap();
+        let source = Source {
+            git: directory.path().display().to_string(),
+            rev: "main".to_owned(),
+        };
+        // git itself would refuse: a repository has a HEAD and objects.
+        assert_eq!(source.resolve(Some(&commit)).await.unwrap(), commit);
+        for deployed in [None, Some("b".repeat(40).as_str())] {
+            assert!(source.resolve(deployed).await.is_err());
+        }
+    }
+
     #[test]
     fn a_fetch_is_told_by_its_objects_and_its_error_is_kept() {
         let said = [

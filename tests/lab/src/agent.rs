@@ -1,4 +1,4 @@
-//! The agent as it is shipped: the release build of this checkout.
+//! The agent: as it is shipped, the release build of this checkout, and with the fail points that only tests have.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,25 +17,43 @@ pub fn checkout() -> &'static Path {
 /// Builds the agent by plain `cargo build --release` and says where the binary is. Fast when nothing has changed.
 pub fn build() -> Result<PathBuf> {
     timed("the agent, cargo build --release", || {
-        let output = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--release",
-                "--package",
-                "wasagent",
-                "--message-format=json-render-diagnostics",
-            ])
-            .current_dir(checkout())
-            .stderr(Stdio::inherit())
-            .output()
-            .context("run cargo")?;
-        if !output.status.success() {
-            bail!("cargo build --release: {}", output.status);
-        }
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .context("cargo build named no executable")
+        build_with(&["--release"])
     })
+}
+
+/// The same source with the fail points compiled in, which no shipped binary has. It is a debug build in a directory of
+/// its own: the whole-program optimisation of a release takes minutes, and changing features in one directory would build
+/// everything anew each time.
+pub fn build_with_failpoints() -> Result<PathBuf> {
+    timed("the agent with fail points", || {
+        build_with(&[
+            "--features",
+            "failpoints",
+            "--target-dir",
+            "target/failpoints",
+        ])
+    })
+}
+
+fn build_with(arguments: &[&str]) -> Result<PathBuf> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--package",
+            "wasagent",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(arguments)
+        .current_dir(checkout())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo")?;
+    if !output.status.success() {
+        bail!("cargo build {}: {}", arguments.join(" "), output.status);
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .context("cargo build named no executable")
 }

@@ -28,6 +28,7 @@ pub mod tier;
 pub mod trace;
 pub mod user_data;
 pub mod vm;
+pub mod wasagent;
 
 mod control_group;
 mod lab;

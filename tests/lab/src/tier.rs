@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,17 @@ impl fmt::Display for Role {
             Role::Storage => "storage",
             Role::Was => "was",
         })
+    }
+}
+
+impl FromStr for Role {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Role> {
+        let named = [Role::Storage, Role::Was]
+            .into_iter()
+            .find(|role| role.to_string() == text);
+        named.with_context(|| format!("no role {text}; there are storage and was"))
     }
 }
 

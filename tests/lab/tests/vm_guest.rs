@@ -4,6 +4,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use wasagent_lab::snapshot::{Snapshot, same};
+use wasagent_lab::soak::revert::STAYS;
 use wasagent_lab::tier::{
     Role, SHARE_PASSWORD, SHARE_PASSWORD_FILE, TIER_FILE, Tier, apply, tier_file,
 };
@@ -71,16 +73,43 @@ fn everybody_is_healthy(tier: &Tier) -> Result<()> {
     Ok(())
 }
 
-fn served_tier(lab: &Lab, storage: Release, was: [Release; 2]) -> Result<Tier<'_>> {
+/// A tier that serves, and its guests' states before it did, in the order of [`Tier::guests`].
+fn served_tier(
+    lab: &Lab,
+    storage: Release,
+    was: [Release; 2],
+) -> Result<(Tier<'_>, Vec<Snapshot>)> {
     let binary = agent::build()?;
     let tier = Tier::boot(lab, storage, was)?;
     tier.install(&binary)?;
+    let before = on_all(&tier, Snapshot::take)?;
     tier.apply()?;
     tier.wait_served(SERVED)?;
     both_answer_in_turn(&tier)?;
     everybody_is_healthy(&tier)?;
     nothing_is_changed_twice(&tier)?;
-    Ok(tier)
+    Ok((tier, before))
+}
+
+/// The WAS first: a share that is in use is not taken away. All three are as they were before the first apply.
+fn reverted(tier: &Tier, before: &[Snapshot]) -> Result<()> {
+    let revert = |guest: &Guest| {
+        let output = guest.ok(["wasagent", "revert"])?;
+        progress::say(format!(
+            "{} ({}): a revert took {:.1} s",
+            guest.name(),
+            guest.release(),
+            output.took.as_secs_f64()
+        ));
+        Ok(())
+    };
+    on_both(tier, revert)?;
+    revert(&tier.storage)?;
+    let after = on_all(tier, Snapshot::take)?;
+    for ((guest, _), (before, after)) in tier.guests().iter().zip(before.iter().zip(&after)) {
+        same("after revert", before, after, STAYS).with_context(|| guest.name().to_owned())?;
+    }
+    Ok(())
 }
 
 /// All three guests go down at the same moment and come up as they like.
@@ -134,23 +163,25 @@ fn reboot_with_late_storage(tier: &Tier) -> Result<()> {
 #[test]
 fn a_tier_with_storage_on_trixie() -> Result<()> {
     let lab = Lab::new()?;
-    let tier = served_tier(&lab, Release::Trixie, [Release::Bookworm, Release::Trixie])?;
+    let (tier, before) = served_tier(&lab, Release::Trixie, [Release::Bookworm, Release::Trixie])?;
     on_both(&tier, no_shell_is_started)?;
     each_fault_has_its_sentence(&tier)?;
     reboot_all(&tier)?;
-    nothing_is_changed_twice(&tier)
+    nothing_is_changed_twice(&tier)?;
+    reverted(&tier, &before)
 }
 
 #[test]
 fn a_tier_with_storage_on_bookworm() -> Result<()> {
     let lab = Lab::new()?;
-    let tier = served_tier(
+    let (tier, before) = served_tier(
         &lab,
         Release::Bookworm,
         [Release::Trixie, Release::Bookworm],
     )?;
     reboot_with_late_storage(&tier)?;
-    nothing_is_changed_twice(&tier)
+    nothing_is_changed_twice(&tier)?;
+    reverted(&tier, &before)
 }
 
 /// A whole apply of the role, traced: everything is taken away before, but for the image.
@@ -260,6 +291,21 @@ fn each_fault_has_its_sentence(tier: &Tier) -> Result<()> {
         apply(guest, Role::Was)
     })?;
     tier.wait_served(SERVED).map(drop)
+}
+
+/// The same on all three guests at the same time, with their roles.
+fn on_all<T: Send>(tier: &Tier, action: fn(&Guest, Role) -> Result<T>) -> Result<Vec<T>> {
+    thread::scope(|scope| {
+        let all = tier
+            .guests()
+            .map(|(guest, role)| scope.spawn(move || action(guest, role)));
+        all.into_iter()
+            .map(|one| {
+                one.join()
+                    .map_err(|_| anyhow::anyhow!("a thread panicked"))?
+            })
+            .collect()
+    })
 }
 
 /// The same on both WAS at the same time.

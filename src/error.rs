@@ -1,10 +1,21 @@
 //! One error for everything that reaches an operator: what was being done and what came back, in
 //! one sentence, and the way out in another.
 
+use std::any::Any;
 use std::fmt;
 
 /// `Result` of every fallible step of the agent.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Whether trying again may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Nature {
+    /// It stays as it is until somebody does something about it.
+    #[default]
+    Lasting,
+    /// It may pass by itself: a server that is not up yet, a service that restarts.
+    Transient,
+}
 
 /// What failed, in words for the operator. `message` says what was being done, to what, and what
 /// came back; `hint` says what to do about it. A secret is in neither.
@@ -12,6 +23,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     pub message: String,
     pub hint: Option<String>,
+    pub nature: Nature,
 }
 
 impl Error {
@@ -19,7 +31,19 @@ impl Error {
         Self {
             message: message.into(),
             hint: None,
+            nature: Nature::Lasting,
         }
+    }
+
+    /// An error that may pass by itself, so that the step is worth another try.
+    #[must_use]
+    pub fn transient(mut self) -> Self {
+        self.nature = Nature::Transient;
+        self
+    }
+
+    pub fn is_transient(&self) -> bool {
+        self.nature == Nature::Transient
     }
 
     /// The way out, added to the error.
@@ -51,8 +75,58 @@ pub trait Doing<T> {
     fn doing(self, doing: impl fmt::Display) -> Result<T>;
 }
 
-impl<T, E: fmt::Display> Doing<T> for std::result::Result<T, E> {
+impl<T, E: fmt::Display + 'static> Doing<T> for std::result::Result<T, E> {
     fn doing(self, doing: impl fmt::Display) -> Result<T> {
-        self.map_err(|cause| Error::new(format!("{doing}: {cause}")))
+        self.map_err(|cause| {
+            let error = Error::new(format!("{doing}: {cause}"));
+            match errno_of(&cause).and_then(way_out) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })
+    }
+}
+
+/// The errno behind the error of a system call, whichever library made the call.
+fn errno_of(cause: &dyn Any) -> Option<i32> {
+    if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+        error.raw_os_error()
+    } else if let Some(errno) = cause.downcast_ref::<nix::errno::Errno>() {
+        Some(*errno as i32)
+    } else {
+        let errno = cause.downcast_ref::<rustix::io::Errno>()?;
+        Some(errno.raw_os_error())
+    }
+}
+
+/// What an operator can do about an errno (errno(3)) that says the same wherever it comes from.
+fn way_out(errno: i32) -> Option<&'static str> {
+    Some(match errno {
+        libc::ENOSPC | libc::EDQUOT => "free some space there (df -h, df -i), and apply again",
+        libc::EROFS => {
+            "that file system is read-only: see dmesg for why, remount it, and apply again"
+        }
+        libc::EIO => "the disk gives errors: see dmesg, and replace it before its data is lost",
+        libc::EPERM | libc::EACCES => {
+            "something beyond root's rights forbids it: an immutable file (lsattr), SELinux (ausearch -m avc), or a container without the capability"
+        }
+        libc::EMFILE | libc::ENFILE | libc::ENOMEM => {
+            "this VM is short of memory or open files: stop what is not needed, and apply again"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_comes_with_the_way_out() {
+        let full: std::io::Result<()> = Err(std::io::Error::from_raw_os_error(libc::ENOSPC));
+        let error = full.doing("write /etc/x").unwrap_err();
+        assert!(error.hint.unwrap().contains("df -h"));
+        let other: std::io::Result<()> = Err(std::io::Error::from_raw_os_error(libc::ENOENT));
+        assert_eq!(other.doing("read /etc/x").unwrap_err().hint, None);
     }
 }

@@ -1,95 +1,158 @@
 //! `wasagent apply`: brings this VM to the state that the tier file describes.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
 use super::exit::{self, Code};
 use super::output::Output;
 use crate::config::{Role, Tier};
-use crate::engine::apply::{Listener, apply};
+use crate::engine::apply::{Conduct, Listener, apply};
+use crate::engine::graph::Graph;
+use crate::engine::journal::{self, Command, Journal, Outcome};
+use crate::engine::undo::{self, Extent};
 use crate::engine::{Plan, record};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 use crate::role;
 
-/// Held by one apply at a time; gone with the process that holds it, however that ends.
-const LOCK: &str = "/run/wasagent.lock";
-
-/// Takes the lock, or tells that another apply has it.
-pub fn lock() -> Result<Flock<File>, Failure> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(Path::new(LOCK))
-        .doing(format_args!("open {LOCK}"))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(lock),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Failure {
-            code: exit::LOCKED,
-            error: Some(
-                Error::new("another apply is at work on this VM").hint("try again when it is done"),
-            ),
-        }),
-        Err((_, errno)) => Err(Error::new(format!("lock {LOCK}: {errno}")).into()),
-    }
+/// What apply alone takes.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// How long faults that may pass by themselves are tried again: a server that is not up yet
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// How long to wait for another run of wasagent to end
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub wait: Duration,
+    /// When a step fails, undo what this run has done
+    #[arg(long)]
+    rollback_on_failure: bool,
 }
 
-pub async fn run(role: Role, tier: &Tier, output: &Output) -> Result<Code, Failure> {
+pub async fn run(
+    role: Role,
+    tier: &Tier,
+    options: &Options,
+    output: &Output,
+) -> Result<Code, Failure> {
     let host = Arc::new(Host::connect().await?);
     let graph = role::resources(role, tier, &host.facts)?;
-    // All is observed, and all refused that must be, before the first change.
-    let started = Instant::now();
-    let plan = Plan::make(&graph, &host).await.map_err(|refusals| {
-        output.refusals(&refusals, started.elapsed());
-        Failure {
-            code: exit::FAILED,
-            error: None,
-        }
-    })?;
+    let conduct = Arc::new(Conduct {
+        budget: options.timeout,
+        stop: stop_on_signals()?,
+    });
+    let plan = plan(&graph, &host, &conduct, output).await?;
 
-    let stop = Arc::new(AtomicBool::new(false));
-    stop_on_signals(&stop)?;
+    let journal = Arc::new(Journal::new(Command::Apply, role));
     let listener: Listener = {
         let output = *output;
         Arc::new(move |event| output.event(event))
     };
-    let applied = apply(&graph, &host, plan, &stop, &listener).await;
-
-    let summary = applied.summary;
+    let summary = apply(&graph, &host, plan, &conduct, &journal, &listener).await;
     let succeeded = summary.failed == 0 && summary.skipped == 0;
+    let interrupted = conduct.stop.load(Ordering::Relaxed);
     output.summary(&summary);
-    let before = record::read()?;
-    record::write(before.as_ref(), role, succeeded, &applied.changes)?;
-    if stop.load(Ordering::Relaxed) {
+
+    let outcome = if succeeded {
+        Outcome::Done
+    } else if options.rollback_on_failure && journal.number().is_some() {
+        roll_back(&host, &journal, &listener, output).await?
+    } else if interrupted {
+        Outcome::Interrupted
+    } else {
+        Outcome::Failed
+    };
+    journal.close(outcome)?;
+    if succeeded || journal.number().is_some() {
+        record::remember(record::read()?.as_ref(), role, succeeded)?;
+    }
+    if succeeded && journal.number().is_some() {
+        journal::forget_what_is_not_needed()?;
+    }
+    if interrupted && !succeeded {
         output.error(
             &Error::new("interrupted: what was begun is finished, the rest is not begun")
-                .hint("run apply again to go on from here"),
+                .hint("run apply again to go on from here, or revert to undo what was done"),
         );
     }
     Ok(if succeeded { exit::DONE } else { exit::FAILED })
 }
 
-/// SIGINT and SIGTERM let the steps at hand finish, and begin no other.
-fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
+/// All is observed, and all refused that must be, before the first change.
+async fn plan(
+    graph: &Graph,
+    host: &Arc<Host>,
+    conduct: &Conduct,
+    output: &Output,
+) -> Result<Plan, Failure> {
+    let started = Instant::now();
+    let refused = RefCell::new(None);
+    let attempt = async || {
+        Plan::make(graph, host).await.map_err(|refusals| {
+            let error = refusals.as_one();
+            refused.replace(Some(refusals));
+            error
+        })
+    };
+    let plan = conduct
+        .retry(attempt, |error, pause| output.retry(error, pause))
+        .await;
+    plan.map_err(|_| {
+        if let Some(refusals) = &*refused.borrow() {
+            output.refusals(refusals, started.elapsed());
+        }
+        Failure {
+            code: exit::FAILED,
+            error: None,
+        }
+    })
+}
+
+/// Undoes what this run has done.
+async fn roll_back(
+    host: &Arc<Host>,
+    journal: &Arc<Journal>,
+    listener: &Listener,
+    output: &Output,
+) -> Result<Outcome> {
+    output.heading("rolling back what this run has done");
+    let runs = journal::runs()?;
+    let this = runs
+        .iter()
+        .filter(|run| Some(run.number) == journal.number());
+    let effects: Vec<_> = this.flat_map(|run| run.effects.clone()).collect();
+    let summary = undo::undo(&effects, Extent::OneRun, host, journal, listener).await;
+    output.summary(&summary);
+    Ok(if summary.failed == 0 {
+        Outcome::RolledBack
+    } else {
+        Outcome::Failed
+    })
+}
+
+/// SIGINT and SIGTERM let the steps at hand finish, and begin no other. A second signal ends the
+/// process at once: the record tells the next run where this one stood.
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::new(AtomicU32::new(0));
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
         let mut signals = signal(kind).doing("listen for signals")?;
-        let stop = Arc::clone(stop);
+        let (stop, seen) = (Arc::clone(&stop), Arc::clone(&seen));
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
                 stop.store(true, Ordering::Relaxed);
+                if seen.fetch_add(1, Ordering::Relaxed) > 0 {
+                    eprintln!("wasagent: ended at once; run apply again, or revert");
+                    std::process::exit(i32::from(u8::from(exit::FAILED)));
+                }
             }
         });
     }
-    Ok(())
+    Ok(stop)
 }

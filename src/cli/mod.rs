@@ -4,8 +4,11 @@ mod apply;
 mod check;
 pub mod exit;
 mod health;
+mod history;
+mod lock;
 mod output;
 mod plan;
+mod revert;
 
 use std::path::PathBuf;
 
@@ -75,6 +78,8 @@ enum Command {
     Apply {
         #[command(flatten)]
         role: RoleArgument,
+        #[command(flatten)]
+        options: apply::Options,
     },
     /// Say what apply would change, and touch nothing
     Plan {
@@ -89,6 +94,13 @@ enum Command {
         #[command(flatten)]
         role: RoleArgument,
     },
+    /// Undo what apply did; data on the disk and the share stays
+    Revert {
+        #[command(flatten)]
+        options: revert::Options,
+    },
+    /// List the runs and what each changed
+    History,
     /// Validate the tier file only
     Check {
         #[command(flatten)]
@@ -120,13 +132,24 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
             let (role, tier) = start(config, role.role, output)?;
             block_on(plan::run(role, &tier, *all, output))
         }
-        Command::Apply { role } => {
+        Command::Apply { role, options } => {
             need_root()?;
-            let lock = apply::lock()?;
+            let lock = lock::take(options.wait)?;
             let (role, tier) = start(config, role.role, output)?;
-            let code = block_on(apply::run(role, &tier, output));
+            let code = block_on(apply::run(role, &tier, options, output));
             drop(lock);
             code
+        }
+        Command::Revert { options } => {
+            need_root()?;
+            let lock = lock::take(options.wait)?;
+            let code = block_on(revert::run(output));
+            drop(lock);
+            code
+        }
+        Command::History => {
+            need_root()?;
+            history::run(output)
         }
         Command::Health { role } => {
             let (role, tier) = start(config, role.role, output)?;

@@ -162,7 +162,10 @@ impl Output {
                     event.resource,
                     event.error.as_ref().map_or("", |e| e.message.as_str()),
                 )),
-                EventKind::Start | EventKind::Unchanged => {}
+                EventKind::Start
+                | EventKind::Progress
+                | EventKind::Retry
+                | EventKind::Unchanged => {}
             }
             for note in &event.notes {
                 self.line(&format!(
@@ -179,6 +182,25 @@ impl Output {
                 &format!("{}: {}", event.resource, error.message),
                 error.hint.as_deref(),
             );
+        }
+    }
+
+    /// That all of it is tried again in a moment, and why.
+    pub fn retry(self, error: &Error, pause: Duration) {
+        if !self.is_json() {
+            self.line(&format!(
+                "{} in {}: {}",
+                self.ink(Ink::Yellow, "trying again"),
+                seconds(pause.as_secs_f64()),
+                error.message
+            ));
+        }
+    }
+
+    /// What comes next, for people.
+    pub fn heading(self, text: &str) {
+        if !self.is_json() {
+            self.line(text);
         }
     }
 
@@ -215,6 +237,7 @@ impl Output {
             (true, _) => (Ink::Faint, "="),
             (false, Action::Create) => (Ink::Green, "+"),
             (false, Action::Update) => (Ink::Yellow, "~"),
+            (false, Action::Remove) => (Ink::Red, "-"),
         };
         let why = if diff.is_empty() { "" } else { &diff.why };
         let why = self.ink(Ink::Faint, why);
@@ -237,7 +260,7 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-fn describe(field: &Field) -> String {
+pub fn describe(field: &Field) -> String {
     match (&field.from, &field.to) {
         (None, Some(to)) => format!("{}: {}", field.name, value(to)),
         (Some(from), Some(to)) => format!("{}: {} -> {}", field.name, value(from), value(to)),

@@ -1,8 +1,11 @@
 //! The one address that a resource has everywhere: `kind:name`.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
+
+use crate::error::Error;
 
 /// What kind of thing a resource is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,6 +23,24 @@ pub enum Kind {
     Secret,
     Image,
     Container,
+}
+
+impl Kind {
+    const ALL: [Self; 13] = [
+        Self::Disk,
+        Self::Mount,
+        Self::Directory,
+        Self::Account,
+        Self::SambaUser,
+        Self::File,
+        Self::Label,
+        Self::Firewall,
+        Self::Unit,
+        Self::Content,
+        Self::Secret,
+        Self::Image,
+        Self::Container,
+    ];
 }
 
 impl fmt::Display for Kind {
@@ -55,6 +76,17 @@ impl Address {
             kind,
             name: name.to_string(),
         }
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let (kind, name) = text.split_once(':').unwrap_or_default();
+        let kind = Kind::ALL.into_iter().find(|k| k.to_string() == kind);
+        kind.map(|kind| Self::new(kind, name))
+            .ok_or_else(|| Error::new(format!("{text} is not the address of a resource")))
     }
 }
 

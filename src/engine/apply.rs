@@ -1,16 +1,21 @@
 //! Converges what differs: each resource after those that it needs, independent ones at the same
-//! time, each observed again afterwards until it holds.
+//! time, each observed again afterwards until it holds. A fault that may pass by itself is tried
+//! again with growing pauses, inside a budget of time; what does not need the one that failed goes
+//! on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use backon::BackoffBuilder;
 use tokio::task::JoinSet;
 
 use super::graph::{Graph, Node};
+use super::journal::Journal;
 use super::report::{Event, Summary};
 use super::resource::Managed;
+use super::step::Step;
 use super::{Address, Diff, Plan};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -19,6 +24,49 @@ use crate::host::Host;
 /// the kernel and systemd tell of a change a moment after it happened.
 const VERIFY_TRIES: u32 = 20;
 const VERIFY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The pauses between two tries: from the first, doubled up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// How an apply goes about it.
+pub struct Conduct {
+    /// How long, from the first failure of a resource on, faults that may pass are tried again.
+    pub budget: Duration,
+    /// Set when a signal asks to stop: the steps at hand are finished and no other is begun.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Conduct {
+    /// Tries until it succeeds, fails for good, or the budget is spent: no try is begun that would
+    /// end behind it if it took as long as the last one.
+    pub async fn retry<T, F: Future<Output = Result<T>>>(
+        &self,
+        mut attempt: impl FnMut() -> F,
+        mut tell: impl FnMut(&Error, Duration),
+    ) -> Result<T> {
+        let started = Instant::now();
+        let mut pauses = backon::ExponentialBuilder::default()
+            .with_min_delay(FIRST_PAUSE)
+            .with_max_delay(LONGEST_PAUSE)
+            .without_max_times()
+            .build();
+        loop {
+            let begun = Instant::now();
+            let error = match attempt().await {
+                Err(error) if error.is_transient() => error,
+                other => return other,
+            };
+            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
+            let over = started.elapsed() + pause + begun.elapsed() > self.budget;
+            if over || self.stop.load(Ordering::Relaxed) {
+                return Err(error);
+            }
+            tell(&error, pause);
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
 
 /// Where events go, in the order in which they happen.
 pub type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
@@ -32,35 +80,27 @@ enum Outcome {
     Skipped,
 }
 
-/// What apply did.
-pub struct Applied {
-    pub summary: Summary,
-    /// What was changed, in the order in which it ended.
-    pub changes: Vec<(Address, Diff)>,
-}
-
-/// Converges the graph. `plan` was made of it a moment ago. When `stop` is set, the steps at hand
-/// are finished and no other is begun.
+/// Converges the graph. `plan` was made of it a moment ago.
 pub async fn apply(
     graph: &Graph,
     host: &Arc<Host>,
     plan: Plan,
-    stop: &AtomicBool,
+    conduct: &Arc<Conduct>,
+    journal: &Arc<Journal>,
     listener: &Listener,
-) -> Applied {
+) -> Summary {
     let (started, planning) = (Instant::now(), plan.took);
     let mut planned: HashMap<Address, Diff> = plan.diffs.into_iter().collect();
     let mut outcomes: Vec<Option<Outcome>> = graph.nodes().iter().map(|_| None).collect();
     let mut running = JoinSet::new();
     let mut begun = vec![false; graph.nodes().len()];
-    let mut changes = Vec::new();
 
     loop {
         for (index, node) in graph.nodes().iter().enumerate() {
             if begun[index] {
                 continue;
             }
-            match readiness(node, &outcomes, stop.load(Ordering::Relaxed)) {
+            match readiness(node, &outcomes, conduct.stop.load(Ordering::Relaxed)) {
                 Readiness::Wait => {}
                 Readiness::Skip(because) => {
                     begun[index] = true;
@@ -71,13 +111,14 @@ pub async fn apply(
                     begun[index] = true;
                     // A plan made before a need changed may no longer be true.
                     let diff = planned.remove(&node.address).filter(|_| !a_need_changed);
-                    let resource = Arc::clone(&node.resource);
-                    let host = Arc::clone(host);
-                    let listener = Arc::clone(listener);
-                    running.spawn(async move {
-                        let (outcome, diff) = step(resource, &host, diff, &listener).await;
-                        (index, outcome, diff)
-                    });
+                    let work = Work {
+                        resource: Arc::clone(&node.resource),
+                        step: Step::new(host, journal, listener, node.address.clone()),
+                        conduct: Arc::clone(conduct),
+                        journal: Arc::clone(journal),
+                        listener: Arc::clone(listener),
+                    };
+                    running.spawn(async move { (index, work.run(diff).await) });
                 }
             }
         }
@@ -87,12 +128,7 @@ pub async fn apply(
             break;
         };
         match joined {
-            Ok((index, outcome, diff)) => {
-                if let (Outcome::Changed, Some(diff)) = (&outcome, diff) {
-                    changes.push((graph.nodes()[index].address.clone(), diff));
-                }
-                outcomes[index] = Some(outcome);
-            }
+            Ok((index, outcome)) => outcomes[index] = Some(outcome),
             // A step that panicked: its resource stays without an outcome, and what needs it is
             // not begun. Release builds abort instead.
             Err(fault) => tracing::error!(%fault, "a step ended without a result"),
@@ -102,16 +138,13 @@ pub async fn apply(
     let count = |wanted: fn(&Outcome) -> bool| -> usize {
         outcomes.iter().flatten().filter(|o| wanted(o)).count()
     };
-    Applied {
-        summary: Summary {
-            changed: count(|o| matches!(o, Outcome::Changed)),
-            unchanged: count(|o| matches!(o, Outcome::Unchanged)),
-            failed: count(|o| matches!(o, Outcome::Failed))
-                + outcomes.iter().filter(|o| o.is_none()).count(),
-            skipped: count(|o| matches!(o, Outcome::Skipped)),
-            took: planning + started.elapsed(),
-        },
-        changes,
+    Summary {
+        changed: count(|o| matches!(o, Outcome::Changed)),
+        unchanged: count(|o| matches!(o, Outcome::Unchanged)),
+        failed: count(|o| matches!(o, Outcome::Failed))
+            + outcomes.iter().filter(|o| o.is_none()).count(),
+        skipped: count(|o| matches!(o, Outcome::Skipped)),
+        took: planning + started.elapsed(),
     }
 }
 
@@ -139,51 +172,83 @@ fn readiness(node: &Node, outcomes: &[Option<Outcome>], stop: bool) -> Readiness
     Readiness::Ready { a_need_changed }
 }
 
-async fn step(
+/// The work on one resource.
+struct Work {
     resource: Arc<dyn Managed>,
-    host: &Host,
-    diff: Option<Diff>,
-    listener: &Listener,
-) -> (Outcome, Option<Diff>) {
-    let address = resource.address();
-    let started = Instant::now();
-    let diff = match diff {
-        Some(diff) => Ok(diff),
-        None => resource.inspect(host).await,
-    };
-    let diff = match diff {
-        Ok(diff) if diff.is_empty() => {
-            listener(&Event::unchanged(&address, started.elapsed(), diff.notes));
-            return (Outcome::Unchanged, None);
+    step: Step,
+    conduct: Arc<Conduct>,
+    journal: Arc<Journal>,
+    listener: Listener,
+}
+
+impl Work {
+    /// `diff` is the one of the plan, where it still holds.
+    async fn run(self, diff: Option<Diff>) -> Outcome {
+        let started = Instant::now();
+        let address = self.step.address();
+        match self.converge(diff).await {
+            Ok(diff) if diff.is_empty() => {
+                (self.listener)(&Event::unchanged(address, started.elapsed(), diff.notes));
+                Outcome::Unchanged
+            }
+            Ok(diff) => {
+                (self.listener)(&Event::done(address, started.elapsed(), &diff));
+                Outcome::Changed
+            }
+            Err(error) => {
+                (self.listener)(&Event::failed(
+                    address,
+                    started.elapsed(),
+                    with_a_hint(error),
+                ));
+                Outcome::Failed
+            }
         }
-        Ok(diff) => diff,
-        Err(error) => {
-            listener(&Event::failed(&address, started.elapsed(), error));
-            return (Outcome::Failed, None);
+    }
+
+    /// Converges the resource if it differs, and returns in what it did.
+    async fn converge(&self, diff: Option<Diff>) -> Result<Diff> {
+        let address = self.step.address();
+        let tell = |error: &Error, pause: Duration| {
+            (self.listener)(&Event::retry(address, error.clone(), pause));
+        };
+        let diff = match diff {
+            Some(diff) => diff,
+            None => {
+                let inspect = || self.resource.inspect(&self.step);
+                self.conduct.retry(inspect, tell).await?
+            }
+        };
+        if diff.is_empty() {
+            return Ok(diff);
         }
-    };
-    listener(&Event::start(&address));
-    match converge_and_verify(resource.as_ref(), host).await {
-        Ok(()) => {
-            listener(&Event::done(&address, started.elapsed(), &diff));
-            (Outcome::Changed, Some(diff))
-        }
-        Err(error) => {
-            listener(&Event::failed(&address, started.elapsed(), error));
-            (Outcome::Failed, None)
+        (self.listener)(&Event::start(address));
+        let converge = || converge_and_verify(self.resource.as_ref(), &self.step);
+        self.conduct.retry(converge, tell).await?;
+        self.journal.changed(address, &diff.fields)?;
+        Ok(diff)
+    }
+}
+
+/// No error leaves an operator alone with it.
+fn with_a_hint(error: Error) -> Error {
+    match error.hint {
+        Some(_) => error,
+        None => {
+            error.hint("mend what the message names, and run apply again: what is done stays done")
         }
     }
 }
 
-async fn converge_and_verify(resource: &dyn Managed, host: &Host) -> Result<()> {
-    resource.converge(host).await?;
-    let mut left = resource.inspect(host).await?;
+async fn converge_and_verify(resource: &dyn Managed, step: &Step) -> Result<()> {
+    resource.converge(step).await?;
+    let mut left = resource.inspect(step).await?;
     for _ in 1..VERIFY_TRIES {
         if left.is_empty() {
             return Ok(());
         }
         tokio::time::sleep(VERIFY_PAUSE).await;
-        left = resource.inspect(host).await?;
+        left = resource.inspect(step).await?;
     }
     if left.is_empty() {
         return Ok(());
@@ -204,4 +269,63 @@ async fn converge_and_verify(resource: &dyn Managed, host: &Host) -> Result<()> 
         Error::new(format!("the change did not hold: {}", fields.join("; ")))
             .hint("something else on this VM may be managing the same thing"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conduct(budget: Duration) -> Conduct {
+        Conduct {
+            budget,
+            stop: Arc::default(),
+        }
+    }
+
+    async fn tries(budget: Duration, error: Error) -> u32 {
+        let mut tries = 0;
+        let result: Result<()> = conduct(budget)
+            .retry(
+                || {
+                    tries += 1;
+                    std::future::ready(Err(error.clone()))
+                },
+                |_, _| {},
+            )
+            .await;
+        assert!(result.is_err());
+        tries
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_tried_again_until_the_budget_is_spent() {
+        let transient = Error::new("not up yet").transient();
+        assert_eq!(tries(Duration::ZERO, transient.clone()).await, 1);
+        assert!(tries(Duration::from_secs(2), transient).await > 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stays_is_not_tried_again() {
+        assert_eq!(
+            tries(Duration::from_secs(60), Error::new("wrong password")).await,
+            1
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_ends_the_tries() {
+        let conduct = conduct(Duration::from_secs(60));
+        conduct.stop.store(true, Ordering::Relaxed);
+        let mut tries = 0;
+        let result: Result<()> = conduct
+            .retry(
+                || {
+                    tries += 1;
+                    std::future::ready(Err(Error::new("not up yet").transient()))
+                },
+                |_, _| {},
+            )
+            .await;
+        assert!(result.is_err() && tries == 1);
+    }
 }

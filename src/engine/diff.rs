@@ -1,12 +1,12 @@
 //! What differs between a resource as it is and as it should be.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Stands for the value of a secret wherever one changes.
 pub const SECRET: &str = "(secret)";
 
 /// One field that differs, with both values; `None` is "not there".
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     pub name: String,
     pub from: Option<String>,
@@ -19,6 +19,7 @@ pub struct Field {
 pub enum Action {
     Create,
     Update,
+    Remove,
 }
 
 /// The fields that differ, and in one sentence why the change is needed.
@@ -42,7 +43,7 @@ impl Diff {
         Self::new(Action::Update, why)
     }
 
-    fn new(action: Action, why: impl Into<String>) -> Self {
+    pub fn new(action: Action, why: impl Into<String>) -> Self {
         Self {
             action,
             fields: Vec::new(),
@@ -68,6 +69,15 @@ impl Diff {
             name: name.to_owned(),
             from: there.then(|| SECRET.to_owned()),
             to: Some(SECRET.to_owned()),
+        });
+    }
+
+    /// Adds a thing that was brought back, and how.
+    pub fn undone(&mut self, thing: &str, how: String) {
+        self.fields.push(Field {
+            name: thing.to_owned(),
+            from: None,
+            to: Some(how),
         });
     }
 

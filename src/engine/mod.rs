@@ -4,14 +4,19 @@
 pub mod address;
 pub mod apply;
 pub mod diff;
+pub mod effect;
 pub mod graph;
+pub mod journal;
 pub mod plan;
 pub mod record;
 pub mod report;
 pub mod resource;
+pub mod step;
+pub mod undo;
 
 pub use address::{Address, Kind};
 pub use diff::{Action, Diff, Field};
 pub use graph::Graph;
 pub use plan::Plan;
 pub use resource::{Requirement, Resource};
+pub use step::Step;

@@ -24,6 +24,26 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Refusals(pub Vec<(Option<Address>, Error)>);
 
+impl Refusals {
+    /// All of them as one error, which may pass by itself only if each may.
+    pub fn as_one(&self) -> Error {
+        let messages: Vec<String> = self
+            .0
+            .iter()
+            .map(|(address, error)| match address {
+                Some(address) => format!("{address}: {}", error.message),
+                None => error.message.clone(),
+            })
+            .collect();
+        let error = Error::new(messages.join("; "));
+        if self.0.iter().all(|(_, error)| error.is_transient()) {
+            error.transient()
+        } else {
+            error
+        }
+    }
+}
+
 impl Plan {
     /// Observes every resource at the same time. Anything that is missing on the guest, cannot be
     /// read or must not be touched is an error, all of them at once, and nothing was changed.

@@ -1,15 +1,13 @@
-//! What apply leaves under `/var/lib/wasagent`: the role that this VM serves, and the last run
-//! that changed something. A run without a change writes nothing.
+//! The role that this VM serves, kept under `/var/lib/wasagent` beside the record of every run. A run
+//! without news writes nothing.
 
 use std::path::Path;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Diff, Field};
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
-use crate::host::fs::{FileMeta, make_dirs, read_regular, write_atomic};
+use crate::host::fs::{read_regular, write_own};
 
 /// The agent's own directory.
 pub const STATE_DIRECTORY: &str = "/var/lib/wasagent";
@@ -27,41 +25,6 @@ pub struct Record {
     pub role: Role,
     /// Whether an apply of the role ever succeeded whole: only then is the role remembered.
     pub succeeded: bool,
-    pub last_run: Run,
-}
-
-/// One run of apply that changed something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Run {
-    /// RFC 3339, UTC.
-    pub ended: String,
-    /// Of the agent.
-    pub agent: String,
-    pub changes: Vec<Change>,
-}
-
-/// What a run changed in one resource. A secret's fields read `(secret)` here too.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    pub resource: String,
-    pub fields: Vec<RecordedField>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordedField {
-    pub name: String,
-    pub from: Option<String>,
-    pub to: Option<String>,
-}
-
-impl From<&Field> for RecordedField {
-    fn from(field: &Field) -> Self {
-        Self {
-            name: field.name.clone(),
-            from: field.from.clone(),
-            to: field.to.clone(),
-        }
-    }
 }
 
 /// The record of this VM; `None` before the first apply.
@@ -85,7 +48,9 @@ pub fn choose_role(asked: Option<Role>, record: Option<&Record>) -> Result<Role>
         (Some(asked), Some(remembered)) if asked != remembered => Err(Error::new(format!(
             "this VM serves the role {remembered} (see {RECORD}) and cannot take the role {asked}"
         ))
-        .hint(format!("use a new VM for the role {asked}"))),
+        .hint(format!(
+            "run `wasagent revert` first, or use a new VM for the role {asked}"
+        ))),
         (Some(role), _) | (None, Some(role)) => Ok(role),
         (None, None) => Err(
             Error::new("no role was applied on this VM yet, so none is known")
@@ -94,37 +59,29 @@ pub fn choose_role(asked: Option<Role>, record: Option<&Record>) -> Result<Role>
     }
 }
 
-/// Writes down what a run did, if there is anything new to say.
-pub fn write(
-    previous: Option<&Record>,
-    role: Role,
-    succeeded: bool,
-    changes: &[(Address, Diff)],
-) -> Result<()> {
-    let succeeded_before = previous.is_some_and(|record| record.succeeded);
-    if changes.is_empty() && (succeeded_before || !succeeded) {
-        return Ok(());
-    }
+/// Remembers the role, and whether an apply of it succeeded whole, if that is news.
+pub fn remember(previous: Option<&Record>, role: Role, succeeded: bool) -> Result<()> {
     let record = Record {
         version: 1,
         role,
-        succeeded: succeeded || succeeded_before,
-        last_run: Run {
-            ended: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            agent: env!("CARGO_PKG_VERSION").to_owned(),
-            changes: changes
-                .iter()
-                .map(|(address, diff)| Change {
-                    resource: address.to_string(),
-                    fields: diff.fields.iter().map(RecordedField::from).collect(),
-                })
-                .collect(),
-        },
+        succeeded: succeeded || previous.is_some_and(|record| record.succeeded),
     };
-    make_dirs(Path::new(STATE_DIRECTORY), FileMeta::root(0o700))?;
+    if previous == Some(&record) {
+        return Ok(());
+    }
     let mut text = serde_json::to_vec_pretty(&record).doing("write the record")?;
     text.push(b'\n');
-    write_atomic(Path::new(RECORD), &text, FileMeta::root(0o600))
+    write_own(Path::new(RECORD), &text)
+}
+
+/// Forgets the role: what apply did is undone.
+pub fn forget() -> Result<()> {
+    match std::fs::remove_file(RECORD) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).doing(format_args!("remove {RECORD}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -136,11 +93,6 @@ mod tests {
             version: 1,
             role,
             succeeded,
-            last_run: Run {
-                ended: String::new(),
-                agent: String::new(),
-                changes: Vec::new(),
-            },
         }
     }
 

@@ -14,6 +14,10 @@ use crate::error::Error;
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
     Start,
+    /// Long work has come so far; the amount says how far.
+    Progress,
+    /// A fault that may pass has been met; after the pause the step is tried again.
+    Retry,
     Done,
     Unchanged,
     Failed,
@@ -28,6 +32,9 @@ pub struct Event {
     pub resource: Address,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<f64>,
+    /// How far long work has come, in words: `3 of 7 layers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amount: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Field>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,7 +44,7 @@ pub struct Event {
     pub notes: Vec<String>,
 }
 
-/// The error of a failed or skipped resource.
+/// The error of a failed, skipped or retried resource.
 #[derive(Debug, Clone, Serialize)]
 pub struct EventError {
     pub message: String,
@@ -59,6 +66,7 @@ impl Event {
             kind,
             resource: resource.clone(),
             took_ms: None,
+            amount: None,
             fields: Vec::new(),
             error: None,
             notes: Vec::new(),
@@ -67,6 +75,22 @@ impl Event {
 
     pub fn start(resource: &Address) -> Self {
         Self::new(EventKind::Start, resource)
+    }
+
+    pub fn progress(resource: &Address, amount: String) -> Self {
+        Self {
+            amount: Some(amount),
+            ..Self::new(EventKind::Progress, resource)
+        }
+    }
+
+    /// `took_ms` is the pause before the next attempt.
+    pub fn retry(resource: &Address, error: Error, pause: Duration) -> Self {
+        Self {
+            took_ms: Some(milliseconds(pause)),
+            error: Some(error.into()),
+            ..Self::new(EventKind::Retry, resource)
+        }
     }
 
     pub fn done(resource: &Address, took: Duration, diff: &Diff) -> Self {
@@ -106,7 +130,7 @@ impl Event {
 }
 
 /// How many resources came to which end, and how long it took in all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Summary {
     pub changed: usize,
     pub unchanged: usize,

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use super::step::Step;
 use super::{Address, Diff};
 use crate::error::Result;
 use crate::host::Host;
@@ -40,10 +41,11 @@ pub trait Resource: Send + Sync + 'static {
     /// Compares. An error is a refusal: what is there must not be touched.
     fn diff(&self, observed: &Self::Observed) -> Result<Diff>;
 
-    /// Makes the machine as desired, starting from what was observed.
+    /// Makes the machine as desired, starting from what was observed; every effect goes through the
+    /// step.
     fn converge(
         &self,
-        host: &Host,
+        step: &Step,
         observed: &Self::Observed,
     ) -> impl Future<Output = Result<()>> + Send;
 }
@@ -57,7 +59,7 @@ pub trait Managed: Send + Sync {
     /// Observes and compares.
     fn inspect<'a>(&'a self, host: &'a Host) -> Boxed<'a, Diff>;
     /// Observes once more, and converges from that.
-    fn converge<'a>(&'a self, host: &'a Host) -> Boxed<'a, ()>;
+    fn converge<'a>(&'a self, step: &'a Step) -> Boxed<'a, ()>;
 }
 
 impl<R: Resource> Managed for R {
@@ -73,12 +75,12 @@ impl<R: Resource> Managed for R {
         Box::pin(async move { self.diff(&self.observe(host).await?) })
     }
 
-    fn converge<'a>(&'a self, host: &'a Host) -> Boxed<'a, ()> {
+    fn converge<'a>(&'a self, step: &'a Step) -> Boxed<'a, ()> {
         Box::pin(async move {
-            let observed = self.observe(host).await?;
+            let observed = self.observe(step).await?;
             // What was blank when the plan was made may not be so any more: refuse again.
             self.diff(&observed)?;
-            Resource::converge(self, host, &observed).await
+            Resource::converge(self, step, &observed).await
         })
     }
 }

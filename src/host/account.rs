@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::permit::Permit;
 use super::process::Helper;
 use crate::error::{Doing, Error, Result};
 
@@ -48,6 +49,32 @@ pub async fn look_up(name: &str) -> Result<Option<Account>> {
         .success
         .then(|| Account::parse(line.trim()))
         .flatten())
+}
+
+/// The shell of an account that nobody logs in by.
+pub const NO_LOGIN: &str = "/usr/sbin/nologin";
+
+/// Makes the accounts of a file in the form of sysusers.d(5).
+pub async fn make(_permit: &Permit, sysusers: &str) -> Result<()> {
+    Helper::new("systemd-sysusers")
+        .args([sysusers])
+        .run()
+        .await?;
+    Ok(())
+}
+
+/// Removes an account and the group of its name by userdel(8). Its files stay.
+pub async fn remove(_permit: &Permit, name: &str) -> Result<()> {
+    Helper::new("userdel")
+        .args([name])
+        .run()
+        .await
+        .map(drop)
+        .map_err(|e| {
+            e.hint(format!(
+                "stop what runs as {name} (ps -u {name}), and revert again"
+            ))
+        })
 }
 
 fn in_passwd(passwd: &Path, name: &str) -> Result<Option<Account>> {

@@ -11,7 +11,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{Doing, Error, Result};
+use crate::host::Permit;
 use crate::host::mount::{self, MountInfo};
+use crate::host::process::Helper;
 
 /// What a block device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +103,9 @@ const TAIL: u64 = 4 << 20;
 
 /// How much is read at each place in between.
 const SAMPLE: u64 = 4096;
+
+/// What is written of a large volume takes a while on a slow disk.
+const MKFS_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How long the helper that names what is on a disk may take.
 const HELPER_DEADLINE: Duration = Duration::from_secs(10);
@@ -231,6 +236,49 @@ pub fn prove_blank(path: &Path) -> Result<Blankness> {
         None => named_by_blkid(&device.path).unwrap_or_else(|| format!("data at byte {at}")),
     };
     Ok(Blankness::Found { what })
+}
+
+/// Whether a device holds nothing but what an interrupted mkfs of this type may leave: no file
+/// system that could be mounted, no partition, and no signature of anything else. Only worth
+/// asking of a disk that was proved blank before that mkfs began.
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn holds_unfinished(path: &Path, fs_type: &str) -> Result<bool> {
+    let device = at_path(path)?;
+    if used_by(&device).is_some() || !device.partitions.is_empty() {
+        return Ok(false);
+    }
+    if probe_filesystem(path)?.is_some() {
+        return Ok(false);
+    }
+    let named = named_by_blkid(path);
+    Ok(named.is_none_or(|what| what.starts_with(fs_type)))
+}
+
+/// Makes a file system by mkfs(8), which looks once more for one of its own unless what is there is
+/// known to be an unfinished one. It does not discard: what is beyond the places that were read is
+/// not given up unread.
+pub async fn format(
+    _permit: &Permit,
+    device: &Path,
+    fs_type: &str,
+    label: &str,
+    over_unfinished: bool,
+) -> Result<()> {
+    let (program, options, force) = match fs_type {
+        "xfs" => ("mkfs.xfs", ["-q", "-K"].as_slice(), "-f"),
+        _ => ("mkfs.ext4", ["-q", "-E", "nodiscard"].as_slice(), "-F"),
+    };
+    Helper::new(program)
+        .args(options)
+        .args(over_unfinished.then_some(force))
+        .args(["-L", label])
+        .args([device])
+        .deadline(MKFS_DEADLINE)
+        .run()
+        .await
+        .map(drop)
 }
 
 /// The xfs or ext file system on a device, read from its superblock by ourselves, so that a run

@@ -25,6 +25,7 @@ use rustix::mount::{
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+use crate::host::Permit;
 use crate::host::kmsg::Kmsg;
 use crate::host::mount::{self, MountInfo};
 
@@ -202,7 +203,9 @@ impl std::error::Error for CifsError {}
 
 impl From<CifsError> for Error {
     fn from(error: CifsError) -> Self {
-        Error::new(error.message).hint(error.hint)
+        let may_pass = error.may_pass();
+        let plain = Error::new(error.message).hint(error.hint);
+        if may_pass { plain.transient() } else { plain }
     }
 }
 
@@ -298,6 +301,7 @@ impl CifsMount {
     /// Those of [`CifsMount::mount`], and [`CifsErrorKind::Deadline`].
     pub async fn mount_with_deadline(
         &self,
+        _permit: &Permit,
         password: &str,
         target: &Path,
         deadline: Duration,
@@ -1516,7 +1520,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let start = Instant::now();
         let failed = local(port)
-            .mount_with_deadline("x", directory.path(), Duration::from_millis(300))
+            .mount_with_deadline(
+                &Permit::for_a_test(),
+                "x",
+                directory.path(),
+                Duration::from_millis(300),
+            )
             .await
             .unwrap_err();
         assert_eq!(failed.kind, CifsErrorKind::Deadline);

@@ -2,9 +2,13 @@
 //! states; both are read and set here, and `reload` is never called, since it drops rules that
 //! others added at run time.
 
-use zbus::Connection;
-use zbus::OwnedObjectPath;
+use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
+use zbus::Connection;
+use zbus::{OwnedObjectPath, OwnedVariant};
+
+use super::permit::Permit;
 use crate::error::{Error, Result};
 
 const BUS_NAME: &str = "org.fedoraproject.FirewallD1";
@@ -37,6 +41,10 @@ trait RuntimeZone {
         protocol: &str,
         timeout: i32,
     ) -> zbus::Result<String>;
+    #[zbus(name = "removePort")]
+    async fn remove_port(&self, zone: &str, port: &str, protocol: &str) -> zbus::Result<String>;
+    #[zbus(name = "removeRichRule")]
+    async fn remove_rich_rule(&self, zone: &str, rule: &str) -> zbus::Result<String>;
     #[zbus(name = "queryRichRule")]
     async fn query_rich_rule(&self, zone: &str, rule: &str) -> zbus::Result<bool>;
     #[zbus(name = "addRichRule")]
@@ -64,6 +72,12 @@ trait ConfigZone {
     async fn query_port(&self, port: &str, protocol: &str) -> zbus::Result<bool>;
     #[zbus(name = "addPort")]
     async fn add_port(&self, port: &str, protocol: &str) -> zbus::Result<()>;
+    #[zbus(name = "removePort")]
+    async fn remove_port(&self, port: &str, protocol: &str) -> zbus::Result<()>;
+    #[zbus(name = "removeRichRule")]
+    async fn remove_rich_rule(&self, rule: &str) -> zbus::Result<()>;
+    #[zbus(name = "getSettings2")]
+    async fn get_settings2(&self) -> zbus::Result<HashMap<String, OwnedVariant>>;
     #[zbus(name = "queryRichRule")]
     async fn query_rich_rule(&self, rule: &str) -> zbus::Result<bool>;
     #[zbus(name = "addRichRule")]
@@ -71,7 +85,8 @@ trait ConfigZone {
 }
 
 /// One opening in a zone.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Opening {
     /// A port for everybody: `5000/tcp`.
     Port { port: u16, protocol: String },
@@ -103,10 +118,20 @@ impl std::fmt::Display for Opening {
 }
 
 /// firewalld's two states of one thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Settings {
     Runtime,
     Permanent,
+}
+
+impl std::fmt::Display for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Runtime => "runtime",
+            Self::Permanent => "permanent",
+        })
+    }
 }
 
 /// A connection to a firewalld that runs.
@@ -178,7 +203,13 @@ impl Firewalld {
     }
 
     /// Adds `opening` to one of the two settings. That it is there already is success.
-    pub async fn add(&self, settings: Settings, zone: &str, opening: &Opening) -> Result<()> {
+    pub async fn add(
+        &self,
+        _permit: &Permit,
+        settings: Settings,
+        zone: &str,
+        opening: &Opening,
+    ) -> Result<()> {
         let result = match (settings, opening) {
             (Settings::Runtime, Opening::Port { port, protocol }) => self
                 .runtime()
@@ -206,6 +237,58 @@ impl Firewalld {
             Err(error) if kind(&error).as_deref() == Some("ALREADY_ENABLED") => Ok(()),
             other => other.map_err(|e| failed(format!("open {opening} in zone {zone}"), e)),
         }
+    }
+
+    /// Takes `opening` out of one of the two settings. That it is gone already is success.
+    pub async fn remove(
+        &self,
+        _permit: &Permit,
+        settings: Settings,
+        zone: &str,
+        opening: &Opening,
+    ) -> Result<()> {
+        let result = match (settings, opening) {
+            (Settings::Runtime, Opening::Port { port, protocol }) => self
+                .runtime()
+                .await?
+                .remove_port(zone, &port.to_string(), protocol)
+                .await
+                .map(drop),
+            (Settings::Runtime, Opening::RichRule(rule)) => self
+                .runtime()
+                .await?
+                .remove_rich_rule(zone, rule)
+                .await
+                .map(drop),
+            (Settings::Permanent, Opening::Port { port, protocol }) => {
+                self.permanent(zone)
+                    .await?
+                    .remove_port(&port.to_string(), protocol)
+                    .await
+            }
+            (Settings::Permanent, Opening::RichRule(rule)) => {
+                self.permanent(zone).await?.remove_rich_rule(rule).await
+            }
+        };
+        match result {
+            Err(error) if kind(&error).as_deref() == Some("NOT_ENABLED") => Ok(()),
+            other => other.map_err(|e| failed(format!("close {opening} in zone {zone}"), e)),
+        }
+    }
+
+    /// A zone's permanent settings as one text that is equal when they are.
+    pub async fn permanent_settings(&self, zone: &str) -> Result<String> {
+        let settings = self
+            .permanent(zone)
+            .await?
+            .get_settings2()
+            .await
+            .map_err(|e| failed(format!("read the permanent settings of zone {zone}"), e))?;
+        let sorted: BTreeMap<&String, String> = settings
+            .iter()
+            .map(|(key, value)| (key, format!("{value:?}")))
+            .collect();
+        Ok(format!("{sorted:?}"))
     }
 
     async fn runtime(&self) -> Result<RuntimeZoneProxy<'static>> {
@@ -241,12 +324,16 @@ fn kind(error: &zbus::Error) -> Option<String> {
 
 fn failed(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
     match &error {
-        zbus::Error::MethodError(_, Some(words), _) => {
+        // firewalld's own errors have one name; any other comes from the bus.
+        zbus::Error::MethodError(name, Some(words), _) if name.starts_with(BUS_NAME) => {
             Error::new(format!("{doing}: firewalld says {words}"))
+                .hint("see journalctl -u firewalld")
         }
-        _ => Error::new(format!("{doing}: {error}")),
+        zbus::Error::MethodError(..) | zbus::Error::InputOutput(_) => {
+            super::systemd::unavailable(doing, error)
+        }
+        _ => Error::new(format!("{doing}: {error}")).hint("see journalctl -u firewalld"),
     }
-    .hint("see journalctl -u firewalld")
 }
 
 #[cfg(test)]

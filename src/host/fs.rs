@@ -9,13 +9,16 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt,
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
+use super::permit::Permit;
 use crate::error::{Doing, Error, Result};
 
 /// Extended attribute in which SELinux keeps the label of a file (`xattr(7)`).
 const SELINUX_XATTR: &str = "security.selinux";
 
 /// Permission bits and owner of a file or directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileMeta {
     /// Permission bits including set-id and sticky (`0o7777`), without the file type.
     pub mode: u32,
@@ -69,18 +72,77 @@ pub enum DirState {
     Other(&'static str),
 }
 
+impl DirState {
+    pub fn is_directory(self) -> bool {
+        matches!(self, Self::Directory(_))
+    }
+}
+
+/// A file as it is to be.
+pub struct NewFile<'a> {
+    pub contents: &'a [u8],
+    pub meta: FileMeta,
+    /// SELinux label; without one, that of the file which is there, or what the policy gives.
+    pub label: Option<&'a str>,
+    /// Time of the last change; without one, now.
+    pub modified: Option<SystemTime>,
+}
+
+impl<'a> NewFile<'a> {
+    pub fn new(contents: &'a [u8], meta: FileMeta) -> Self {
+        Self {
+            contents,
+            meta,
+            label: None,
+            modified: None,
+        }
+    }
+}
+
+/// Where a file or directory is made before it takes its place: one fixed name beside it, so that
+/// what an interrupted run left is overwritten by the next.
+pub fn temporary_name(path: &Path) -> Result<PathBuf> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(
+        path.file_name()
+            .ok_or_else(|| Error::new(format!("{} is no name of a file", path.display())))?,
+    );
+    name.push(".wasagent");
+    Ok(parent(path)?.join(name))
+}
+
 /// Writes a file so that it is there in whole, with its mode and owner, or not at all: a temporary
-/// file in the same directory, owner and mode set while nobody knows its name, contents synced,
+/// file in the same directory, owner and mode set while nobody looks at it, contents synced,
 /// renamed over the target, the directory synced.
-///
-/// The SELinux label of a file that exists is kept. A new file gets the label that the policy
-/// gives to new files of that directory; nothing is set.
 ///
 /// # Errors
 /// When the target is anything but a regular file or nothing, and when a system call fails.
-pub fn write_atomic(path: &Path, contents: &[u8], meta: FileMeta) -> Result<()> {
+pub fn write_atomic(permit: &Permit, path: &Path, file: &NewFile<'_>) -> Result<()> {
+    write_whole(path, file, || permit.during())
+}
+
+/// Writes a file of the agent's own directory, which is no effect on the machine but the record of
+/// those; otherwise as [`write_atomic`].
+pub fn write_own(path: &Path, contents: &[u8]) -> Result<()> {
+    make_own_directory(parent(path)?)?;
+    let file = NewFile::new(contents, FileMeta::root(0o600));
+    write_whole(path, &file, || Ok(()))
+}
+
+/// Makes a directory of the agent's own, readable by root alone, with those above it.
+pub fn make_own_directory(directory: &Path) -> Result<()> {
+    for missing in missing_directories(directory)? {
+        make_one(&missing, FileMeta::root(0o700))?;
+    }
+    Ok(())
+}
+
+fn write_whole(
+    path: &Path,
+    file: &NewFile<'_>,
+    before_rename: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let doing = || format!("write {}", path.display());
-    let directory = parent(path)?;
     let label = match fs::symlink_metadata(path) {
         Ok(found) if found.is_file() => selinux_label(path)?,
         Ok(found) => {
@@ -94,39 +156,47 @@ pub fn write_atomic(path: &Path, contents: &[u8], meta: FileMeta) -> Result<()> 
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error).doing(doing()),
     };
-
-    // tempfile opens with O_EXCL, and removes the file when a step below fails.
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".wasagent-")
-        .permissions(fs::Permissions::from_mode(0o600))
-        .tempfile_in(directory)
-        .doing(format_args!(
-            "write {}: temporary file in {}",
-            path.display(),
-            directory.display()
-        ))?;
-    temporary.write_all(contents).doing(doing())?;
-    // Owner before mode: chown(2) clears the set-id bits.
-    std::os::unix::fs::fchown(temporary.as_file(), Some(meta.uid), Some(meta.gid)).doing(
-        format_args!("write {}: owner {}:{}", path.display(), meta.uid, meta.gid),
-    )?;
-    temporary
-        .as_file()
-        .set_permissions(fs::Permissions::from_mode(meta.mode))
-        .doing(format_args!(
-            "write {}: mode {:04o}",
-            path.display(),
-            meta.mode
-        ))?;
-    if let Some(label) = label {
-        set_selinux_label(temporary.path(), &label)?;
+    let temporary = temporary_name(path)?;
+    let written = write_temporary(&temporary, file, file.label.or(label.as_deref()))
+        .map_err(|error| error.while_doing(doing()))
+        .and_then(|()| before_rename())
+        .and_then(|()| fs::rename(&temporary, path).doing(doing()));
+    if let Err(error) = written {
+        // What is left is overwritten by the next run: the first error is the one to tell.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
     }
-    temporary.as_file().sync_all().doing(doing())?;
-    temporary
-        .persist(path)
-        .map_err(|error| error.error)
-        .doing(doing())?;
-    sync_directory(directory)
+    sync_directory(parent(path)?)
+}
+
+fn write_temporary(temporary: &Path, file: &NewFile<'_>, label: Option<&str>) -> Result<()> {
+    // A leftover of an interrupted run, or a trap: never written through, always made anew.
+    match fs::remove_file(temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).doing("remove an unfinished file");
+        }
+        _ => {}
+    }
+    let mut handle = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(temporary)
+        .doing("temporary file")?;
+    handle.write_all(file.contents).doing("contents")?;
+    // Owner before mode: chown(2) clears the set-id bits.
+    std::os::unix::fs::fchown(&handle, Some(file.meta.uid), Some(file.meta.gid))
+        .doing(format_args!("owner {}:{}", file.meta.uid, file.meta.gid))?;
+    handle
+        .set_permissions(fs::Permissions::from_mode(file.meta.mode))
+        .doing(format_args!("mode {:04o}", file.meta.mode))?;
+    if let Some(label) = label {
+        set_selinux_label(temporary, label)?;
+    }
+    if let Some(modified) = file.modified {
+        handle.set_modified(modified).doing("time")?;
+    }
+    handle.sync_all().doing("sync")
 }
 
 /// Reads a regular file of at most `max_len` bytes; `None` when there is no such file.
@@ -188,57 +258,65 @@ pub fn dir_state(path: &Path) -> Result<DirState> {
     }
 }
 
-/// Makes a directory with this mode and owner, and its missing ancestors as 0755 of root; each is
-/// synced into its parent. Returns the directories that were made, outermost first, for undo. A
-/// directory that exists gets mode and owner; its ancestors stay as they are.
+/// The directories above `path`, and `path` itself, that are not there: outermost first.
 ///
 /// # Errors
-/// When the path is not absolute, has `..`, when something else stands in the way (a symbolic link
-/// at the last place too; above it links are followed, as `/home` may be one), or a call fails.
-pub fn make_dirs(path: &Path, meta: FileMeta) -> Result<Vec<PathBuf>> {
+/// When the path is not absolute, has `..`, or something else stands in the way (a symbolic link
+/// at the last place too; above it links are followed, as `/home` may be one).
+pub fn missing_directories(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_absolute() || path.components().any(|c| c == Component::ParentDir) {
         return Err(Error::new(format!(
             "make directory {}: not an absolute path without ..",
             path.display()
         )));
     }
-    let mut missing: Vec<&Path> = path
+    let mut missing: Vec<PathBuf> = path
         .ancestors()
         .take_while(|ancestor| {
-            matches!(fs::metadata(ancestor), Err(error) if error.kind() == ErrorKind::NotFound)
+            matches!(fs::symlink_metadata(ancestor), Err(error) if error.kind() == ErrorKind::NotFound)
         })
+        .map(Path::to_path_buf)
         .collect();
     missing.reverse();
-    let mut made = Vec::new();
-    for directory in missing {
-        make_one(directory)?;
-        made.push(directory.to_path_buf());
-        let own = if directory == path {
-            meta
-        } else {
-            FileMeta::root(0o755)
-        };
-        set_dir_meta(directory, own)?;
-    }
-    match dir_state(path)? {
-        DirState::Directory(_) => Ok(made),
-        DirState::Absent => Err(Error::new(format!(
-            "make directory {}: gone while it was made",
-            path.display()
-        ))),
-        DirState::Other(what) => Err(Error::new(format!(
-            "make directory {}: {what} stands there",
-            path.display()
+    let above = match missing.first() {
+        Some(outermost) => parent(outermost)?,
+        None => path,
+    };
+    match fs::metadata(above).doing(format_args!("look at {}", above.display()))? {
+        found if found.is_dir() && (above != path || dir_state(path)?.is_directory()) => {
+            Ok(missing)
+        }
+        found => Err(Error::new(format!(
+            "make directory {}: {} stands there",
+            above.display(),
+            if above == path {
+                kind_in_words(&fs::symlink_metadata(path).doing("look again")?)
+            } else {
+                kind_in_words(&found)
+            }
         ))
-        .hint(format!("move {} away, and apply again", path.display()))),
+        .hint(format!("move {} away, and apply again", above.display()))),
     }
+}
+
+/// Makes one directory below one that exists, so that it is there with its owner and mode or not
+/// at all.
+///
+/// # Errors
+/// When something stands there already, and when a system call fails.
+pub fn make_directory(_permit: &Permit, directory: &Path, meta: FileMeta) -> Result<()> {
+    make_one(directory, meta)
 }
 
 /// Sets owner and mode of a directory that exists, by its descriptor, and syncs it.
 ///
 /// # Errors
 /// When it is not a directory (a symbolic link neither), and when a system call fails.
-pub fn set_dir_meta(path: &Path, meta: FileMeta) -> Result<()> {
+pub fn set_directory_meta(_permit: &Permit, path: &Path, meta: FileMeta) -> Result<()> {
+    set_meta(path, meta)
+}
+
+fn set_meta(path: &Path, meta: FileMeta) -> Result<()> {
     let doing = || {
         format!(
             "set owner {}:{} and mode {:04o} of {}",
@@ -264,7 +342,7 @@ pub fn set_dir_meta(path: &Path, meta: FileMeta) -> Result<()> {
 ///
 /// # Errors
 /// When `unlink(2)` fails with anything but "no such file".
-pub fn remove_file(path: &Path) -> Result<bool> {
+pub fn remove_file(_permit: &Permit, path: &Path) -> Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => sync_directory(parent(path)?).map(|()| true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -276,7 +354,7 @@ pub fn remove_file(path: &Path) -> Result<bool> {
 ///
 /// # Errors
 /// When `rmdir(2)` fails otherwise: EBUSY says that something is mounted on it.
-pub fn remove_empty_dir(path: &Path) -> Result<bool> {
+pub fn remove_empty_directory(_permit: &Permit, path: &Path) -> Result<bool> {
     match fs::remove_dir(path) {
         Ok(()) => sync_directory(parent(path)?).map(|()| true),
         Err(error)
@@ -289,6 +367,21 @@ pub fn remove_empty_dir(path: &Path) -> Result<bool> {
         }
         Err(error) => Err(error).doing(format_args!("remove directory {}", path.display())),
     }
+}
+
+/// Removes what an interrupted write or making of `path` left beside it: a temporary file or an
+/// empty directory that carries the agent's own name and nobody else's data.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove_leftover(path: &Path) -> Result<()> {
+    let temporary = temporary_name(path)?;
+    let removed = match fs::symlink_metadata(&temporary) {
+        Ok(found) if found.is_dir() => fs::remove_dir(&temporary),
+        Ok(_) => fs::remove_file(&temporary),
+        Err(_) => return Ok(()),
+    };
+    removed.doing(format_args!("remove {}", temporary.display()))
 }
 
 /// SELinux label of a file, of a link itself and not of its target; `None` where the file system
@@ -347,11 +440,28 @@ pub fn sync_directory(path: &Path) -> Result<()> {
         .doing(format_args!("sync directory {}", path.display()))
 }
 
-fn make_one(directory: &Path) -> Result<()> {
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Ok(()) => sync_directory(parent(directory)?),
-        Err(error) => Err(error).doing(format_args!("make directory {}", directory.display())),
+fn make_one(directory: &Path, meta: FileMeta) -> Result<()> {
+    let doing = || format!("make directory {}", directory.display());
+    let temporary = temporary_name(directory)?;
+    match fs::remove_dir(&temporary) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).doing(doing()),
+        _ => {}
     }
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&temporary)
+        .doing(doing())?;
+    set_meta(&temporary, meta)?;
+    // Without replacing: rename(2) puts a directory over an empty one.
+    rustix::fs::renameat_with(
+        rustix::fs::CWD,
+        &temporary,
+        rustix::fs::CWD,
+        directory,
+        rustix::fs::RenameFlags::NOREPLACE,
+    )
+    .doing(doing())?;
+    sync_directory(parent(directory)?)
 }
 
 fn parent(path: &Path) -> Result<&Path> {
@@ -414,12 +524,20 @@ mod tests {
         names
     }
 
+    fn write(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+        write_atomic(
+            &Permit::for_a_test(),
+            path,
+            &NewFile::new(contents, me(mode)),
+        )
+    }
+
     #[test]
     fn a_write_replaces_contents_mode_and_leaves_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("smb.conf");
-        write_atomic(&path, b"one", me(0o644)).unwrap();
-        write_atomic(&path, b"two", me(0o600)).unwrap();
+        write(&path, b"one", 0o644).unwrap();
+        write(&path, b"two", 0o600).unwrap();
         let read = read_regular(&path, 100).unwrap().unwrap();
         assert_eq!(read.contents, b"two");
         assert_eq!(read.meta, me(0o600));
@@ -431,9 +549,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let link = directory.path().join("link");
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
-        let error = write_atomic(&link, b"x", me(0o600)).unwrap_err();
+        let error = write(&link, b"x", 0o600).unwrap_err();
         assert!(error.message.contains("a symbolic link stands there"));
-        let error = write_atomic(directory.path(), b"x", me(0o600)).unwrap_err();
+        let error = write(directory.path(), b"x", 0o600).unwrap_err();
         assert!(error.message.contains("a directory stands there"));
         assert_eq!(names(directory.path()), ["link"]);
     }
@@ -442,7 +560,7 @@ mod tests {
     fn a_failed_write_leaves_the_old_file_and_no_temporary_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("gone/file");
-        assert!(write_atomic(&path, b"x", me(0o600)).is_err());
+        assert!(write(&path, b"x", 0o600).is_err());
         assert_eq!(names(directory.path()), Vec::<OsString>::new());
     }
 
@@ -483,34 +601,52 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = make_dirs(&file, me(0o755)).unwrap_err();
+        let error = missing_directories(&file).unwrap_err();
         assert!(error.message.contains("a regular file stands there"));
-        assert!(make_dirs(Path::new("/tmp/../x"), me(0o755)).is_err());
-        assert!(make_dirs(Path::new("x"), me(0o755)).is_err());
+        assert!(missing_directories(Path::new("/tmp/../x")).is_err());
+        assert!(missing_directories(Path::new("x")).is_err());
     }
 
     #[test]
-    fn directories_are_made_with_their_ancestors_as_root() {
-        if !nix::unistd::getuid().is_root() {
-            return; // giving a directory to root takes root
-        }
+    fn what_an_interrupted_run_left_is_overwritten() {
         let directory = tempfile::tempdir().unwrap();
-        let leaf = directory.path().join("a/b/c");
-        let meta = FileMeta {
-            mode: 0o2770,
-            uid: 1234,
-            gid: 1235,
+        let path = directory.path().join("smb.conf");
+        fs::write(temporary_name(&path).unwrap(), "half").unwrap();
+        write(&path, b"whole", 0o644).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        let made = directory.path().join("made");
+        fs::create_dir(temporary_name(&made).unwrap()).unwrap();
+        make_directory(&Permit::for_a_test(), &made, me(0o750)).unwrap();
+        assert_eq!(names(directory.path()), ["made", "smb.conf"]);
+        assert_eq!(dir_state(&made).unwrap(), DirState::Directory(me(0o750)));
+        assert!(make_directory(&Permit::for_a_test(), &made, me(0o750)).is_err());
+    }
+
+    #[test]
+    fn a_file_comes_back_with_its_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let modified =
+            SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 123_456_789);
+        let file = NewFile {
+            modified: Some(modified),
+            ..NewFile::new(b"x", me(0o640))
         };
-        let made = make_dirs(&leaf, meta).unwrap();
-        assert_eq!(made.len(), 3);
-        assert_eq!(dir_state(&leaf).unwrap(), DirState::Directory(meta));
-        assert_eq!(
-            dir_state(&directory.path().join("a/b")).unwrap(),
-            DirState::Directory(FileMeta::root(0o755))
+        write_atomic(&Permit::for_a_test(), &path, &file).unwrap();
+        assert_eq!(read_regular(&path, 9).unwrap().unwrap().modified, modified);
+    }
+
+    #[test]
+    fn the_directories_that_are_missing_are_named_outermost_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let leaf = directory.path().join("a/b");
+        let missing = missing_directories(&leaf).unwrap();
+        assert_eq!(missing, [directory.path().join("a"), leaf.clone()]);
+        fs::create_dir_all(&leaf).unwrap();
+        assert_eq!(missing_directories(&leaf).unwrap(), Vec::<PathBuf>::new());
+        assert!(
+            !remove_empty_directory(&Permit::for_a_test(), &directory.path().join("a")).unwrap()
         );
-        assert_eq!(make_dirs(&leaf, meta).unwrap(), Vec::<PathBuf>::new());
-        assert!(!remove_empty_dir(&directory.path().join("a")).unwrap());
-        assert!(remove_empty_dir(&leaf).unwrap());
-        assert_eq!(dir_state(&leaf).unwrap(), DirState::Absent);
+        assert!(remove_empty_directory(&Permit::for_a_test(), &leaf).unwrap());
     }
 }

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::permit::Permit;
 use super::process::Helper;
 use crate::error::{Doing, Error, Result};
 
@@ -72,14 +73,16 @@ impl Source {
             .ok_or_else(|| self.no_such_revision())
     }
 
-    /// Makes the objects of `commit` readable, fetching them where the repository is not here.
-    pub async fn obtain(&self, commit: &str) -> Result<Revision> {
-        if let Some(directory) = self.local_path() {
-            return Ok(Revision {
-                directory: git_directory(directory),
-                commit: commit.to_owned(),
-            });
-        }
+    /// The objects of `commit` where they are, if the repository is on this VM.
+    pub fn in_place(&self, commit: &str) -> Option<Revision> {
+        self.local_path().map(|directory| Revision {
+            directory: git_directory(directory),
+            commit: commit.to_owned(),
+        })
+    }
+
+    /// Makes the objects of `commit` readable by fetching them into a repository of our own.
+    pub async fn fetch(&self, _permit: &Permit, commit: &str) -> Result<Revision> {
         let directory = PathBuf::from(STORE);
         git()
             .args(["init", "--quiet", "--bare", "--template=", STORE])

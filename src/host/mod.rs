@@ -5,11 +5,14 @@ pub mod account;
 pub mod block;
 pub mod cifs;
 pub mod facts;
+#[cfg(feature = "failpoints")]
+pub mod failpoint;
 pub mod firewalld;
 pub mod fs;
 pub mod git;
 pub mod kmsg;
 pub mod mount;
+pub mod permit;
 pub mod podman;
 pub mod process;
 pub mod samba;
@@ -17,6 +20,7 @@ pub mod systemd;
 
 pub use facts::Facts;
 pub use firewalld::Firewalld;
+pub use permit::Permit;
 pub use systemd::Systemd;
 
 use std::time::Duration;
@@ -39,6 +43,13 @@ pub struct Host {
 }
 
 impl Host {
+    /// firewalld, or the error that it does not run.
+    pub fn running_firewalld(&self) -> Result<&Firewalld> {
+        self.firewalld.as_ref().ok_or_else(|| {
+            Error::new("firewalld does not run").hint("systemctl enable --now firewalld")
+        })
+    }
+
     /// Connects to the system bus and looks around. Changes nothing.
     pub async fn connect() -> Result<Self> {
         let refused = |e: zbus::Error| {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use sys_mount::{Mount, MountFlags};
 
+use super::permit::Permit;
 use crate::error::{Doing, Error, Result};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
@@ -102,6 +103,7 @@ pub fn mount_of(path: &Path) -> Result<Option<MountInfo>> {
 /// # Errors
 /// When `mount(2)` fails: what the errno means for a local file system.
 pub fn mount_filesystem(
+    _permit: &Permit,
     source: &Path,
     target: &Path,
     fs_type: &str,
@@ -123,7 +125,7 @@ pub fn mount_filesystem(
 ///
 /// # Errors
 /// When it is in use, nothing is mounted there, or `umount2(2)` fails otherwise.
-pub fn unmount(target: &Path) -> Result<()> {
+pub fn unmount(_permit: &Permit, target: &Path) -> Result<()> {
     umount(target, rustix::mount::UnmountFlags::NOFOLLOW)
 }
 
@@ -133,7 +135,7 @@ pub fn unmount(target: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When nothing is mounted there, or `umount2(2)` fails otherwise.
-pub fn detach(target: &Path) -> Result<()> {
+pub fn detach(_permit: &Permit, target: &Path) -> Result<()> {
     umount(
         target,
         rustix::mount::UnmountFlags::NOFOLLOW | rustix::mount::UnmountFlags::DETACH,

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::permit::Permit;
 use super::process::Helper;
 use crate::config::Image;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A pull unpacks some hundred megabytes: slow on a small guest.
 const PULL_DEADLINE: Duration = Duration::from_secs(900);
@@ -34,8 +35,26 @@ pub fn reference(image: &Image) -> String {
     }
 }
 
+/// Removes an image's name, and the image when that was its last; `false` when a container uses it.
+pub async fn remove_image(_permit: &Permit, reference: &str) -> Result<bool> {
+    let output = Helper::new("podman")
+        .args(["image", "rm", reference])
+        .output()
+        .await?;
+    // podman-rmi(1): 2 says that a container uses it.
+    match output.code {
+        Some(0) => Ok(true),
+        Some(2) => Ok(false),
+        _ => Err(Error::new(format!(
+            "podman image rm {reference}: {}",
+            output.stderr.trim()
+        ))
+        .hint("see podman images")),
+    }
+}
+
 /// Brings an image from its registry, or from an archive on this VM.
-pub async fn pull(image: &Image) -> Result<()> {
+pub async fn pull(_permit: &Permit, image: &Image) -> Result<()> {
     let source = match image {
         Image::Registry(reference) => reference.clone(),
         Image::DockerArchive(path) => format!("docker-archive:{}", path.display()),

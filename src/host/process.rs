@@ -35,6 +35,8 @@ pub struct Helper<'a> {
 /// What a helper printed, and whether it exited with 0.
 pub struct Output {
     pub success: bool,
+    /// `None` where a signal ended it.
+    pub code: Option<i32>,
     pub exit: String,
     pub stdout: Vec<u8>,
     pub stderr: String,
@@ -124,6 +126,7 @@ impl<'a> Helper<'a> {
             .doing(format_args!("run {}", self.program))?;
         Ok(Output {
             success: output.status.success(),
+            code: output.status.code(),
             exit: output.status.to_string(),
             stdout: output.stdout,
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),

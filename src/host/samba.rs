@@ -1,13 +1,16 @@
 //! Samba's own tools: `pdbedit` shows accounts, `smbpasswd` sets a password read from standard
 //! input, `testparm` checks a candidate configuration.
 
+use std::io::Write;
 use std::path::Path;
 
 use md4::{Digest, Md4};
+use zeroize::Zeroizing;
 
+use super::permit::Permit;
 use super::process::Helper;
 use crate::config::Secret;
-use crate::error::Result;
+use crate::error::{Doing, Result};
 
 /// The NT hash of a password: MD4 of its UTF-16LE form ([MS-NLMP] 3.3.1).
 pub struct NtHash([u8; 16]);
@@ -87,14 +90,57 @@ fn parse_smbpasswd(listing: &str, name: &str, wanted: &NtHash) -> Option<SambaUs
     })
 }
 
+/// The account's line in the form of smbpasswd(5), with its hash; `None` where there is none.
+pub async fn smbpasswd_line(name: &str) -> Result<Option<Zeroizing<String>>> {
+    if !Path::new(PASSDB).exists() && !keeps_accounts_elsewhere() {
+        return Ok(None);
+    }
+    let output = Helper::new("pdbedit")
+        .args(["--list", "--smbpasswd-style", "--user", name])
+        .output()
+        .await?;
+    let listing = Zeroizing::new(output.stdout);
+    let listing = Zeroizing::new(String::from_utf8_lossy(&listing).into_owned());
+    Ok(listing
+        .lines()
+        .find(|line| output.success && line.split(':').next() == Some(name))
+        .map(|line| Zeroizing::new(format!("{line}\n"))))
+}
+
+/// Removes the Samba account `name`.
+pub async fn remove_user(_permit: &Permit, name: &str) -> Result<()> {
+    Helper::new("pdbedit")
+        .args(["--delete", "--user", name])
+        .run()
+        .await
+        .map(drop)
+}
+
+/// Brings an account back from its line in the form of smbpasswd(5), which pdbedit(8) reads from a
+/// file: one that root alone may read, in memory, for that moment.
+pub async fn restore_user(_permit: &Permit, line: &str) -> Result<()> {
+    let mut file = tempfile::Builder::new()
+        .prefix("wasagent-smbpasswd-")
+        .tempfile_in("/run")
+        .doing("hand an account to pdbedit")?;
+    file.write_all(line.as_bytes())
+        .doing("hand an account to pdbedit")?;
+    Helper::new("pdbedit")
+        .args([format!("--import=smbpasswd:{}", file.path().display())])
+        .run()
+        .await
+        .map(drop)
+}
+
 /// Adds the Samba account `name` if it is not there, sets its password and enables it.
-pub async fn set_password(name: &str, password: &Secret) -> Result<()> {
+pub async fn set_password(permit: &Permit, name: &str, password: &Secret) -> Result<()> {
     let twice = zeroize::Zeroizing::new(format!("{0}\n{0}\n", password.expose()));
     Helper::new("smbpasswd")
         .args(["-s", "-a", name])
         .stdin(twice.as_bytes())
         .run()
         .await?;
+    permit.during()?;
     Helper::new("smbpasswd").args(["-e", name]).run().await?;
     Ok(())
 }

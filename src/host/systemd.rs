@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
 use zbus::Connection;
 use zbus::{OwnedObjectPath, OwnedVariant};
 
+use super::permit::Permit;
 use super::process::Helper;
 use crate::error::{Error, Result};
 
@@ -31,6 +33,11 @@ trait Manager {
         runtime: bool,
         force: bool,
     ) -> zbus::Result<(bool, Vec<(String, String, String)>)>;
+    async fn disable_unit_files(
+        &self,
+        files: &[&str],
+        runtime: bool,
+    ) -> zbus::Result<Vec<(String, String, String)>>;
     async fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     async fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     async fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
@@ -56,12 +63,24 @@ trait Properties {
 }
 
 /// What a job does to a unit: the verbs of systemctl(1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Job {
     Start,
     Stop,
     Restart,
     ReloadOrRestart,
+}
+
+impl std::fmt::Display for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::ReloadOrRestart => "reload-or-restart",
+        })
+    }
 }
 
 /// A unit as systemd sees it now.
@@ -163,32 +182,35 @@ impl Systemd {
     }
 
     /// Makes systemd read its unit files again and run its generators.
-    pub async fn daemon_reload(&self) -> Result<()> {
+    pub async fn daemon_reload(&self, _permit: &Permit) -> Result<()> {
         self.manager
             .reload()
             .await
             .map_err(|e| bus_error("make systemd read its unit files", e))
     }
 
-    /// Enables a unit for every boot.
-    pub async fn enable(&self, name: &str) -> Result<()> {
+    /// Enables a unit for every boot. systemd knows of it after the next [`Self::daemon_reload`].
+    pub async fn enable(&self, _permit: &Permit, name: &str) -> Result<()> {
         self.manager
             .enable_unit_files(&[name], false, false)
             .await
-            .map_err(|e| bus_error(format!("enable {name}"), e))?;
-        self.daemon_reload().await
+            .map(drop)
+            .map_err(|e| bus_error(format!("enable {name}"), e))
+    }
+
+    /// Takes a unit out of every boot. systemd knows of it after the next [`Self::daemon_reload`].
+    pub async fn disable(&self, _permit: &Permit, name: &str) -> Result<()> {
+        self.manager
+            .disable_unit_files(&[name], false)
+            .await
+            .map(drop)
+            .map_err(|e| bus_error(format!("disable {name}"), e))
     }
 
     /// Runs a job and waits for its end. A failed job is an error with the last lines of the
     /// unit's journal.
-    pub async fn job(&self, job: Job, unit: &str) -> Result<()> {
-        let verb = match job {
-            Job::Start => "start",
-            Job::Stop => "stop",
-            Job::Restart => "restart",
-            Job::ReloadOrRestart => "reload or restart",
-        };
-        let doing = format!("{verb} {unit}");
+    pub async fn job(&self, _permit: &Permit, job: Job, unit: &str) -> Result<()> {
+        let doing = format!("{job} {unit}");
         // The match stands before the call: a job may end before the call's answer is read.
         let mut removed = self
             .manager
@@ -294,12 +316,39 @@ pub fn mount_unit_name(path: &std::path::Path) -> String {
 
 fn bus_error(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
     match error {
-        zbus::Error::MethodError(name, Some(words), _) => Error::new(format!(
-            "{doing}: {words} ({})",
-            name.rsplit('.').next().unwrap_or_default()
-        )),
-        other => Error::new(format!("{doing}: {other}")),
+        zbus::Error::MethodError(name, words, _) => {
+            let kind = name.rsplit('.').next().unwrap_or_default().to_owned();
+            let words = format!("{} ({kind})", words.unwrap_or_default());
+            if PASSES_BY_ITSELF.contains(&kind.as_str()) {
+                unavailable(doing, words)
+            } else {
+                Error::new(format!("{doing}: {words}")).hint(
+                    "see journalctl -b -u dbus and systemctl status; mend it, and apply again",
+                )
+            }
+        }
+        zbus::Error::InputOutput(_) => unavailable(doing, error),
+        other => Error::new(format!("{doing}: {other}"))
+            .hint("systemd and D-Bus must run: see systemctl status dbus, and apply again"),
     }
+}
+
+/// The errors of D-Bus (dbus-specification, "Standard error names") and of systemd that a service
+/// gives while it is restarted or overloaded.
+const PASSES_BY_ITSELF: [&str; 6] = [
+    "NoReply",
+    "Timeout",
+    "TimedOut",
+    "Disconnected",
+    "ServiceUnknown",
+    "LimitsExceeded",
+];
+
+/// A service on the bus that does not answer now and may do so in a moment.
+pub fn unavailable(doing: impl std::fmt::Display, words: impl std::fmt::Display) -> Error {
+    Error::new(format!("{doing}: {words}"))
+        .hint("the service did not answer on D-Bus: see systemctl --failed, and apply again when it runs")
+        .transient()
 }
 
 #[cfg(test)]

@@ -4,14 +4,13 @@
 use std::path::Path;
 
 use super::ours;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::effect::Effect;
+use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::account;
-use crate::host::process::Helper;
 use crate::host::{Host, blocking};
 
 const SYSUSERS: &str = "/etc/sysusers.d/wasagent.conf";
-const SHELL: &str = "/usr/sbin/nologin";
 
 /// An account of that name. One that exists is used as it is.
 #[derive(Debug, Clone)]
@@ -53,22 +52,25 @@ impl Resource for Account {
             None => {
                 let mut diff = Diff::create("the account is missing");
                 diff.field("name", None, self.name.clone());
-                diff.field("shell", None, SHELL.to_owned());
+                diff.field("shell", None, account::NO_LOGIN.to_owned());
                 Ok(diff)
             }
         }
     }
 
-    async fn converge(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
+    async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {
         let text = ours::marked(&format!(
-            "u {} - \"Owner of the SMB share\" / {SHELL}\n",
-            self.name
+            "u {} - \"Owner of the SMB share\" / {}\n",
+            self.name,
+            account::NO_LOGIN
         ));
-        blocking(move || ours::write(Path::new(SYSUSERS), &text)).await?;
-        Helper::new("systemd-sysusers")
-            .args([SYSUSERS])
-            .run()
-            .await?;
-        Ok(())
+        ours::write(step, Path::new(SYSUSERS), &text).await?;
+        let effect = Effect::MakeAccount {
+            name: self.name.clone(),
+        };
+        step.effect(effect, |permit| async move {
+            account::make(&permit, SYSUSERS).await
+        })
+        .await
     }
 }

@@ -7,11 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use super::mount_unit::{self, MountUnit};
 use crate::config::{Dialect, Secret};
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::cifs::{self, CifsMount, CifsState, Recovery};
-use crate::host::fs::{FileMeta, make_dirs, read_regular};
-use crate::host::mount::unmount;
+use crate::host::fs::{FileMeta, read_regular};
 use crate::host::process::Helper;
 use crate::host::systemd::{Job, mount_unit_name};
 use crate::host::{Host, blocking};
@@ -261,9 +260,9 @@ impl Resource for CifsShare {
         Ok(diff)
     }
 
-    async fn converge(&self, host: &Host, observed: &Observed) -> Result<()> {
+    async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         // The unit comes first: systemd then knows the mount by it when it appears.
-        self.unit()?.converge(host, &observed.unit).await?;
+        self.unit()?.converge(step, &observed.unit).await?;
         if let Some(mounted) = &observed.unit.mounted
             && let Some(state) = cifs::observe(mounted)
         {
@@ -275,20 +274,27 @@ impl Resource for CifsShare {
             }
             // CIFS takes none of these options on a remount. The container keeps its own view of
             // the old mount until its unit, which comes after this one, restarts it.
-            let mount_point = self.mount_point.clone();
-            blocking(move || unmount(&mount_point)).await?;
+            step.unmount(&self.mount_point, &mounted.source).await?;
         } else if observed.unit.state.active == "activating" {
             // The container's unit is asking for the same mount: two would lie on each other.
-            host.systemd
-                .job(Job::Stop, &mount_unit_name(&self.mount_point))
+            step.job(Job::Stop, &mount_unit_name(&self.mount_point))
                 .await?;
         }
         let address = self.resolve().await?;
-        let mount_point = self.mount_point.clone();
-        blocking(move || make_dirs(&mount_point, FileMeta::root(0o755)).map(drop)).await?;
-        self.mount(address)
-            .mount_with_deadline(self.password.expose(), &self.mount_point, MOUNT_DEADLINE)
+        step.make_directories(&self.mount_point, FileMeta::root(0o755))
             .await?;
-        Ok(())
+        let mount = self.mount(address);
+        step.mount(&self.mount_point, &self.source(), |permit| async move {
+            mount
+                .mount_with_deadline(
+                    &permit,
+                    self.password.expose(),
+                    &self.mount_point,
+                    MOUNT_DEADLINE,
+                )
+                .await
+                .map_err(Error::from)
+        })
+        .await
     }
 }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use super::ours::{self, OurFile};
 use crate::config::Publish;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::process::Helper;
 use crate::host::systemd::{Job, UnitState, mount_unit_name};
@@ -287,19 +287,17 @@ impl Resource for Container {
         Ok(diff)
     }
 
-    async fn converge(&self, host: &Host, observed: &Observed) -> Result<()> {
-        let systemd = &host.systemd;
+    async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         let name = self.unit_name();
         let text = self.text();
         let rewrite = observed.file.as_ref().map(|file| &file.text) != Some(&text);
         if rewrite {
-            let path = self.path();
-            blocking(move || ours::write(&path, &text)).await?;
+            ours::write(step, &self.path(), &text).await?;
         }
         if rewrite || observed.unit.need_daemon_reload || !observed.unit.is_loaded() {
-            systemd.daemon_reload().await?;
+            step.reload_units().await?;
         }
-        let loaded = systemd.unit(&name).await?;
+        let loaded = step.systemd.unit(&name).await?;
         if !loaded.is_loaded() {
             return Err(Error::new(format!(
                 "systemd made no unit of {} ({name}: {})",
@@ -309,12 +307,12 @@ impl Resource for Container {
             .hint("run: systemctl daemon-reload; journalctl -b -t quadlet-generator"));
         }
         if !self.quadlet && loaded.file_state != "enabled" {
-            systemd.enable(&name).await?;
+            step.enable(&name).await?;
         }
         if !observed.unit.is_active() {
-            systemd.job(Job::Start, &name).await
+            step.job(Job::Start, &name).await
         } else if rewrite || observed.definition_is_newer() || observed.mount_is_newer() {
-            systemd.job(Job::Restart, &name).await
+            step.job(Job::Restart, &name).await
         } else {
             Ok(())
         }

@@ -18,13 +18,14 @@ use serde::{Deserialize, Serialize};
 use sha1::{Digest, Sha1};
 
 use crate::config;
+use crate::engine::effect::Effect;
 use crate::engine::record::STATE_DIRECTORY;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
 use crate::error::{Doing, Error, Result};
 use crate::host::account;
-use crate::host::fs::{FileMeta, make_dirs, read_regular, write_atomic};
-use crate::host::git::{Source, TreeEntry};
-use crate::host::{Host, blocking};
+use crate::host::fs::{FileMeta, make_directory, read_regular, write_own};
+use crate::host::git::{Revision, Source, TreeEntry};
+use crate::host::{Host, Permit, blocking};
 
 const MANIFEST: &str = "content.json";
 const MAX_MANIFEST: u64 = 256 << 20;
@@ -79,6 +80,23 @@ impl Content {
             git: self.source.git.clone(),
             rev: self.source.rev.clone(),
         }
+    }
+}
+
+impl Content {
+    /// The revision's objects: read in place from a repository on this VM, fetched from any other.
+    async fn obtain(&self, step: &Step, commit: &str) -> Result<Revision> {
+        let source = self.git_source();
+        if let Some(revision) = source.in_place(commit) {
+            return Ok(revision);
+        }
+        let effect = Effect::FetchContent {
+            commit: commit.to_owned(),
+        };
+        step.effect(effect, |permit| async move {
+            source.fetch(&permit, commit).await
+        })
+        .await
     }
 }
 
@@ -148,11 +166,11 @@ impl Resource for Content {
         Ok(diff)
     }
 
-    async fn converge(&self, _host: &Host, observed: &Observed) -> Result<()> {
+    async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         let owner = account::look_up(&self.owner)
             .await?
             .ok_or_else(|| Error::new(format!("the account {} is missing", self.owner)))?;
-        let revision = self.git_source().obtain(&observed.commit).await?;
+        let revision = self.obtain(step, &observed.commit).await?;
         let entries = revision.files(self.source.subdir.as_deref()).await?;
 
         let deployment = Deployment {
@@ -173,17 +191,24 @@ impl Resource for Content {
         let names: Vec<&str> = wanted.iter().map(|e| e.blob.as_str()).collect();
         let blobs = revision.blobs(&names).await?;
 
+        let effect = Effect::DeployContent {
+            path: self.path.clone(),
+            commit: observed.commit.clone(),
+        };
         let commit = observed.commit.clone();
         let subdir = self.source.subdir.clone();
         let path = self.path.clone();
-        blocking(move || {
-            deployment.write(&wanted, &blobs)?;
-            deployment.remove_what_is_gone(&entries)?;
-            write_manifest(&Manifest {
-                files: deployment.files_now(&entries)?,
-                path,
-                commit,
-                subdir,
+        step.effect(effect, |permit| {
+            blocking(move || {
+                deployment.write(&permit, &wanted, &blobs)?;
+                permit.during()?;
+                deployment.remove_what_is_gone(&entries)?;
+                write_manifest(&Manifest {
+                    files: deployment.files_now(&entries)?,
+                    path,
+                    commit,
+                    subdir,
+                })
             })
         })
         .await
@@ -221,14 +246,14 @@ impl Deployment {
 
     /// Writes all files beside their places, syncs once, then renames each: what carries a final
     /// name is whole, also after a power cut.
-    fn write(&self, entries: &[TreeEntry], blobs: &[Vec<u8>]) -> Result<()> {
+    fn write(&self, permit: &Permit, entries: &[TreeEntry], blobs: &[Vec<u8>]) -> Result<()> {
         let staging = self.root.join(STAGING);
         let doing = || format!("write below {}", self.root.display());
         remove_staging(&staging)?;
         if entries.is_empty() {
             return Ok(());
         }
-        make_dirs(&staging, FileMeta::root(0o700))?;
+        make_directory(permit, &staging, FileMeta::root(0o700))?;
         for (index, (entry, blob)) in entries.iter().zip(blobs).enumerate() {
             let mode = if entry.executable {
                 EXECUTABLE_MODE
@@ -249,7 +274,7 @@ impl Deployment {
         rustix::fs::syncfs(fs::File::open(&staging).doing(doing())?).doing(doing())?;
         for (index, entry) in entries.iter().enumerate() {
             let path = self.root.join(&entry.path);
-            self.make_parents(&entry.path)?;
+            self.make_parents(permit, &entry.path)?;
             fs::rename(staging.join(index.to_string()), &path)
                 .doing(format_args!("put {} in place", path.display()))?;
         }
@@ -259,7 +284,7 @@ impl Deployment {
 
     /// Makes the directories above a file. One that is a symbolic link is an error: root would
     /// write wherever it leads.
-    fn make_parents(&self, relative: &Path) -> Result<()> {
+    fn make_parents(&self, permit: &Permit, relative: &Path) -> Result<()> {
         let mut directory = self.root.clone();
         let Some(parents) = relative.parent() else {
             return Ok(());
@@ -281,7 +306,7 @@ impl Deployment {
                         uid: self.uid,
                         gid: self.gid,
                     };
-                    make_dirs(&directory, meta)?;
+                    make_directory(permit, &directory, meta)?;
                 }
             }
         }
@@ -397,13 +422,8 @@ fn read_manifest() -> Result<Option<Manifest>> {
 }
 
 fn write_manifest(manifest: &Manifest) -> Result<()> {
-    make_dirs(Path::new(STATE_DIRECTORY), FileMeta::root(0o700))?;
     let text = serde_json::to_vec(manifest).doing("write the manifest of the content")?;
-    write_atomic(
-        &Path::new(STATE_DIRECTORY).join(MANIFEST),
-        &text,
-        FileMeta::root(0o600),
-    )
+    write_own(&Path::new(STATE_DIRECTORY).join(MANIFEST), &text)
 }
 
 #[cfg(test)]
@@ -448,7 +468,11 @@ mod tests {
             entry("gone/c", b"1"),
         ];
         deployment
-            .write(&first, &[b"1".to_vec(), b"1".to_vec(), b"1".to_vec()])
+            .write(
+                &Permit::for_a_test(),
+                &first,
+                &[b"1".to_vec(), b"1".to_vec(), b"1".to_vec()],
+            )
             .unwrap();
         deployment.before = deployment.files_now(&first).unwrap();
 
@@ -461,7 +485,9 @@ mod tests {
         ];
         let wanted = deployment.files_to_write(&second).unwrap();
         assert_eq!(wanted, [entry("a", b"2")]);
-        deployment.write(&wanted, &[b"2".to_vec()]).unwrap();
+        deployment
+            .write(&Permit::for_a_test(), &wanted, &[b"2".to_vec()])
+            .unwrap();
         deployment.remove_what_is_gone(&second).unwrap();
 
         assert_eq!(fs::read(at("a")).unwrap(), b"2");

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::engine::{Address, Diff, Kind, Resource};
+use crate::engine::{Address, Diff, Kind, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::account::{self, Account};
-use crate::host::fs::{DirState, FileMeta, dir_state, make_dirs, set_dir_meta};
+use crate::host::fs::{DirState, FileMeta, dir_state};
 use crate::host::{Host, blocking};
 
 /// A directory with its owner and mode. What is in it is not touched.
@@ -68,7 +68,7 @@ impl Resource for Directory {
         Ok(diff)
     }
 
-    async fn converge(&self, _host: &Host, observed: &Observed) -> Result<()> {
+    async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         let Some(owner) = &observed.owner else {
             return Err(Error::new(format!("the account {} is missing", self.owner)));
         };
@@ -77,14 +77,10 @@ impl Resource for Directory {
             uid: owner.uid,
             gid: owner.gid,
         };
-        let path = self.path.clone();
-        let absent = observed.state == DirState::Absent;
-        blocking(move || {
-            if !absent {
-                return set_dir_meta(&path, meta);
-            }
-            make_dirs(&path, meta).map(drop)
-        })
-        .await
+        if observed.state == DirState::Absent {
+            step.make_directories(&self.path, meta).await
+        } else {
+            step.own_directory(&self.path, meta).await
+        }
     }
 }

@@ -2,23 +2,19 @@
 //! anything else is refused.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::mount_unit::MountUnit;
 use super::ours;
 use crate::config::{Device, Filesystem};
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::effect::Effect;
+use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step, journal};
 use crate::error::{Error, Result};
 use crate::host::block::{self, Blankness, BlockDevice, FsInfo};
-use crate::host::process::Helper;
 use crate::host::{Host, blocking};
 
 /// The label by which a file system made by this agent is known again, whatever the disk's name
 /// has become. An XFS label has at most 12 bytes.
 const LABEL: &str = "wasagent";
-
-/// What is written of a large volume takes a while on a slow disk.
-const MKFS_DEADLINE: Duration = Duration::from_secs(300);
 
 /// A disk with a file system for the data.
 #[derive(Debug, Clone)]
@@ -34,6 +30,8 @@ pub struct Disk {
 pub enum Observed {
     Formatted(BlockDevice, FsInfo),
     Blank(BlockDevice),
+    /// Blank until a mkfs of ours began that was cut off.
+    Unfinished(BlockDevice),
 }
 
 /// The disk with the agent's file system on it, if there is one already.
@@ -99,6 +97,42 @@ fn find_named(device: &Device) -> Result<BlockDevice> {
     }
 }
 
+/// The disk that a run of ours proved blank and began to format without coming to the end, if
+/// nothing else has been put on it since.
+fn unfinished(device: &Device) -> Result<Option<BlockDevice>> {
+    let last = journal::runs()?
+        .into_iter()
+        .flat_map(|run| run.effects)
+        .filter_map(|recorded| match recorded.effect {
+            Effect::Format {
+                device,
+                serial,
+                size_bytes,
+                filesystem,
+            } => Some((recorded.done, device, serial, size_bytes, filesystem)),
+            _ => None,
+        })
+        .next_back();
+    let Some((false, path, serial, size_bytes, filesystem)) = last else {
+        return Ok(None);
+    };
+    let is_it = |disk: &BlockDevice| {
+        disk.size_bytes == size_bytes
+            && disk.serial == serial
+            && (serial.is_some() || disk.path == path)
+    };
+    let candidates = match device {
+        Device::Auto => block::disks()?,
+        named => vec![find_named(named)?],
+    };
+    for disk in candidates.into_iter().filter(is_it) {
+        if block::holds_unfinished(&disk.path, &filesystem)? {
+            return Ok(Some(disk));
+        }
+    }
+    Ok(None)
+}
+
 /// A disk that nothing is on, or the refusal.
 fn blank(device: &Device) -> Result<BlockDevice> {
     let disk = find_named(device)?;
@@ -137,7 +171,13 @@ impl Resource for Disk {
             Some((disk, filesystem)) => Ok(Observed::Formatted(disk, filesystem)),
             None => {
                 refuse_if_served_before(&mount)?;
-                Ok(Observed::Blank(blank(&device)?))
+                match blank(&device) {
+                    Ok(disk) => Ok(Observed::Blank(disk)),
+                    Err(refused) => match unfinished(&device)? {
+                        Some(disk) => Ok(Observed::Unfinished(disk)),
+                        None => Err(refused),
+                    },
+                }
             }
         })
         .await
@@ -158,8 +198,14 @@ impl Resource for Disk {
                 )))
             }
             Observed::Formatted(..) => Ok(Diff::update("the data disk holds a file system")),
-            Observed::Blank(disk) => {
-                let mut diff = Diff::create(format!("{} is blank", disk.path.display()));
+            Observed::Blank(disk) | Observed::Unfinished(disk) => {
+                let mut diff = Diff::create(match observed {
+                    Observed::Unfinished(_) => format!(
+                        "{} was blank, and its formatting was cut off",
+                        disk.path.display()
+                    ),
+                    _ => format!("{} is blank", disk.path.display()),
+                });
                 diff.field("device", None, disk.path.display().to_string());
                 diff.field("filesystem", None, self.filesystem.to_string());
                 diff.field("label", None, LABEL.to_owned());
@@ -168,23 +214,22 @@ impl Resource for Disk {
         }
     }
 
-    async fn converge(&self, _host: &Host, observed: &Observed) -> Result<()> {
-        let Observed::Blank(disk) = observed else {
-            return Ok(());
+    async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
+        let (disk, over_unfinished) = match observed {
+            Observed::Formatted(..) => return Ok(()),
+            Observed::Blank(disk) => (disk, false),
+            Observed::Unfinished(disk) => (disk, true),
         };
-        // Neither program is told to force: each looks once more for a file system of its own.
-        // Nor does it discard: what is beyond the places that were read is not given up unread.
-        let (program, options) = match self.filesystem {
-            Filesystem::Xfs => ("mkfs.xfs", ["-q", "-K"].as_slice()),
-            Filesystem::Ext4 => ("mkfs.ext4", ["-q", "-E", "nodiscard"].as_slice()),
+        let fs_type = self.filesystem.as_str();
+        let effect = Effect::Format {
+            device: disk.path.clone(),
+            serial: disk.serial.clone(),
+            size_bytes: disk.size_bytes,
+            filesystem: fs_type.to_owned(),
         };
-        Helper::new(program)
-            .args(options)
-            .args(["-L", LABEL])
-            .args([&disk.path])
-            .deadline(MKFS_DEADLINE)
-            .run()
-            .await?;
-        Ok(())
+        step.effect(effect, |permit| async move {
+            block::format(&permit, &disk.path, fs_type, LABEL, over_unfinished).await
+        })
+        .await
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use super::ours::{self, OurFile};
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
 use crate::error::{Doing, Error, Result};
 use crate::host::samba;
 use crate::host::{Host, blocking};
@@ -60,13 +60,12 @@ impl Resource for File {
         Ok(diff)
     }
 
-    async fn converge(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
+    async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {
         let text = ours::marked(&self.body);
         if let Check::SambaShare(section) = &self.check {
             check_samba_share(&text, section).await?;
         }
-        let path = self.path.clone();
-        blocking(move || ours::write(&path, &text)).await
+        ours::write(step, &self.path, &text).await
     }
 }
 

@@ -1,9 +1,9 @@
 //! Openings in one zone of firewalld, in its runtime and in its permanent settings.
 
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::host::firewalld::{Firewalld, Opening, Settings};
+use crate::host::firewalld::{Opening, Settings};
 
 /// A zone that has these openings, among others.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ impl Resource for Firewall {
     }
 
     async fn observe(&self, host: &Host) -> Result<Observed> {
-        let firewalld = running(host)?;
+        let firewalld = host.running_firewalld()?;
         let zones = firewalld.zones().await?;
         if !zones.contains(&self.zone) {
             return Err(Error::new(format!("firewalld has no zone {}", self.zone))
@@ -82,27 +82,16 @@ impl Resource for Firewall {
         Ok(diff)
     }
 
-    async fn converge(&self, host: &Host, observed: &Observed) -> Result<()> {
-        let firewalld = running(host)?;
+    async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         for (opening, runtime, permanent) in &observed.openings {
             // The permanent settings first: what is lost between the two is back at a reload.
             if !permanent {
-                firewalld
-                    .add(Settings::Permanent, &self.zone, opening)
-                    .await?;
+                step.open(Settings::Permanent, &self.zone, opening).await?;
             }
             if !runtime {
-                firewalld
-                    .add(Settings::Runtime, &self.zone, opening)
-                    .await?;
+                step.open(Settings::Runtime, &self.zone, opening).await?;
             }
         }
         Ok(())
     }
-}
-
-fn running(host: &Host) -> Result<&Firewalld> {
-    host.firewalld.as_ref().ok_or_else(|| {
-        Error::new("firewalld does not run").hint("systemctl enable --now firewalld")
-    })
 }

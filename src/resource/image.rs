@@ -1,7 +1,8 @@
 //! The container's image, in podman's store.
 
 use crate::config;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::effect::Effect;
+use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::host::podman;
@@ -42,8 +43,15 @@ impl Resource for Image {
         Ok(diff)
     }
 
-    async fn converge(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
-        podman::pull(&self.image).await.map_err(|e| {
+    async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {
+        let effect = Effect::PullImage {
+            image: podman::reference(&self.image),
+        };
+        step.effect(effect, |permit| async move {
+            podman::pull(&permit, &self.image).await
+        })
+        .await
+        .map_err(|e| {
             e.hint("is was.container.image right, and its registry reachable from this VM?")
         })
     }

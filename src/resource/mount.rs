@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use super::disk::formatted;
 use super::mount_unit::{self, MountUnit};
 use crate::config::{Device, Filesystem};
-use crate::engine::{Address, Diff, Kind, Resource};
+use crate::engine::{Address, Diff, Kind, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::block::{BlockDevice, FsInfo};
-use crate::host::fs::{FileMeta, make_dirs};
+use crate::host::fs::FileMeta;
 use crate::host::mount::{MountInfo, mount_filesystem};
 use crate::host::{Host, blocking};
 
@@ -120,7 +120,7 @@ impl Resource for Mount {
         Ok(diff)
     }
 
-    async fn converge(&self, host: &Host, observed: &Observed) -> Result<()> {
+    async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         let Some((disk, filesystem)) = &observed.disk else {
             return Err(Error::new("the disk holds no file system yet"));
         };
@@ -129,13 +129,17 @@ impl Resource for Mount {
             let mount_point = self.mount_point.clone();
             let fs_type = self.filesystem.to_string();
             let options = self.options();
-            blocking(move || {
-                make_dirs(&mount_point, FileMeta::root(0o755))?;
-                mount_filesystem(&device, &mount_point, &fs_type, &options)
+            step.make_directories(&mount_point, FileMeta::root(0o755))
+                .await?;
+            let source = device.display().to_string();
+            step.mount(&self.mount_point, &source, |permit| {
+                blocking(move || {
+                    mount_filesystem(&permit, &device, &mount_point, &fs_type, &options)
+                })
             })
             .await?;
         }
-        self.unit(filesystem).converge(host, &observed.unit).await
+        self.unit(filesystem).converge(step, &observed.unit).await
     }
 }
 

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ours::{self, OurFile};
-use crate::engine::Diff;
+use crate::engine::{Diff, Step};
 use crate::error::{Error, Result};
 use crate::host::mount::{MountInfo, mount_at};
 use crate::host::systemd::{UnitState, mount_unit_name};
@@ -60,18 +60,17 @@ impl MountUnit {
     }
 
     /// Makes the unit file, loads it and enables it. Does not start it.
-    pub async fn converge(&self, host: &Host, observed: &Observed) -> Result<()> {
+    pub async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         let text = self.text();
         let name = mount_unit_name(&self.mount_point);
         if observed.file.as_ref().map(|file| &file.text) != Some(&text) {
-            let path = Self::path(&self.mount_point);
-            blocking(move || ours::write(&path, &text)).await?;
-            host.systemd.daemon_reload().await?;
+            ours::write(step, &Self::path(&self.mount_point), &text).await?;
+            step.reload_units().await?;
         } else if observed.state.need_daemon_reload {
-            host.systemd.daemon_reload().await?;
+            step.reload_units().await?;
         }
         if observed.state.file_state != "enabled" {
-            host.systemd.enable(&name).await?;
+            step.enable(&name).await?;
         }
         Ok(())
     }

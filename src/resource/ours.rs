@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use crate::engine::Step;
 use crate::error::{Error, Result};
-use crate::host::fs::{FileMeta, make_dirs, read_regular, write_atomic};
+use crate::host::fs::{FileMeta, read_regular};
 
 /// The first line of every file that the agent writes into a directory that it shares with
 /// others. `#` begins a comment for systemd, Samba, sysusers and Quadlet alike.
@@ -48,9 +49,7 @@ pub fn read(path: &Path) -> Result<Option<OurFile>> {
 }
 
 /// Writes a file of ours, readable by everybody, making its directory where it is missing.
-pub fn write(path: &Path, text: &str) -> Result<()> {
-    if let Some(directory) = path.parent() {
-        make_dirs(directory, FileMeta::root(0o755))?;
-    }
-    write_atomic(path, text.as_bytes(), FileMeta::root(0o644))
+pub async fn write(step: &Step, path: &Path, text: &str) -> Result<()> {
+    step.write_file(path, text.as_bytes().to_vec(), FileMeta::root(0o644))
+        .await
 }

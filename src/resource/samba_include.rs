@@ -4,9 +4,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
 use crate::error::{Doing, Error, Result};
-use crate::host::fs::{RegularFile, read_regular, write_atomic};
+use crate::host::fs::{RegularFile, read_regular};
 use crate::host::samba;
 use crate::host::{Host, blocking};
 
@@ -101,7 +101,7 @@ impl Resource for SambaInclude {
         Ok(diff)
     }
 
-    async fn converge(&self, _host: &Host, observed: &Observed) -> Result<()> {
+    async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         let text = self.with_line(&observed.file.contents);
         let mut candidate = tempfile::Builder::new()
             .prefix("wasagent-smb-")
@@ -119,8 +119,8 @@ impl Resource for SambaInclude {
             ))
             .hint(format!("run: testparm -s {SMB_CONF}")));
         }
-        let meta = observed.file.meta;
-        blocking(move || write_atomic(Path::new(SMB_CONF), &text, meta)).await
+        step.write_file(Path::new(SMB_CONF), text, observed.file.meta)
+            .await
     }
 }
 

@@ -1,7 +1,7 @@
 //! The account in Samba's own database, with the share's password.
 
 use crate::config::Secret;
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
 use crate::error::Result;
 use crate::host::Host;
 use crate::host::samba;
@@ -45,7 +45,7 @@ impl Resource for SambaUser {
         Ok(diff)
     }
 
-    async fn converge(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
-        samba::set_password(&self.name, &self.password).await
+    async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {
+        step.set_samba_password(&self.name, &self.password).await
     }
 }

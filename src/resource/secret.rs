@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use crate::config::Secret;
-use crate::engine::{Address, Diff, Kind, Resource};
+use crate::engine::{Address, Diff, Kind, Resource, Step};
 use crate::error::{Error, Result};
-use crate::host::fs::{FileMeta, RegularFile, make_dirs, read_regular, write_atomic};
+use crate::host::fs::{FileMeta, RegularFile, read_regular};
 use crate::host::{Host, blocking};
 
 const MODE: u32 = 0o600;
@@ -59,15 +59,9 @@ impl Resource for SecretFile {
         Ok(diff)
     }
 
-    async fn converge(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
-        let path = self.path.clone();
-        let contents = self.contents.clone();
-        blocking(move || {
-            if let Some(directory) = path.parent() {
-                make_dirs(directory, FileMeta::root(0o755))?;
-            }
-            write_atomic(&path, contents.expose().as_bytes(), FileMeta::root(MODE))
-        })
-        .await
+    async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {
+        let contents = self.contents.expose().as_bytes().to_vec();
+        step.write_file(&self.path, contents, FileMeta::root(MODE))
+            .await
     }
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::engine::{Address, Diff, Kind, Requirement, Resource};
+use crate::engine::{Address, Diff, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::systemd::{Job, UnitState};
 use crate::host::{Host, blocking};
@@ -94,18 +94,17 @@ impl Resource for Unit {
         Ok(diff)
     }
 
-    async fn converge(&self, host: &Host, observed: &Observed) -> Result<()> {
-        let systemd = &host.systemd;
+    async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         if observed.state.need_daemon_reload {
-            systemd.daemon_reload().await?;
+            step.reload_units().await?;
         }
         if observed.state.file_state != "enabled" {
-            systemd.enable(&self.name).await?;
+            step.enable(&self.name).await?;
         }
         if !observed.state.is_active() {
-            systemd.job(Job::Start, &self.name).await?;
+            step.job(Job::Start, &self.name).await?;
         } else if observed.is_stale() {
-            systemd.job(Job::ReloadOrRestart, &self.name).await?;
+            step.job(Job::ReloadOrRestart, &self.name).await?;
         }
         Ok(())
     }

@@ -1,0 +1,98 @@
+//! `wasagent history`: lists the runs and what each changed.
+
+use serde::Serialize;
+
+use super::Failure;
+use super::exit::{self, Code};
+use super::output::{Ink, Output, describe};
+use crate::config::Role;
+use crate::engine::Field;
+use crate::engine::journal::{self, Command, Outcome, Run};
+
+#[derive(Serialize)]
+struct HistoryJson<'a> {
+    version: u32,
+    runs: Vec<RunJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct RunJson<'a> {
+    run: u32,
+    command: Command,
+    role: Role,
+    agent: &'a str,
+    started: &'a str,
+    ended: Option<&'a str>,
+    /// `null` for a run that was cut off, or is at work now.
+    outcome: Option<Outcome>,
+    changes: Vec<ChangeJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct ChangeJson<'a> {
+    resource: &'a str,
+    fields: &'a [Field],
+}
+
+pub fn run(output: &Output) -> Result<Code, Failure> {
+    let runs = journal::runs()?;
+    if output.is_json() {
+        output.json(&HistoryJson {
+            version: 1,
+            runs: runs.iter().map(json).collect(),
+        });
+        return Ok(exit::DONE);
+    }
+    if runs.is_empty() {
+        output.line("no run has changed anything on this VM");
+    }
+    for run in &runs {
+        show(run, output);
+    }
+    Ok(exit::DONE)
+}
+
+fn json(run: &Run) -> RunJson<'_> {
+    RunJson {
+        run: run.number,
+        command: run.command,
+        role: run.role,
+        agent: &run.agent,
+        started: &run.started,
+        ended: run.ended.as_ref().map(|(_, at)| at.as_str()),
+        outcome: run.ended.as_ref().map(|(outcome, _)| *outcome),
+        changes: run
+            .changed
+            .iter()
+            .map(|(resource, fields)| ChangeJson { resource, fields })
+            .collect(),
+    }
+}
+
+fn show(run: &Run, output: &Output) {
+    let command = match run.command {
+        Command::Apply => "apply",
+        Command::Revert => "revert",
+    };
+    let (ink, outcome) = match &run.ended {
+        Some((Outcome::Done, _)) => (Ink::Green, "done"),
+        Some((Outcome::Failed, _)) => (Ink::Red, "failed"),
+        Some((Outcome::Interrupted, _)) => (Ink::Yellow, "interrupted"),
+        Some((Outcome::RolledBack, _)) => (Ink::Yellow, "rolled back"),
+        None => (Ink::Yellow, "cut off"),
+    };
+    output.line(&format!(
+        "{:>4}  {}  {command} --role {}  {}  {}",
+        run.number,
+        run.started,
+        run.role,
+        output.ink(ink, outcome),
+        output.ink(Ink::Faint, &format!("wasagent {}", run.agent)),
+    ));
+    for (resource, fields) in &run.changed {
+        output.line(&format!("      {resource}"));
+        for field in fields {
+            output.line(&format!("          {}", describe(field)));
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! One command at a time changes this VM.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::Failure;
+use super::exit;
+use crate::error::{Doing, Error};
+
+/// Gone with the process that holds it, however that ends.
+const LOCK: &str = "/run/wasagent.lock";
+
+/// Between two looks at a lock that is held.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Takes the lock, waiting for whoever has it as long as told.
+pub fn take(wait: Duration) -> Result<Flock<File>, Failure> {
+    let deadline = Instant::now() + wait;
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(Path::new(LOCK))
+        .doing(format_args!("open {LOCK}"))?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < deadline => {
+                file = again;
+                std::thread::sleep(PAUSE);
+            }
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(Failure {
+                    code: exit::LOCKED,
+                    error: Some(
+                        Error::new("another run of wasagent is at work on this VM")
+                            .hint("try again when it is done, or wait for it: --wait 5m"),
+                    ),
+                });
+            }
+            Err((_, errno)) => return Err(Error::new(format!("lock {LOCK}: {errno}")).into()),
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! The record of every run that did something: `/var/lib/wasagent/runs/NNNNNN.jsonl`, a line
+//! before and a line after each effect, each on the disk before the next thing happens. What files
+//! held before is kept beside it, named by its SHA-256.
+//!
+//! A line that a power cut left half-written is the last one, and the effect that it announces has
+//! not happened: it is passed over when the record is read.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::effect::{Effect, Sha256};
+use super::record::STATE_DIRECTORY;
+use super::{Address, Field};
+use crate::config::Role;
+use crate::error::{Doing, Error, Result};
+use crate::host::fs::{make_own_directory, read_regular, sync_directory, write_own};
+
+const RUNS: &str = "runs";
+const SAVED: &str = "saved";
+
+/// No run of ours comes near this size.
+const MAX_RUN: u64 = 64 << 20;
+/// No file that is kept for undo is larger.
+const MAX_SAVED: u64 = 16 << 20;
+
+/// Which command made a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Command {
+    Apply,
+    Revert,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Done,
+    Failed,
+    /// A signal asked it to stop.
+    Interrupted,
+    /// It failed, and what it had done was undone.
+    RolledBack,
+}
+
+/// One line of a run's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line {
+    Run {
+        command: Command,
+        role: Role,
+        /// Version of the agent.
+        agent: String,
+        /// RFC 3339, UTC.
+        at: String,
+    },
+    Begin {
+        effect: u32,
+        resource: String,
+        #[serde(rename = "does")]
+        what: Effect,
+        at: String,
+    },
+    End {
+        effect: u32,
+        error: Option<String>,
+        at: String,
+    },
+    /// A resource that was brought to the desired state, or back.
+    Changed {
+        resource: String,
+        fields: Vec<Field>,
+    },
+    Ended {
+        outcome: Outcome,
+        at: String,
+    },
+}
+
+/// An effect as a run recorded it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    pub resource: Address,
+    pub effect: Effect,
+    /// It is known to have ended well.
+    pub done: bool,
+}
+
+/// A run read back.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub number: u32,
+    pub command: Command,
+    pub role: Role,
+    pub agent: String,
+    pub started: String,
+    pub effects: Vec<Recorded>,
+    pub changed: Vec<(String, Vec<Field>)>,
+    /// `None` for a run that was cut off, or is at work now.
+    pub ended: Option<(Outcome, String)>,
+}
+
+/// The record of the run at hand. Its file is made with its first effect: a run that does nothing
+/// writes nothing.
+pub struct Journal {
+    directory: PathBuf,
+    command: Command,
+    role: Role,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    file: Option<(u32, File)>,
+    effects: u32,
+}
+
+impl Journal {
+    pub fn new(command: Command, role: Role) -> Self {
+        Self::in_directory(Path::new(STATE_DIRECTORY), command, role)
+    }
+
+    fn in_directory(directory: &Path, command: Command, role: Role) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            command,
+            role,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The number of the run, once it has done something.
+    pub fn number(&self) -> Option<u32> {
+        self.lock().file.as_ref().map(|(number, _)| *number)
+    }
+
+    /// Writes down what is about to be done. The effect may happen only when this is on the disk.
+    pub fn begin(&self, resource: &Address, effect: &Effect) -> Result<u32> {
+        let mut state = self.lock();
+        if state.file.is_none() {
+            state.file = Some(self.open()?);
+        }
+        state.effects += 1;
+        let number = state.effects;
+        append(
+            &mut state,
+            &Line::Begin {
+                effect: number,
+                resource: resource.to_string(),
+                what: effect.clone(),
+                at: now(),
+            },
+        )?;
+        Ok(number)
+    }
+
+    /// Writes down how the effect ended.
+    pub fn end(&self, effect: u32, error: Option<&Error>) -> Result<()> {
+        append(
+            &mut self.lock(),
+            &Line::End {
+                effect,
+                error: error.map(|error| error.message.clone()),
+                at: now(),
+            },
+        )
+    }
+
+    /// Writes down that a resource is as it should be now, for the history.
+    pub fn changed(&self, resource: &Address, fields: &[Field]) -> Result<()> {
+        append(
+            &mut self.lock(),
+            &Line::Changed {
+                resource: resource.to_string(),
+                fields: fields.to_vec(),
+            },
+        )
+    }
+
+    /// Writes down how the run ended, if it did anything.
+    pub fn close(&self, outcome: Outcome) -> Result<()> {
+        append(&mut self.lock(), &Line::Ended { outcome, at: now() })
+    }
+
+    /// As [`Self::close`], also for a run that found nothing to do: that it was there matters.
+    pub fn open_and_close(&self, outcome: Outcome) -> Result<()> {
+        {
+            let mut state = self.lock();
+            if state.file.is_none() {
+                state.file = Some(self.open()?);
+            }
+        }
+        self.close(outcome)
+    }
+
+    /// Keeps contents for undo, readable by root alone.
+    pub fn save(&self, contents: &[u8]) -> Result<Sha256> {
+        let name = Sha256::of(contents);
+        let path = self.directory.join(SAVED).join(&name.0);
+        if !path.exists() {
+            write_own(&path, contents)?;
+        }
+        Ok(name)
+    }
+
+    fn open(&self) -> Result<(u32, File)> {
+        let directory = self.directory.join(RUNS);
+        make_own_directory(&directory)?;
+        let number = numbers(&directory)?.last().map_or(1, |last| last + 1);
+        let path = directory.join(format!("{number:06}.jsonl"));
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .doing(format_args!("write {}", path.display()))?;
+        sync_directory(&directory)?;
+        let mut state = State {
+            file: Some((number, file)),
+            effects: 0,
+        };
+        append(
+            &mut state,
+            &Line::Run {
+                command: self.command,
+                role: self.role,
+                agent: env!("CARGO_PKG_VERSION").to_owned(),
+                at: now(),
+            },
+        )?;
+        state
+            .file
+            .ok_or_else(|| Error::new("the record of the run is gone"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn append(state: &mut State, line: &Line) -> Result<()> {
+    let Some((_, file)) = &mut state.file else {
+        return Ok(());
+    };
+    let mut text = serde_json::to_vec(line).doing("write the record of this run")?;
+    text.push(b'\n');
+    // One write: a crash leaves the line or a beginning of it, and nothing after.
+    file.write_all(&text)
+        .and_then(|()| file.sync_data())
+        .doing("write the record of this run")
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+/// The numbers of the runs on record, oldest first.
+fn numbers(directory: &Path) -> Result<Vec<u32>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.doing(format_args!("read {}", directory.display()))?,
+    };
+    let mut numbers: Vec<u32> = entries
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            name.to_str()?.strip_suffix(".jsonl")?.parse().ok()
+        })
+        .collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Every run on record, oldest first.
+pub fn runs() -> Result<Vec<Run>> {
+    runs_in(Path::new(STATE_DIRECTORY))
+}
+
+fn runs_in(directory: &Path) -> Result<Vec<Run>> {
+    let directory = directory.join(RUNS);
+    let mut runs = Vec::new();
+    for number in numbers(&directory)? {
+        let path = directory.join(format!("{number:06}.jsonl"));
+        let Some(file) = read_regular(&path, MAX_RUN)? else {
+            continue;
+        };
+        // A run that was cut off in its first line has done nothing.
+        if let Some(run) = parse(number, &file.contents)
+            .map_err(|error| error.while_doing(format_args!("read {}", path.display())))?
+        {
+            runs.push(run);
+        }
+    }
+    Ok(runs)
+}
+
+fn parse(number: u32, text: &[u8]) -> Result<Option<Run>> {
+    let mut run: Option<Run> = None;
+    // What follows the last line feed is a line that was cut off.
+    let whole = text
+        .iter()
+        .rposition(|&b| b == b'\n')
+        .map_or(0, |at| at + 1);
+    for line in text[..whole]
+        .split(|&b| b == b'\n')
+        .filter(|l| !l.is_empty())
+    {
+        let line: Line = serde_json::from_slice(line).map_err(|cause| {
+            Error::new(format!("a line is not of this version's form: {cause}"))
+                .hint("the file was changed by hand, or written by a newer version of wasagent")
+        })?;
+        match (line, &mut run) {
+            (
+                Line::Run {
+                    command,
+                    role,
+                    agent,
+                    at,
+                },
+                None,
+            ) => {
+                run = Some(Run {
+                    number,
+                    command,
+                    role,
+                    agent,
+                    started: at,
+                    effects: Vec::new(),
+                    changed: Vec::new(),
+                    ended: None,
+                });
+            }
+            (Line::Begin { resource, what, .. }, Some(run)) => run.effects.push(Recorded {
+                resource: resource.parse()?,
+                effect: what,
+                done: false,
+            }),
+            (Line::End { effect, error, .. }, Some(run)) => {
+                if let Some(recorded) = run.effects.get_mut((effect as usize).wrapping_sub(1)) {
+                    recorded.done = error.is_none();
+                }
+            }
+            (Line::Changed { resource, fields }, Some(run)) => run.changed.push((resource, fields)),
+            (Line::Ended { outcome, at }, Some(run)) => run.ended = Some((outcome, at)),
+            _ => return Err(Error::new("its lines are out of order")),
+        }
+    }
+    Ok(run)
+}
+
+/// The runs since the last whole revert: what is still to be undone.
+pub fn since_revert(runs: &[Run]) -> &[Run] {
+    let after = runs
+        .iter()
+        .rposition(|run| {
+            run.command == Command::Revert && matches!(run.ended, Some((Outcome::Done, _)))
+        })
+        .map_or(0, |last| last + 1);
+    &runs[after..]
+}
+
+/// The contents that were kept under this name.
+pub fn saved(name: &Sha256) -> Result<Vec<u8>> {
+    let path = Path::new(STATE_DIRECTORY).join(SAVED).join(&name.0);
+    let file = read_regular(&path, MAX_SAVED)?
+        .ok_or_else(|| Error::new(format!("{} is missing", path.display())))?;
+    if Sha256::of(&file.contents) != *name {
+        return Err(Error::new(format!("{} was changed", path.display()))
+            .hint("what was there before can no longer be told: restore it by hand"));
+    }
+    Ok(file.contents)
+}
+
+/// Forgets kept contents that no revert can come back to, since an older effect on the same file
+/// leads further back: a password that was replaced twice is not kept.
+pub fn forget_what_is_not_needed() -> Result<()> {
+    let runs = runs()?;
+    let needed = needed(since_revert(&runs));
+    let directory = Path::new(STATE_DIRECTORY).join(SAVED);
+    let Ok(entries) = fs::read_dir(&directory) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !needed.contains(&Sha256(name)) {
+            fs::remove_file(entry.path())
+                .doing(format_args!("remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn needed(runs: &[Run]) -> BTreeSet<Sha256> {
+    let mut needed = BTreeSet::new();
+    let mut written: BTreeSet<(PathBuf, Sha256)> = BTreeSet::new();
+    let mut samba_users = BTreeSet::new();
+    for recorded in runs.iter().flat_map(|run| &run.effects) {
+        match &recorded.effect {
+            Effect::WriteFile {
+                path,
+                before,
+                after,
+            } => {
+                if let Some(before) = before
+                    && !written.contains(&(path.clone(), before.contents.clone()))
+                {
+                    needed.insert(before.contents.clone());
+                }
+                written.insert((path.clone(), after.clone()));
+            }
+            Effect::RemoveFile { path, before }
+                if !written.contains(&(path.clone(), before.contents.clone())) =>
+            {
+                needed.insert(before.contents.clone());
+            }
+            // Only the first leads to what was there before us.
+            Effect::SetSambaPassword { name, before } if samba_users.insert(name) => {
+                needed.extend(before.clone());
+            }
+            Effect::Open {
+                zone_before: Some(zone),
+                ..
+            } => needed.extend(
+                zone.files
+                    .iter()
+                    .filter_map(|(_, file)| Some(file.as_ref()?.contents.clone())),
+            ),
+            _ => {}
+        }
+    }
+    needed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::effect::SavedFile;
+    use super::*;
+    use crate::host::fs::FileMeta;
+
+    fn x() -> Address {
+        "file:/x".parse().unwrap()
+    }
+
+    fn write(path: &str, before: Option<&str>, after: &str) -> Effect {
+        Effect::WriteFile {
+            path: path.into(),
+            before: before.map(|contents| SavedFile {
+                contents: Sha256::of(contents.as_bytes()),
+                meta: FileMeta::root(0o644),
+                modified: (1, 2),
+                label: None,
+            }),
+            after: Sha256::of(after.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn a_run_is_read_back_also_when_it_was_cut_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::in_directory(directory.path(), Command::Apply, Role::Storage);
+        assert!(runs_in(directory.path()).unwrap().is_empty());
+        let first = journal.begin(&x(), &write("/x", None, "a")).unwrap();
+        journal.end(first, None).unwrap();
+        journal.begin(&x(), &write("/x", Some("a"), "b")).unwrap();
+
+        let path = directory.path().join("runs/000001.jsonl");
+        let text = fs::read(&path).unwrap();
+        for cut in 0..=text.len() {
+            fs::write(&path, &text[..cut]).unwrap();
+            let effects = runs_in(directory.path())
+                .unwrap()
+                .pop()
+                .map(|run| run.effects);
+            let whole = text[..cut].iter().filter(|&&b| b == b'\n').count();
+            assert_eq!(
+                effects.map(|e| e.len()),
+                [None, Some(0), Some(1), Some(1), Some(2)][whole]
+            );
+        }
+        let run = runs_in(directory.path()).unwrap().pop().unwrap();
+        assert!(run.effects[0].done && !run.effects[1].done && run.ended.is_none());
+    }
+
+    #[test]
+    fn a_run_after_a_whole_revert_starts_afresh() {
+        let directory = tempfile::tempdir().unwrap();
+        for (command, outcome) in [
+            (Command::Apply, Outcome::Done),
+            (Command::Revert, Outcome::Failed),
+            (Command::Revert, Outcome::Done),
+            (Command::Apply, Outcome::Done),
+        ] {
+            let journal = Journal::in_directory(directory.path(), command, Role::Was);
+            journal.begin(&x(), &write("/x", None, "a")).unwrap();
+            journal.close(outcome).unwrap();
+        }
+        let runs = runs_in(directory.path()).unwrap();
+        let left: Vec<u32> = since_revert(&runs).iter().map(|run| run.number).collect();
+        assert_eq!(left, [4]);
+    }
+
+    #[test]
+    fn only_what_a_revert_comes_back_to_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::in_directory(directory.path(), Command::Apply, Role::Was);
+        for effect in [
+            write("/cred", None, "old password"),
+            write("/cred", Some("old password"), "new password"),
+            write("/smb.conf", Some("operator's"), "ours"),
+            write("/smb.conf", Some("changed by hand"), "ours again"),
+        ] {
+            journal.begin(&x(), &effect).unwrap();
+        }
+        let needed = needed(&runs_in(directory.path()).unwrap());
+        let expected = ["operator's", "changed by hand"].map(|text| Sha256::of(text.as_bytes()));
+        assert_eq!(needed, expected.into());
+    }
+}

@@ -1,0 +1,405 @@
+//! The work on one resource, and the gate through which all of it reaches the machine: what was
+//! there before is on record before an effect happens, and how it ended is on record after.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Address;
+use super::apply::Listener;
+use super::effect::{Effect, SavedFile, Sha256, ZoneFiles};
+use super::journal::Journal;
+use super::report::Event;
+use crate::error::{Error, Result};
+#[cfg(feature = "failpoints")]
+use crate::host::failpoint;
+use crate::host::firewalld::{Opening, Settings};
+use crate::host::fs::{self, DirState, FileMeta, NewFile, RegularFile};
+use crate::host::systemd::Job;
+use crate::host::{Host, Permit, blocking, mount};
+
+/// Files that are kept for undo are small: configuration, not data.
+const MAX_SAVED: u64 = 16 << 20;
+
+/// Where firewalld keeps the permanent settings of zones that differ from what it ships.
+const ZONES: &str = "/etc/firewalld/zones";
+
+/// Work on one resource. Reads go straight to the [`Host`] that it stands for.
+pub struct Step {
+    host: Arc<Host>,
+    journal: Arc<Journal>,
+    listener: Listener,
+    address: Address,
+    /// How often each effect was begun, so that every fail point has a name of its own.
+    begun: Mutex<HashMap<String, u32>>,
+}
+
+impl Deref for Step {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
+impl Step {
+    pub fn new(
+        host: &Arc<Host>,
+        journal: &Arc<Journal>,
+        listener: &Listener,
+        address: Address,
+    ) -> Self {
+        Self {
+            host: Arc::clone(host),
+            journal: Arc::clone(journal),
+            listener: Arc::clone(listener),
+            address,
+            begun: Mutex::default(),
+        }
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Says how far long work is: `3 of 12 layers`.
+    pub fn progress(&self, amount: String) {
+        (self.listener)(&Event::progress(&self.address, amount));
+    }
+
+    /// The gate. `act` happens only when `effect`, with all that is needed to undo it, is on record.
+    pub async fn effect<T, F>(&self, effect: Effect, act: impl FnOnce(Permit) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let name = self.name(&effect);
+        let resource = self.address.clone();
+        let journal = Arc::clone(&self.journal);
+        let number = blocking(move || journal.begin(&resource, &effect)).await?;
+        let result = self.perform(&name, act).await;
+        let journal = Arc::clone(&self.journal);
+        let error = result.as_ref().err().cloned();
+        blocking(move || journal.end(number, error.as_ref())).await?;
+        result
+    }
+
+    async fn perform<T, F>(&self, name: &str, act: impl FnOnce(Permit) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        #[cfg(feature = "failpoints")]
+        failpoint::pass(name, failpoint::When::Before)?;
+        let value = act(Permit::for_recorded(name)).await?;
+        #[cfg(feature = "failpoints")]
+        failpoint::pass(name, failpoint::When::After)?;
+        Ok(value)
+    }
+
+    fn name(&self, effect: &Effect) -> String {
+        let name = format!("{}|{effect}", self.address);
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = begun.entry(name.clone()).or_default();
+        *times += 1;
+        if *times == 1 {
+            name
+        } else {
+            format!("{name}#{times}")
+        }
+    }
+
+    /// Writes a file in whole, and makes the directories above it that are missing.
+    pub async fn write_file(
+        &self,
+        path: &Path,
+        contents: impl Into<zeroize::Zeroizing<Vec<u8>>>,
+        meta: FileMeta,
+    ) -> Result<()> {
+        if let Some(directory) = path.parent() {
+            self.make_directories(directory, FileMeta::root(0o755))
+                .await?;
+        }
+        self.put_file(path, contents.into(), meta, None).await
+    }
+
+    /// Brings a file back as it was.
+    pub(super) async fn restore_file(
+        &self,
+        path: &Path,
+        contents: Vec<u8>,
+        was: SavedFile,
+    ) -> Result<()> {
+        let meta = was.meta;
+        self.put_file(path, contents.into(), meta, Some(was)).await
+    }
+
+    async fn put_file(
+        &self,
+        path: &Path,
+        contents: zeroize::Zeroizing<Vec<u8>>,
+        meta: FileMeta,
+        was: Option<SavedFile>,
+    ) -> Result<()> {
+        let effect = Effect::WriteFile {
+            path: path.to_owned(),
+            before: self.saved(path).await?,
+            after: Sha256::of(&contents),
+        };
+        let path = path.to_owned();
+        self.effect(effect, |permit| {
+            blocking(move || {
+                let file = NewFile {
+                    label: was.as_ref().and_then(|was| was.label.as_deref()),
+                    modified: was.as_ref().map(SavedFile::modified),
+                    ..NewFile::new(&contents, meta)
+                };
+                fs::write_atomic(&permit, &path, &file)
+            })
+        })
+        .await
+    }
+
+    /// Removes a file, and what an interrupted write of it may have left.
+    pub async fn remove_file(&self, path: &Path) -> Result<()> {
+        let Some(before) = self.saved(path).await? else {
+            return Ok(());
+        };
+        let effect = Effect::RemoveFile {
+            path: path.to_owned(),
+            before,
+        };
+        let path = path.to_owned();
+        self.effect(effect, |permit| {
+            blocking(move || fs::remove_file(&permit, &path).map(drop))
+        })
+        .await
+    }
+
+    /// Removes what an interrupted run left of a write of ours.
+    pub(super) async fn remove_leftover(&self, path: &Path) -> Result<()> {
+        let path = path.to_owned();
+        blocking(move || fs::remove_leftover(&path)).await
+    }
+
+    /// The file as it is, with its contents kept.
+    async fn saved(&self, path: &Path) -> Result<Option<SavedFile>> {
+        let (path, journal) = (path.to_owned(), Arc::clone(&self.journal));
+        blocking(move || {
+            let Some(file) = fs::read_regular(&path, MAX_SAVED)? else {
+                return Ok(None);
+            };
+            Ok(Some(SavedFile {
+                contents: journal.save(&file.contents)?,
+                meta: file.meta,
+                modified: since_1970(&file),
+                label: fs::selinux_label(&path)?,
+            }))
+        })
+        .await
+    }
+
+    /// Makes a directory with this mode and owner, and those above it that are missing as 0755 of
+    /// root. One that exists is left as it is.
+    pub async fn make_directories(&self, path: &Path, meta: FileMeta) -> Result<()> {
+        let wanted = path.to_owned();
+        for directory in blocking(move || fs::missing_directories(&wanted)).await? {
+            let meta = if directory == path {
+                meta
+            } else {
+                FileMeta::root(0o755)
+            };
+            let effect = Effect::MakeDirectory {
+                path: directory.clone(),
+            };
+            self.effect(effect, |permit| {
+                blocking(move || fs::make_directory(&permit, &directory, meta))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Sets owner and mode of a directory that exists.
+    pub async fn own_directory(&self, path: &Path, meta: FileMeta) -> Result<()> {
+        let at = path.to_owned();
+        let DirState::Directory(before) = blocking(move || fs::dir_state(&at)).await? else {
+            return Err(Error::new(format!("{} is no directory", path.display())));
+        };
+        let path = path.to_owned();
+        let effect = Effect::OwnDirectory {
+            path: path.clone(),
+            before,
+            after: meta,
+        };
+        self.effect(effect, |permit| {
+            blocking(move || fs::set_directory_meta(&permit, &path, meta))
+        })
+        .await
+    }
+
+    /// Removes a directory if it is empty; `false` when it holds something.
+    pub(super) async fn remove_directory(&self, path: &Path) -> Result<bool> {
+        let path = path.to_owned();
+        let effect = Effect::RemoveDirectory { path: path.clone() };
+        self.effect(effect, |permit| {
+            blocking(move || fs::remove_empty_directory(&permit, &path))
+        })
+        .await
+    }
+
+    /// Makes systemd read its unit files again and run its generators.
+    pub async fn reload_units(&self) -> Result<()> {
+        self.effect(Effect::ReloadUnits, |permit| async move {
+            self.systemd.daemon_reload(&permit).await
+        })
+        .await
+    }
+
+    /// Enables a unit for every boot.
+    pub async fn enable(&self, unit: &str) -> Result<()> {
+        let effect = Effect::Enable {
+            unit: unit.to_owned(),
+        };
+        self.effect(effect, |permit| async move {
+            self.systemd.enable(&permit, unit).await
+        })
+        .await?;
+        self.reload_units().await
+    }
+
+    /// Takes a unit out of every boot.
+    pub async fn disable(&self, unit: &str) -> Result<()> {
+        let effect = Effect::Disable {
+            unit: unit.to_owned(),
+        };
+        self.effect(effect, |permit| async move {
+            self.systemd.disable(&permit, unit).await
+        })
+        .await
+    }
+
+    /// Runs a job of systemd and waits for its end.
+    pub async fn job(&self, job: Job, unit: &str) -> Result<()> {
+        let effect = Effect::Job {
+            job,
+            unit: unit.to_owned(),
+            before: self.systemd.unit(unit).await?.active,
+        };
+        self.effect(effect, |permit| async move {
+            self.systemd.job(&permit, job, unit).await
+        })
+        .await
+    }
+
+    /// Opens something in one of firewalld's two settings.
+    pub async fn open(&self, settings: Settings, zone: &str, opening: &Opening) -> Result<()> {
+        let zone_before = match settings {
+            Settings::Runtime => None,
+            Settings::Permanent => Some(self.zone_files(zone).await?),
+        };
+        let effect = Effect::Open {
+            settings,
+            zone: zone.to_owned(),
+            opening: opening.clone(),
+            zone_before,
+        };
+        self.effect(effect, |permit| async move {
+            self.running_firewalld()?
+                .add(&permit, settings, zone, opening)
+                .await
+        })
+        .await
+    }
+
+    /// Closes what was opened.
+    pub(super) async fn close(
+        &self,
+        settings: Settings,
+        zone: &str,
+        opening: &Opening,
+    ) -> Result<()> {
+        let effect = Effect::Close {
+            settings,
+            zone: zone.to_owned(),
+            opening: opening.clone(),
+        };
+        self.effect(effect, |permit| async move {
+            self.running_firewalld()?
+                .remove(&permit, settings, zone, opening)
+                .await
+        })
+        .await
+    }
+
+    /// How firewalld keeps a zone's permanent settings now: it writes the zone's file anew for
+    /// each change, with a copy of the last one beside it.
+    async fn zone_files(&self, zone: &str) -> Result<ZoneFiles> {
+        let settings = self.running_firewalld()?.permanent_settings(zone).await?;
+        let mut files = Vec::new();
+        for name in [format!("{zone}.xml"), format!("{zone}.xml.old")] {
+            let path = PathBuf::from(ZONES).join(name);
+            files.push((path.clone(), self.saved(&path).await?));
+        }
+        Ok(ZoneFiles {
+            settings: Sha256::of(settings.as_bytes()),
+            files,
+        })
+    }
+
+    /// Mounts something by `act`.
+    pub async fn mount<F: Future<Output = Result<()>>>(
+        &self,
+        mount_point: &Path,
+        source: &str,
+        act: impl FnOnce(Permit) -> F,
+    ) -> Result<()> {
+        let effect = Effect::Mount {
+            mount_point: mount_point.to_owned(),
+            source: source.to_owned(),
+        };
+        self.effect(effect, act).await
+    }
+
+    /// Unmounts what is mounted there.
+    pub async fn unmount(&self, mount_point: &Path, source: &str) -> Result<()> {
+        let mount_point = mount_point.to_owned();
+        let effect = Effect::Unmount {
+            mount_point: mount_point.clone(),
+            source: source.to_owned(),
+        };
+        self.effect(effect, |permit| {
+            blocking(move || mount::unmount(&permit, &mount_point))
+        })
+        .await
+    }
+
+    /// Sets the password of a Samba account, which is made where it is missing.
+    pub async fn set_samba_password(
+        &self,
+        name: &str,
+        password: &crate::config::Secret,
+    ) -> Result<()> {
+        let before = match crate::host::samba::smbpasswd_line(name).await? {
+            None => None,
+            Some(line) => {
+                let journal = Arc::clone(&self.journal);
+                Some(blocking(move || journal.save(line.as_bytes())).await?)
+            }
+        };
+        let effect = Effect::SetSambaPassword {
+            name: name.to_owned(),
+            before,
+        };
+        self.effect(effect, |permit| async move {
+            crate::host::samba::set_password(&permit, name, password).await
+        })
+        .await
+    }
+}
+
+fn since_1970(file: &RegularFile) -> (u64, u32) {
+    file.modified
+        .duration_since(std::time::SystemTime::UNIX_EPOCH)
+        .map_or((0, 0), |since| (since.as_secs(), since.subsec_nanos()))
+}

@@ -1,0 +1,637 @@
+//! Undoes what runs did, in reverse order: each thing goes back to what it was before the first
+//! effect on it, if it still is as the last one left it. What somebody changed since, and data, is
+//! kept and told of.
+//!
+//! Everything is decided from the machine as it is now, so that an undo that was interrupted, or
+//! that comes after an interrupted apply, is the same undo.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::apply::Listener;
+use super::effect::{Effect, SavedFile, Sha256, Thing, ZoneFiles};
+use super::journal::{self, Journal, Recorded};
+use super::report::{Event, Summary};
+use super::step::Step;
+use super::{Action, Address, Diff, Kind};
+use crate::error::{Error, Result};
+use crate::host::firewalld::{Opening, Settings};
+use crate::host::fs::{self, DirState, FileMeta};
+use crate::host::mount::{mount_at, mounts};
+use crate::host::systemd::Job;
+use crate::host::{Host, account, blocking, podman, samba};
+
+/// How much is undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All that apply ever did here.
+    Everything,
+    /// What one run did: an image that it pulled stays, since the next try needs it again.
+    OneRun,
+}
+
+/// What became of one thing.
+enum Undone {
+    /// It is as it was before, and nothing was to be done.
+    Already,
+    /// It was brought back, in words.
+    Restored(String),
+    /// It stays as it is, and why.
+    Kept(String),
+}
+
+/// Undoes the effects, which are in the order in which they were begun.
+pub async fn undo(
+    effects: &[Recorded],
+    extent: Extent,
+    host: &Arc<Host>,
+    journal: &Arc<Journal>,
+    listener: &Listener,
+) -> Summary {
+    let started = Instant::now();
+    let mut undoing = Undoing {
+        host,
+        journal,
+        listener,
+        extent,
+        reload_units: false,
+        restart: Vec::new(),
+    };
+    let mut summary = Summary::default();
+    for (resource, effects) in by_resource(effects).into_iter().rev() {
+        match undoing.resource(resource, &effects).await {
+            Ok(true) => summary.changed += 1,
+            Ok(false) => summary.unchanged += 1,
+            Err(()) => summary.failed += 1,
+        }
+    }
+    if let Err(error) = undoing.settle_units().await {
+        summary.failed += 1;
+        listener(&Event::failed(&systemd(), started.elapsed(), error));
+    }
+    summary.took = started.elapsed();
+    summary
+}
+
+/// The effects of each resource, resources in the order of their first effect.
+fn by_resource(effects: &[Recorded]) -> Vec<(&Address, Vec<&Effect>)> {
+    let mut resources: Vec<(&Address, Vec<&Effect>)> = Vec::new();
+    for recorded in effects {
+        match resources.iter_mut().find(|(r, _)| **r == recorded.resource) {
+            Some((_, effects)) => effects.push(&recorded.effect),
+            None => resources.push((&recorded.resource, vec![&recorded.effect])),
+        }
+    }
+    resources
+}
+
+/// What reloads and restarts after others are told under.
+fn systemd() -> Address {
+    Address::new(Kind::Unit, "systemd")
+}
+
+/// The effects on each thing, things in the order of their first effect.
+fn by_thing<'a>(effects: &[&'a Effect]) -> Vec<(Thing, Vec<&'a Effect>)> {
+    let mut things: Vec<(Thing, Vec<&Effect>)> = Vec::new();
+    for &effect in effects {
+        let thing = effect.thing();
+        match things.iter_mut().find(|(t, _)| *t == thing) {
+            Some((_, effects)) => effects.push(effect),
+            None => things.push((thing, vec![effect])),
+        }
+    }
+    things
+}
+
+struct Undoing<'a> {
+    host: &'a Arc<Host>,
+    journal: &'a Arc<Journal>,
+    listener: &'a Listener,
+    extent: Extent,
+    /// Unit files have changed since systemd read them.
+    reload_units: bool,
+    /// Services that ran before us, and run with a configuration that is undone by now.
+    restart: Vec<(Address, String)>,
+}
+
+impl Undoing<'_> {
+    fn step(&self, address: &Address) -> Step {
+        Step::new(self.host, self.journal, self.listener, address.clone())
+    }
+
+    /// Undoes what was done for one resource; whether anything was to be done.
+    async fn resource(&mut self, address: &Address, effects: &[&Effect]) -> Result<bool, ()> {
+        let started = Instant::now();
+        let step = self.step(address);
+        (self.listener)(&Event::start(address));
+        let mut diff = Diff::new(Action::Remove, "what apply did is undone");
+        for (thing, effects) in by_thing(effects).into_iter().rev() {
+            match self.thing(&step, &thing, &effects).await {
+                Ok(Undone::Already) => {}
+                Ok(Undone::Restored(how)) => diff.undone(&thing.to_string(), how),
+                Ok(Undone::Kept(why)) => diff.notes.push(why),
+                Err(error) => {
+                    let error = error.while_doing(format_args!("undo {thing}"));
+                    (self.listener)(&Event::failed(address, started.elapsed(), error));
+                    return Err(());
+                }
+            }
+        }
+        if diff.is_empty() {
+            (self.listener)(&Event::unchanged(address, started.elapsed(), diff.notes));
+            return Ok(false);
+        }
+        let recorded = self.journal.changed(address, &diff.fields);
+        (self.listener)(&Event::done(address, started.elapsed(), &diff));
+        recorded.map(|()| true).map_err(drop)
+    }
+
+    async fn thing(&mut self, step: &Step, thing: &Thing, effects: &[&Effect]) -> Result<Undone> {
+        match thing {
+            Thing::File(path) => {
+                let undone = undo_file(step, path, effects).await?;
+                self.reload_units |= matches!(undone, Undone::Restored(_)) && is_unit_file(path);
+                Ok(undone)
+            }
+            Thing::Directory(path) => undo_directory(step, path, effects).await,
+            Thing::Enablement(unit) => {
+                if step.systemd.unit(unit).await?.file_state != "enabled" {
+                    return Ok(Undone::Already);
+                }
+                step.disable(unit).await?;
+                self.reload_units = true;
+                Ok(Undone::Restored("disabled".to_owned()))
+            }
+            Thing::RunState(unit) => self.undo_job(step, unit, effects).await,
+            Thing::Opening(_) => undo_opening(step, effects).await,
+            Thing::Mount(mount_point) => {
+                // A service that serves files of the mount would keep it busy.
+                self.settle_units().await?;
+                undo_mount(step, mount_point, effects).await
+            }
+            Thing::Account(name) => undo_account(step, name).await,
+            Thing::SambaUser(name) => undo_samba_user(step, name, effects).await,
+            Thing::Image(image) => undo_image(step, image, self.extent).await,
+            Thing::Kept(_) => Ok(kept_for_good(effects)),
+        }
+    }
+
+    async fn undo_job(&mut self, step: &Step, unit: &str, effects: &[&Effect]) -> Result<Undone> {
+        let before = effects.iter().find_map(|effect| match effect {
+            Effect::Job { before, .. } => Some(before.as_str()),
+            _ => None,
+        });
+        let now = step.systemd.unit(unit).await?;
+        if matches!(before, Some("active" | "reloading" | "activating"))
+            && !unit.ends_with(".mount")
+        {
+            // It goes on, with its configuration of before, once that is back.
+            self.restart.push((step.address().clone(), unit.to_owned()));
+            return Ok(Undone::Already);
+        }
+        if !matches!(now.active.as_str(), "active" | "activating" | "reloading")
+            || unit.ends_with(".mount")
+        {
+            return Ok(Undone::Already);
+        }
+        step.job(Job::Stop, unit).await?;
+        Ok(Undone::Restored("stopped".to_owned()))
+    }
+
+    /// Lets systemd see the unit files that are left, and restarts what is to run with its
+    /// configuration of before.
+    async fn settle_units(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.reload_units) {
+            self.step(&systemd()).reload_units().await?;
+        }
+        for (address, unit) in std::mem::take(&mut self.restart) {
+            self.step(&address).job(Job::Restart, &unit).await?;
+        }
+        Ok(())
+    }
+}
+
+fn is_unit_file(path: &Path) -> bool {
+    path.starts_with("/etc/systemd/system") || path.starts_with("/etc/containers/systemd")
+}
+
+/// What a file's effects come back to, given what it holds now.
+#[derive(Debug, PartialEq, Eq)]
+enum FileTarget<'a> {
+    /// What it is.
+    Unchanged,
+    Absent,
+    Was(&'a SavedFile),
+    /// Somebody else wrote what is there.
+    Foreign,
+}
+
+/// Walks the effects back from what is there now. An effect that the walk does not meet did not
+/// happen, or somebody changed the file before it: the walk then ends where it has come to.
+fn file_target<'a>(now: Option<&Sha256>, effects: &[&'a Effect]) -> FileTarget<'a> {
+    let first = effects.iter().find_map(|effect| match effect {
+        Effect::WriteFile { before, .. } => Some(before.as_ref()),
+        Effect::RemoveFile { before, .. } => Some(Some(before)),
+        _ => None,
+    });
+    if first.map(|before| before.map(|file| &file.contents)) == Some(now) {
+        return FileTarget::Unchanged;
+    }
+    let mut at: Option<Sha256> = now.cloned();
+    let mut target = None;
+    let mut met = false;
+    for effect in effects.iter().rev() {
+        let (after, before) = match effect {
+            Effect::WriteFile { before, after, .. } => (Some(after), before.as_ref()),
+            Effect::RemoveFile { before, .. } => (None, Some(before)),
+            _ => continue,
+        };
+        let was = before.map(|file| &file.contents);
+        if at.as_ref() == after {
+            met = true;
+            at = was.cloned();
+            target = Some(before);
+        } else if at.as_ref() == was {
+            met = true;
+        } else {
+            break;
+        }
+    }
+    match target {
+        _ if !met => FileTarget::Foreign,
+        None => FileTarget::Unchanged,
+        Some(_) if at.as_ref() == now => FileTarget::Unchanged,
+        Some(None) => FileTarget::Absent,
+        Some(Some(was)) => FileTarget::Was(was),
+    }
+}
+
+async fn undo_file(step: &Step, path: &Path, effects: &[&Effect]) -> Result<Undone> {
+    let at = path.to_owned();
+    let now = blocking(move || fs::read_regular(&at, 16 << 20)).await?;
+    let now = now.map(|file| Sha256::of(&file.contents));
+    let undone = match file_target(now.as_ref(), effects) {
+        FileTarget::Unchanged => Undone::Already,
+        FileTarget::Foreign if now.is_none() => Undone::Already,
+        FileTarget::Foreign => Undone::Kept(format!(
+            "{} was changed by somebody since apply wrote it, and is kept as it is",
+            path.display()
+        )),
+        FileTarget::Absent => {
+            step.remove_file(path).await?;
+            Undone::Restored("removed".to_owned())
+        }
+        FileTarget::Was(was) => {
+            let contents = journal::saved(&was.contents)?;
+            step.restore_file(path, contents, was.clone()).await?;
+            Undone::Restored("as it was before".to_owned())
+        }
+    };
+    step.remove_leftover(path).await?;
+    Ok(undone)
+}
+
+async fn undo_directory(step: &Step, path: &Path, effects: &[&Effect]) -> Result<Undone> {
+    step.remove_leftover(path).await?;
+    let at = path.to_owned();
+    let DirState::Directory(now) = blocking(move || fs::dir_state(&at)).await? else {
+        return Ok(Undone::Already);
+    };
+    if effects
+        .iter()
+        .any(|effect| matches!(effect, Effect::MakeDirectory { .. }))
+    {
+        if blocking({
+            let path = path.to_owned();
+            move || mount_at(&path)
+        })
+        .await?
+        .is_some()
+        {
+            return Ok(Undone::Kept(format!(
+                "{} stays: something is mounted there",
+                path.display()
+            )));
+        }
+        return Ok(if step.remove_directory(path).await? {
+            Undone::Restored("removed".to_owned())
+        } else {
+            Undone::Kept(format!("{} stays with what is in it", path.display()))
+        });
+    }
+    undo_ownership(step, path, now, effects).await
+}
+
+async fn undo_ownership(
+    step: &Step,
+    path: &Path,
+    now: FileMeta,
+    effects: &[&Effect],
+) -> Result<Undone> {
+    let mut changes = effects.iter().filter_map(|effect| match effect {
+        Effect::OwnDirectory { before, after, .. } => Some((*before, *after)),
+        _ => None,
+    });
+    let Some((first, mut last)) = changes.next() else {
+        return Ok(Undone::Already);
+    };
+    if let Some((_, after)) = changes.next_back() {
+        last = after;
+    }
+    if now == first {
+        Ok(Undone::Already)
+    } else if now == last {
+        step.own_directory(path, first).await?;
+        Ok(Undone::Restored("owner and mode as before".to_owned()))
+    } else {
+        Ok(Undone::Kept(format!(
+            "owner or mode of {} were changed by somebody since, and are kept",
+            path.display()
+        )))
+    }
+}
+
+async fn undo_opening(step: &Step, effects: &[&Effect]) -> Result<Undone> {
+    let Some((settings, zone, opening, before)) = effects.iter().find_map(|effect| match effect {
+        Effect::Open {
+            settings,
+            zone,
+            opening,
+            zone_before,
+        } => Some((*settings, zone, opening, zone_before.as_ref())),
+        _ => None,
+    }) else {
+        return Ok(Undone::Already);
+    };
+    let open = is_open(step, settings, zone, opening).await?;
+    if open {
+        step.close(settings, zone, opening).await?;
+    }
+    if let Some(before) = before {
+        restore_zone_files(step, zone, before).await?;
+    }
+    Ok(if open {
+        Undone::Restored("closed".to_owned())
+    } else {
+        Undone::Already
+    })
+}
+
+async fn is_open(step: &Step, settings: Settings, zone: &str, opening: &Opening) -> Result<bool> {
+    step.running_firewalld()?.has(settings, zone, opening).await
+}
+
+/// Puts the zone's files back to the byte, if they say now what they said then: firewalld writes
+/// them in a form of its own, and leaves a copy behind. It sees the change by itself
+/// (inotify), and it is none to what it has loaded.
+async fn restore_zone_files(step: &Step, zone: &str, before: &ZoneFiles) -> Result<()> {
+    let settings = step.running_firewalld()?.permanent_settings(zone).await?;
+    if Sha256::of(settings.as_bytes()) != before.settings {
+        return Ok(());
+    }
+    for (path, was) in &before.files {
+        match was {
+            Some(was) => {
+                let at = path.clone();
+                let now = blocking(move || fs::read_regular(&at, 16 << 20)).await?;
+                if now.is_none_or(|file| {
+                    Sha256::of(&file.contents) != was.contents || file.modified != was.modified()
+                }) {
+                    let contents = journal::saved(&was.contents)?;
+                    step.restore_file(path, contents, was.clone()).await?;
+                }
+            }
+            None => step.remove_file(path).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn undo_mount(step: &Step, mount_point: &Path, effects: &[&Effect]) -> Result<Undone> {
+    let at = mount_point.to_owned();
+    let first = effects.first();
+    let Some(mounted) = blocking(move || mount_at(&at)).await? else {
+        return Ok(match first {
+            Some(Effect::Unmount { source, .. }) => Undone::Kept(format!(
+                "{source} was mounted on {} before; mount it again by hand",
+                mount_point.display()
+            )),
+            _ => Undone::Already,
+        });
+    };
+    // The first effect tells whether something was mounted there before us.
+    let ours = effects.iter().any(|effect| {
+        matches!(effect, Effect::Mount { source, .. } if source_is(source, &mounted.source))
+    });
+    if !ours || matches!(first, Some(Effect::Unmount { .. })) {
+        return Ok(Undone::Kept(format!(
+            "{} stays mounted on {}",
+            mounted.source,
+            mount_point.display()
+        )));
+    }
+    let below = mount_point.to_owned();
+    let inner: Option<PathBuf> = blocking(mounts).await?.into_iter().find_map(|other| {
+        (other.mount_point != below && other.mount_point.starts_with(&below))
+            .then_some(other.mount_point)
+    });
+    if let Some(inner) = inner {
+        return Err(
+            Error::new(format!("{} is mounted below it", inner.display())).hint(format!(
+                "unmount {} first, and revert again",
+                inner.display()
+            )),
+        );
+    }
+    step.unmount(mount_point, &mounted.source).await?;
+    Ok(Undone::Restored("unmounted".to_owned()))
+}
+
+/// A device has several names.
+fn source_is(recorded: &str, mounted: &str) -> bool {
+    let real = |path: &str| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
+    recorded == mounted || (recorded.starts_with("/dev/") && real(recorded) == real(mounted))
+}
+
+async fn undo_account(step: &Step, name: &str) -> Result<Undone> {
+    let Some(found) = account::look_up(name).await? else {
+        return Ok(Undone::Already);
+    };
+    if found.shell != crate::host::account::NO_LOGIN {
+        return Ok(Undone::Kept(format!(
+            "the account {name} stays: its shell is {} now, which apply did not give it",
+            found.shell
+        )));
+    }
+    let effect = Effect::RemoveAccount {
+        name: name.to_owned(),
+    };
+    step.effect(effect, |permit| async move {
+        account::remove(&permit, name).await
+    })
+    .await?;
+    Ok(Undone::Restored("removed".to_owned()))
+}
+
+async fn undo_samba_user(step: &Step, name: &str, effects: &[&Effect]) -> Result<Undone> {
+    let before = effects.iter().find_map(|effect| match effect {
+        Effect::SetSambaPassword { before, .. } => Some(before.as_ref()),
+        _ => None,
+    });
+    let now = samba::smbpasswd_line(name).await?;
+    let was = match before.flatten() {
+        None => None,
+        Some(saved) => Some(zeroize::Zeroizing::new(
+            String::from_utf8_lossy(&journal::saved(saved)?).into_owned(),
+        )),
+    };
+    if now.as_deref().map(String::as_str) == was.as_deref().map(String::as_str) {
+        return Ok(Undone::Already);
+    }
+    let effect = Effect::RestoreSambaUser {
+        name: name.to_owned(),
+    };
+    let restored = was.is_some();
+    step.effect(effect, |permit| async move {
+        match was {
+            None => samba::remove_user(&permit, name).await,
+            Some(line) => samba::restore_user(&permit, &line).await,
+        }
+    })
+    .await?;
+    Ok(Undone::Restored(
+        if restored {
+            "as it was before"
+        } else {
+            "removed"
+        }
+        .to_owned(),
+    ))
+}
+
+async fn undo_image(step: &Step, image: &str, extent: Extent) -> Result<Undone> {
+    if extent == Extent::OneRun {
+        return Ok(Undone::Kept(format!(
+            "the image {image} stays for the next try"
+        )));
+    }
+    if podman::image_id(image).await?.is_none() {
+        return Ok(Undone::Already);
+    }
+    let effect = Effect::RemoveImage {
+        image: image.to_owned(),
+    };
+    let removed = step
+        .effect(effect, |permit| async move {
+            podman::remove_image(&permit, image).await
+        })
+        .await?;
+    Ok(if removed {
+        Undone::Restored("removed".to_owned())
+    } else {
+        Undone::Kept(format!("the image {image} stays: a container uses it"))
+    })
+}
+
+/// Data is never undone.
+fn kept_for_good(effects: &[&Effect]) -> Undone {
+    match effects.first() {
+        Some(Effect::Format { device, .. }) => Undone::Kept(format!(
+            "{} stays formatted, with the files on it",
+            device.display()
+        )),
+        Some(Effect::DeployContent { path, .. }) => {
+            Undone::Kept(format!("the files in {} stay", path.display()))
+        }
+        _ => Undone::Already,
+    }
+}
+
+impl std::fmt::Display for Thing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) | Self::Directory(path) => write!(f, "{}", path.display()),
+            Self::Enablement(unit) => write!(f, "{unit} at boot"),
+            Self::RunState(unit) => f.write_str(unit),
+            Self::Opening(what) => f.write_str(what),
+            Self::Mount(path) => write!(f, "mount on {}", path.display()),
+            Self::Account(name) => write!(f, "account {name}"),
+            Self::SambaUser(name) => write!(f, "Samba account {name}"),
+            Self::Image(image) => write!(f, "image {image}"),
+            Self::Kept(what) => f.write_str(what),
+        }
+    }
+}
+
+/// The effects of several runs, oldest first.
+pub fn effects_of(runs: &[journal::Run]) -> Vec<Recorded> {
+    runs.iter().flat_map(|run| run.effects.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sha(text: &str) -> Sha256 {
+        Sha256::of(text.as_bytes())
+    }
+
+    fn file(text: &str) -> SavedFile {
+        SavedFile {
+            contents: sha(text),
+            meta: FileMeta::root(0o644),
+            modified: (0, 0),
+            label: None,
+        }
+    }
+
+    fn write(before: Option<&str>, after: &str) -> Effect {
+        Effect::WriteFile {
+            path: "/x".into(),
+            before: before.map(file),
+            after: sha(after),
+        }
+    }
+
+    /// What is there now, what was done (oldest first), and what an undo comes back to.
+    #[test]
+    fn a_file_comes_back_to_what_it_was_unless_somebody_changed_it() {
+        let made = [write(None, "a")];
+        let twice = [write(Some("o"), "a"), write(Some("a"), "b")];
+        let between = [write(Some("o"), "a"), write(Some("hand"), "b")];
+        let undone = [
+            write(Some("o"), "a"),
+            Effect::WriteFile {
+                path: "/x".into(),
+                before: Some(file("a")),
+                after: sha("o"),
+            },
+        ];
+        let was_o = file("o");
+        let was_hand = file("hand");
+        let table: [(&[Effect], Option<&str>, FileTarget<'_>); 12] = [
+            (&made, Some("a"), FileTarget::Absent),
+            (&made, None, FileTarget::Unchanged),
+            (&made, Some("hand"), FileTarget::Foreign),
+            (&twice, Some("b"), FileTarget::Was(&was_o)),
+            (&twice, Some("a"), FileTarget::Was(&was_o)),
+            (&twice, Some("o"), FileTarget::Unchanged),
+            (&twice, Some("hand"), FileTarget::Foreign),
+            (&twice, None, FileTarget::Foreign),
+            (&between, Some("b"), FileTarget::Was(&was_hand)),
+            (&between, Some("hand"), FileTarget::Unchanged),
+            (&undone, Some("o"), FileTarget::Unchanged),
+            (&undone, Some("a"), FileTarget::Was(&was_o)),
+        ];
+        for (effects, now, expected) in table {
+            let effects: Vec<&Effect> = effects.iter().collect();
+            let now = now.map(sha);
+            assert_eq!(
+                file_target(now.as_ref(), &effects),
+                expected,
+                "{now:?} {effects:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Fail points, compiled in for tests only: before, within and after every effect the agent can be
+//! killed, or the effect can be made to fail, by an environment variable. Another one lists the
+//! points that a run passes, so that a test can take each in turn and forget none.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Write;
+
+use crate::error::{Doing, Error, Result};
+
+/// `NAME=ACTION`: what happens at one point.
+const POINT: &str = "WASAGENT_FAILPOINT";
+/// A file to which the name of every point that is passed is added, a line each.
+const LOG: &str = "WASAGENT_FAILPOINTS_LOG";
+
+/// Where in an effect a point is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    Before,
+    During,
+    After,
+}
+
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Before => "before",
+            Self::During => "during",
+            Self::After => "after",
+        })
+    }
+}
+
+/// Passes the point of `effect`, or does there what the environment says.
+pub fn pass(effect: &str, when: When) -> Result<()> {
+    let name = format!("{effect}|{when}");
+    if let Some(log) = std::env::var_os(LOG) {
+        let _ = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .and_then(|mut file| writeln!(file, "{name}"));
+    }
+    let wanted = std::env::var(POINT).unwrap_or_default();
+    match wanted.rsplit_once('=') {
+        Some((point, action)) if point == name => act(effect, action),
+        _ => Ok(()),
+    }
+}
+
+fn act(effect: &str, action: &str) -> Result<()> {
+    let errno = match action {
+        "ENOSPC" => libc::ENOSPC,
+        "EIO" => libc::EIO,
+        "EPERM" => libc::EPERM,
+        "dbus" => return Err(no_reply(effect)),
+        // Neither destructors nor buffers: as if the process had never been.
+        _ => {
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+            unreachable!("SIGKILL cannot be survived")
+        }
+    };
+    let fault: std::io::Result<()> = Err(std::io::Error::from_raw_os_error(errno));
+    let doing = effect.split_once('|').map_or(effect, |(_, doing)| doing);
+    fault.doing(doing)
+}
+
+/// What zbus makes of a service that does not answer in time.
+fn no_reply(effect: &str) -> Error {
+    let doing = effect.split_once('|').map_or(effect, |(_, doing)| doing);
+    super::systemd::unavailable(
+        doing,
+        "Did not receive a reply (org.freedesktop.DBus.Error.NoReply)",
+    )
+}

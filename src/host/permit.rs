@@ -1,0 +1,60 @@
+//! The right to change the machine. Every function of `host` that changes something asks for a
+//! permit, and only the engine's gate hands one out, after what was there before is on record: no
+//! effect can be forgotten there, nor in the tests that interrupt each of them.
+
+/// Permission for one effect, which is on record.
+#[derive(Debug, Clone)]
+pub struct Permit {
+    #[cfg(feature = "failpoints")]
+    effect: String,
+}
+
+impl Permit {
+    /// For the gate alone. `effect` is the name that the effect has among the fail points.
+    #[cfg_attr(not(feature = "failpoints"), expect(unused_variables))]
+    pub(crate) fn for_recorded(effect: &str) -> Self {
+        Self {
+            #[cfg(feature = "failpoints")]
+            effect: effect.to_owned(),
+        }
+    }
+
+    /// A fail point within the effect, where a half-done one would show.
+    pub fn during(&self) -> crate::error::Result<()> {
+        #[cfg(feature = "failpoints")]
+        super::failpoint::pass(&self.effect, super::failpoint::When::During)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Permit {
+    /// In tests of what asks for a permit.
+    pub fn for_a_test() -> Self {
+        Self::for_recorded("test")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// The one line that hands permits out.
+    #[test]
+    fn only_the_gate_hands_out_permits() {
+        let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut found = Vec::new();
+        let mut directories = vec![sources];
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if !path.ends_with("host/permit.rs") {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    found.extend(text.matches("Permit::for_recorded").map(|_| path.clone()));
+                }
+            }
+        }
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with("engine/step.rs"));
+    }
+}

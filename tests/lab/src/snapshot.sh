@@ -29,7 +29,7 @@ fi
 systemctl list-unit-files --no-legend --no-pager --plain | awk '{ print "unit-file\t" $1 "\t" $2 }'
 systemctl list-units --all --no-legend --no-pager --plain --type=service,socket,mount,automount \
 	--state=active,reloading,activating,deactivating,failed | awk '{ print "unit\t" $1 "\t" $3 " " $4 }'
-findmnt --list --raw --noheadings --output TARGET,SOURCE,FSTYPE,OPTIONS | awk '{ print "mount\t" $1 "\t" $2 " " $3 " " $4 }'
+findmnt --raw --noheadings --output TARGET,SOURCE,FSTYPE,OPTIONS | awk '{ print "mount\t" $1 "\t" $2 " " $3 " " $4 }'
 
 # busctl(1) and not firewall-cmd(1), which takes a second to start where the processor is emulated.
 firewalld() {

@@ -1,4 +1,4 @@
-//! The agent as it is shipped: the release build of this checkout.
+//! The agent: as it is shipped, the release build of this checkout, and with the fail points that only tests have.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,25 +17,38 @@ pub fn checkout() -> &'static Path {
 /// Builds the agent by plain `cargo build --release` and says where the binary is. Fast when nothing has changed.
 pub fn build() -> Result<PathBuf> {
     timed("the agent, cargo build --release", || {
-        let output = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--release",
-                "--package",
-                "wasagent",
-                "--message-format=json-render-diagnostics",
-            ])
-            .current_dir(checkout())
-            .stderr(Stdio::inherit())
-            .output()
-            .context("run cargo")?;
-        if !output.status.success() {
-            bail!("cargo build --release: {}", output.status);
-        }
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .context("cargo build named no executable")
+        built(&["build", "--release"], &[])
     })
+}
+
+/// The same source with the fail points compiled in, which no shipped binary has: a debug build, whose dependencies the
+/// unit tests have built already, and without its symbols, which are most of what a guest would have to be sent.
+pub fn build_with_failpoints() -> Result<PathBuf> {
+    timed("the agent with fail points", || {
+        let arguments = ["rustc", "--bin", "wasagent", "--features", "failpoints"];
+        built(&arguments, &["--", "-C", "strip=symbols"])
+    })
+}
+
+fn built(arguments: &[&str], of_the_compiler: &[&str]) -> Result<PathBuf> {
+    let output = Command::new(env!("CARGO"))
+        .args(arguments)
+        .args([
+            "--package",
+            "wasagent",
+            "--message-format=json-render-diagnostics",
+        ])
+        .args(of_the_compiler)
+        .current_dir(checkout())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo")?;
+    if !output.status.success() {
+        bail!("cargo {}: {}", arguments.join(" "), output.status);
+    }
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .context("cargo named no executable")
 }

@@ -18,6 +18,7 @@ use crate::root::{Key, Root};
 use crate::ssh::{Ssh, quoted};
 use crate::state::State;
 use crate::vm::{Boot, Hardware, Memory, Vm};
+use crate::wasagent;
 
 /// How long a command in a guest may take before the lab gives it up.
 const COMMAND: Duration = Duration::from_secs(600);
@@ -272,7 +273,24 @@ impl Guest {
         input: &[u8],
         limit: Duration,
     ) -> Result<Output> {
-        let output = self.ssh.run(arguments.as_ref(), input, limit);
+        let arguments = arguments.as_ref();
+        if wasagent::is_apply(arguments) {
+            bail!(
+                "an apply whose plan nobody looks at: run it by wasagent_lab::wasagent::Apply, not as `{}`",
+                arguments.join(" ")
+            );
+        }
+        self.run_unchecked(arguments, input, limit)
+    }
+
+    /// The same, for whoever compares plan and apply, and for applies that are not meant to end.
+    pub(crate) fn run_unchecked(
+        &self,
+        arguments: &[&str],
+        input: &[u8],
+        limit: Duration,
+    ) -> Result<Output> {
+        let output = self.ssh.run(arguments, input, limit);
         output
             .map(Output::from)
             .with_context(|| format!("on {}", self.name))

@@ -5,6 +5,9 @@
 //! and firewalld 2.3.
 
 use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
 
 use crate::cloud_image::CloudImage;
 
@@ -41,6 +44,15 @@ impl fmt::Display for Release {
             Release::Trixie => "trixie",
             Release::BookwormCloud => "bookworm-cloud",
         })
+    }
+}
+
+impl FromStr for Release {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Release> {
+        let named = Release::ALL.into_iter().find(|one| one.to_string() == text);
+        named.with_context(|| format!("no release {text}; there are bookworm and trixie"))
     }
 }
 

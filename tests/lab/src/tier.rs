@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,11 @@ use crate::cloud_image::CloudImage;
 use crate::guest::{Disk, Guest, Spec};
 use crate::lab::Lab;
 use crate::network::{BALANCER, GATEWAY};
-use crate::process::{Output, until};
+use crate::process::until;
 use crate::progress::{say, timed};
 use crate::registry::Registry;
 use crate::release::Release;
+use crate::wasagent::{Applied, Apply};
 use crate::{image, sample_app};
 
 /// Where the tier's page is asked for.
@@ -29,9 +31,6 @@ pub const SHARE_PASSWORD_FILE: &str = "/etc/wasagent/share.password";
 pub const TIER_FILE: &str = "/etc/wasagent/tier.toml";
 /// The data disk's serial: 20 characters, as CloudStack gives them.
 pub const DISK_SERIAL: &str = "5a0dd3f2c1b74e6a8f90";
-
-/// How long an apply may take on an emulated processor.
-const APPLY: Duration = Duration::from_secs(900);
 
 /// How long a whole distribution may take to boot for the first time and fetch what it lacks.
 const FIRST_BOOT: Duration = Duration::from_secs(3600);
@@ -49,6 +48,17 @@ impl fmt::Display for Role {
             Role::Storage => "storage",
             Role::Was => "was",
         })
+    }
+}
+
+impl FromStr for Role {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Role> {
+        let named = [Role::Storage, Role::Was]
+            .into_iter()
+            .find(|role| role.to_string() == text);
+        named.with_context(|| format!("no role {text}; there are storage and was"))
     }
 }
 
@@ -277,17 +287,13 @@ pub fn install_repository(lab: &Lab, guest: &Guest) -> Result<()> {
     guest.copy_tree(&repository, REPOSITORY)
 }
 
-/// `wasagent apply --role ROLE`, which must exit with 0.
-pub fn apply(guest: &Guest, role: Role) -> Result<Output> {
-    let role = role.to_string();
-    let output = guest.run_with(["wasagent", "apply", "--role", &role], b"", APPLY)?;
-    if !output.success() {
-        bail!("{}: apply --role {role}: {output}", guest.name());
-    }
+/// `wasagent apply --role ROLE`, which must exit with 0 and do what the plan said.
+pub fn apply(guest: &Guest, role: Role) -> Result<Applied> {
+    let applied = Apply::on(guest).role(role).ok()?;
     say(format!(
         "{}: apply --role {role}: {:.1} s",
         guest.name(),
-        output.took.as_secs_f64()
+        applied.output.took.as_secs_f64()
     ));
-    Ok(output)
+    Ok(applied)
 }

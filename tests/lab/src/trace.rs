@@ -2,8 +2,49 @@
 
 use std::collections::BTreeSet;
 
+use anyhow::{Result, ensure};
+
+use crate::guest::Guest;
+use crate::progress::say;
+use crate::tier::Role;
+use crate::wasagent::Apply;
+
+const TRACE: &str = "/root/trace";
+
+/// Runs a traced apply that must start no shell and enter no module of NSS, and gives back the programs that it started.
+/// The guest's nsswitch.conf asks a source first that static programs crash on.
+pub fn apply_without_shell_or_nss(guest: &Guest, role: Role) -> Result<BTreeSet<String>> {
+    guest.ok([
+        "sh",
+        "-c",
+        "cp -p /etc/nsswitch.conf /root/nsswitch.conf \
+         && sed -i 's/^passwd:.*/passwd: sss files systemd/' /etc/nsswitch.conf",
+    ])?;
+    let strace = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=execve,openat",
+        "-o",
+        TRACE,
+    ];
+    let applied = Apply::on(guest).role(role).under(&strace).ok();
+    guest.ok(["cp", "-p", "/root/nsswitch.conf", "/etc/nsswitch.conf"])?;
+    applied?;
+    let text = guest.answer(["grep", "-E", "execve|libnss|gconv", TRACE])?;
+    let helpers = helpers(&text);
+    let release = guest.release();
+    say(format!("{release}: an apply of {role} starts {helpers:?}"));
+    let shells = shells(&helpers);
+    ensure!(shells.is_empty(), "{release}: shells: {shells:?}");
+    let opened = nss_modules_opened_by_the_agent(&text);
+    ensure!(opened.is_empty(), "{release}: NSS: {opened:?}");
+    Ok(helpers)
+}
+
 /// The programs that were started, but for the agent itself.
-pub fn helpers(trace: &str) -> BTreeSet<String> {
+fn helpers(trace: &str) -> BTreeSet<String> {
     trace
         .lines()
         // A call that another thread interrupts in the trace ends in a line of its own, without the name.
@@ -15,7 +56,7 @@ pub fn helpers(trace: &str) -> BTreeSet<String> {
 }
 
 /// Those of `programs` that are shells.
-pub fn shells(programs: &BTreeSet<String>) -> BTreeSet<String> {
+fn shells(programs: &BTreeSet<String>) -> BTreeSet<String> {
     let shells = ["sh", "bash", "dash", "ash", "ksh", "zsh", "busybox"];
     programs
         .iter()
@@ -31,7 +72,7 @@ pub fn shells(programs: &BTreeSet<String>) -> BTreeSet<String> {
 
 /// The modules of NSS, or of glibc's character sets, that threads of the agent opened: those whose process number never
 /// became another program's.
-pub fn nss_modules_opened_by_the_agent(trace: &str) -> BTreeSet<String> {
+fn nss_modules_opened_by_the_agent(trace: &str) -> BTreeSet<String> {
     let number = |line: &str| {
         line.split_whitespace()
             .next()
@@ -59,7 +100,7 @@ pub fn nss_modules_opened_by_the_agent(trace: &str) -> BTreeSet<String> {
 mod tests {
     use super::*;
 
-    const TRACE: &str = r#"10 execve("/usr/bin/wasagent", ["wasagent"], 0x0) = 0
+    const LINES: &str = r#"10 execve("/usr/bin/wasagent", ["wasagent"], 0x0) = 0
 11 execve("/sbin/git", ["git"], 0x0) = -1 ENOENT (No such file or directory)
 11 execve("/usr/bin/git", ["git"], 0x0) = 0
 11 openat(AT_FDCWD, "/lib/libnss_sss.so.2", O_RDONLY) = 3
@@ -70,11 +111,11 @@ mod tests {
 
     #[test]
     fn shells_and_modules_are_seen() {
-        let helpers = helpers(TRACE);
+        let helpers = helpers(LINES);
         assert!(helpers.contains("/usr/bin/git") && !helpers.contains("/usr/bin/wasagent"));
         assert_eq!(shells(&helpers).len(), 1);
         assert!(!helpers.contains("/sbin/git"));
-        let opened = nss_modules_opened_by_the_agent(TRACE);
+        let opened = nss_modules_opened_by_the_agent(LINES);
         assert_eq!(opened.len(), 1);
         assert!(opened.iter().all(|line| line.starts_with("10 ")));
     }

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use anyhow::{Result, ensure};
 use wasagent_lab::tier::{
     Role, SHARE_PASSWORD, SHARE_PASSWORD_FILE, TIER_FILE, apply, install_repository,
     install_tier_file, tier_file,
 };
-use wasagent_lab::{Disk, Guest, Lab, Output, Release, Spec, agent, progress};
+use wasagent_lab::wasagent::{Apply, Plan};
+use wasagent_lab::{Disk, Guest, Lab, Output, Release, Spec, agent, progress, trace};
 
 /// A storage guest with the agent, the tier file, the repository and a blank disk; nothing is applied yet.
 fn storage_guest(lab: &Lab, release: Release) -> Result<Guest> {
@@ -56,23 +56,6 @@ fn unchanged(by: &str, before: &str, after: &str) -> Result<()> {
     Ok(())
 }
 
-fn json(output: &Output) -> Result<Vec<Value>> {
-    output
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}")))
-        .collect()
-}
-
-fn changed_resources(plan: &Output) -> Result<BTreeSet<String>> {
-    let plan = json(plan)?;
-    let changes = plan[0]["changes"].as_array().context("no changes")?;
-    Ok(changes
-        .iter()
-        .filter_map(|change| change["resource"].as_str().map(str::to_owned))
-        .collect())
-}
-
 /// Lists the share over SMB, encrypted, as a client with this password sees it.
 fn smb_client(guest: &Guest, password: &str) -> Result<Output> {
     guest.write(
@@ -107,7 +90,8 @@ fn storage_role(release: Release) -> Result<()> {
     let before = state(&guest)?;
     let plan = guest.run(["wasagent", "plan", "--role", "storage", "--format", "json"])?;
     ensure!(plan.status == 2, "plan of a blank guest: {plan}");
-    let planned = changed_resources(&plan)?;
+    let plan = Plan::parse(plan)?;
+    let planned = plan.changes.unwrap_or_default();
     for resource in [
         "disk:/mnt/data",
         "mount:/mnt/data",
@@ -128,7 +112,10 @@ fn storage_role(release: Release) -> Result<()> {
     unchanged("plan", &before, &state(&guest)?)?;
 
     let applied = apply(&guest, Role::Storage)?;
-    ensure!(!applied.stdout.contains(SHARE_PASSWORD) && !plan.stdout.contains(SHARE_PASSWORD));
+    ensure!(
+        !applied.output.stdout.contains(SHARE_PASSWORD)
+            && !plan.output.stdout.contains(SHARE_PASSWORD)
+    );
 
     // What a user of the share would notice.
     ensure!(guest.answer(["findmnt", "-no", "FSTYPE", "/mnt/data"])? == "xfs");
@@ -168,21 +155,13 @@ fn storage_role(release: Release) -> Result<()> {
 fn nothing_is_changed_twice(guest: &Guest) -> Result<()> {
     let main_pid = || guest.answer(["systemctl", "show", "-P", "MainPID", "smbd"]);
     let (before, pid) = (state(guest)?, main_pid()?);
-    let plan = guest.run(["wasagent", "plan"])?;
-    ensure!(plan.status == 0, "plan after apply: {plan}");
-    let again = guest.ok(["wasagent", "apply", "--format", "json"])?;
-    let events = json(&again)?;
-    let summary = events.last().context("no summary")?;
-    ensure!(
-        summary["event"] == "summary" && summary["changed"] == 0,
-        "{summary}"
-    );
+    let again = Apply::on(guest).ok()?;
+    let summary = again.summary()?;
+    ensure!(summary["changed"] == 0, "{summary}");
     ensure!(
         state(guest)? == before && main_pid()? == pid,
         "a second apply changed something"
     );
-    let told = guest.ok(["wasagent", "apply"])?;
-    ensure!(told.stdout.contains("nothing to change"), "{told}");
     progress::say(format!(
         "{}: a second apply took {} ms",
         guest.release(),
@@ -228,14 +207,12 @@ fn what_drifts_is_mended(guest: &Guest) -> Result<()> {
     ];
     for (drift, resource) in drifts {
         guest.ok(drift)?;
-        let plan = guest.run(["wasagent", "plan", "--format", "json"])?;
+        let mended = Apply::on(guest).ok()?;
         ensure!(
-            plan.status == 2 && changed_resources(&plan)?.contains(resource),
-            "after {drift:?} the plan lacks {resource}: {plan}"
+            mended.changed().contains(resource),
+            "after {drift:?}, {resource} is not mended: {}",
+            mended.output
         );
-        guest.ok(["wasagent", "apply"])?;
-        let plan = guest.run(["wasagent", "plan"])?;
-        ensure!(plan.status == 0, "after {drift:?} and apply: {plan}");
     }
     // A server that reads its configuration again serves what it says.
     let listing = smb_client(guest, SHARE_PASSWORD)?;
@@ -250,10 +227,14 @@ fn uploads_stay(guest: &Guest) -> Result<()> {
     let root = "/mnt/data/shared_folder";
     guest.write(&format!("{root}/public/upload.txt"), "a user's", 0o660)?;
     guest.write(&format!("{root}/server.js"), "// by hand\n", 0o660)?;
-    let applied = guest.ok(["wasagent", "apply"])?;
+    let applied = Apply::on(guest).ok()?;
     ensure!(
-        applied.stdout.contains("server.js was changed by somebody"),
-        "{applied}"
+        applied
+            .notes()
+            .iter()
+            .any(|note| note.contains("server.js was changed by somebody")),
+        "{}",
+        applied.output
     );
     ensure!(guest.answer(["cat", &format!("{root}/server.js")])? == "// by hand");
     ensure!(guest.answer(["cat", &format!("{root}/public/upload.txt")])? == "a user's");
@@ -278,7 +259,7 @@ fn a_disk_that_holds_something_is_refused() -> Result<()> {
         let made = guest.run_with(make, &partition_table(), Duration::from_secs(60))?;
         ensure!(made.success(), "{made}");
         let (before, disk) = (state(&guest)?, checksum()?);
-        let refused = guest.run(["wasagent", "apply", "--role", "storage"])?;
+        let refused = Apply::on(&guest).role(Role::Storage).run()?.output;
         ensure!(refused.status == 1, "{refused}");
         ensure!(
             refused.stderr.contains("disk:/mnt/data")
@@ -311,7 +292,7 @@ fn what_the_guest_lacks_is_named_before_the_first_change() -> Result<()> {
     }
     guest.ok(["systemctl", "stop", "firewalld"])?;
     let before = state(&guest).unwrap_or_default();
-    let lacking = guest.run(["wasagent", "apply", "--role", "storage"])?;
+    let lacking = Apply::on(&guest).role(Role::Storage).run()?.output;
     ensure!(lacking.status == 1, "{lacking}");
     for word in [
         "mkfs.xfs",
@@ -337,7 +318,7 @@ fn what_the_guest_lacks_is_named_before_the_first_change() -> Result<()> {
     for program in ["/usr/bin/podman", "/usr/sbin/mount.cifs"] {
         guest.ok(["mv", program, &format!("{program}.away")])?;
     }
-    let lacking = guest.run(["wasagent", "apply", "--role", "was"])?;
+    let lacking = Apply::on(&guest).role(Role::Was).run()?.output;
     ensure!(lacking.status == 1, "{lacking}");
     for word in [
         "podman",
@@ -441,8 +422,8 @@ fn a_broken_tier_file_is_refused_with_its_place() -> Result<()> {
     for broken in broken_tier_files() {
         guest.write(TIER_FILE, &broken.bytes, broken.mode)?;
         let before = state(&guest)?;
-        for role in ["storage", "was"] {
-            let refused = guest.run(["wasagent", "apply", "--role", role])?;
+        for role in [Role::Storage, Role::Was] {
+            let refused = Apply::on(&guest).role(role).run()?.output;
             let fault = broken.fault;
             ensure!(refused.status == 78, "{fault}: {refused}");
             ensure!(
@@ -475,33 +456,8 @@ fn an_apply_starts_no_shell_and_enters_no_nss() -> Result<()> {
     for release in Release::BOTH {
         let lab = Lab::new()?;
         let guest = storage_guest(&lab, release)?;
-        guest.ok([
-            "sed",
-            "-i",
-            "s/^passwd:.*/passwd: sss files systemd/",
-            "/etc/nsswitch.conf",
-        ])?;
-        guest.ok([
-            "strace",
-            "-f",
-            "-qq",
-            "-e",
-            "trace=execve,openat",
-            "-o",
-            "/root/trace",
-            "wasagent",
-            "apply",
-            "--role",
-            "storage",
-        ])?;
-        let trace = guest.answer(["cat", "/root/trace"])?;
-        let helpers = wasagent_lab::trace::helpers(&trace);
-        progress::say(format!("{release}: an apply of storage starts {helpers:?}"));
+        let helpers = trace::apply_without_shell_or_nss(&guest, Role::Storage)?;
         ensure!(helpers.contains("/usr/sbin/mkfs.xfs") && helpers.contains("/usr/bin/smbpasswd"));
-        let shells = wasagent_lab::trace::shells(&helpers);
-        ensure!(shells.is_empty(), "{release}: shells: {shells:?}");
-        let opened = wasagent_lab::trace::nss_modules_opened_by_the_agent(&trace);
-        ensure!(opened.is_empty(), "{release}: NSS: {opened:?}");
     }
     Ok(())
 }

@@ -1,0 +1,50 @@
+# The state of a guest, one thing a line: KIND, NAME, VALUE and, for a file, its time, between tabs. Read by snapshot.rs.
+# All is asked for in one connection and with few programs: an emulated processor starts twenty in a second.
+export LC_ALL=C
+tab=$(printf '\t')
+
+# The share as a client mounts it is the server's to describe.
+find /etc /mnt -fstype cifs -prune -o -printf 'path\t%p\t%y %m %u:%g %l\t%T@\n'
+find /etc /mnt -fstype cifs -prune -o -type f -print0 | xargs -0 -r sha256sum | awk '{ print "bytes\t" substr($0, 67) "\t" $1 }'
+# Samba's and podman's own databases are asked for what they mean, below.
+find /var/lib -xdev \( -path /var/lib/dpkg -o -path /var/lib/samba -o -path /var/lib/containers -o -path /var/lib/apt \) -prune \
+	-o -printf 'path\t%p\t%y %m %u:%g %l\n'
+# The times in the manifest of what was deployed are those of the deployment.
+if [ -e /var/lib/wasagent/content.json ]; then
+	sum=$(sed 's/"modified": *[0-9]*/"modified":0/g' /var/lib/wasagent/content.json | sha256sum)
+	printf 'bytes\t/var/lib/wasagent/content.json\t%s\n' "${sum%% *}"
+fi
+# What the agent wrote, in full, so that a difference can be read.
+grep -rlsF '# Written by wasagent' /etc | while read -r file; do
+	sed "s!^!text\t$file\t!" "$file"
+done
+for database in passwd group shadow gshadow; do
+	sed "s!^\([^:]*\):!$database\t\1\t!" /etc/$database
+done
+# The last field is the time of the last change.
+if [ -e /var/lib/samba/private/passdb.tdb ]; then
+	pdbedit -Lw 2>/dev/null | sed 's/:LCT-.*//; s!^\([^:]*\):!samba-user\t\1\t!'
+fi
+
+systemctl list-unit-files --no-legend --no-pager --plain | awk '{ print "unit-file\t" $1 "\t" $2 }'
+systemctl list-units --all --no-legend --no-pager --plain --type=service,socket,mount,automount \
+	--state=active,reloading,activating,deactivating,failed | awk '{ print "unit\t" $1 "\t" $3 " " $4 }'
+findmnt --raw --noheadings --output TARGET,SOURCE,FSTYPE,OPTIONS | awk '{ print "mount\t" $1 "\t" $2 " " $3 " " $4 }'
+
+# busctl(1) and not firewall-cmd(1), which takes a second to start where the processor is emulated.
+firewalld() {
+	busctl --json=short --auto-start=no call org.fedoraproject.FirewallD1 "$@" 2>/dev/null
+}
+root=/org/fedoraproject/FirewallD1 name=org.fedoraproject.FirewallD1
+printf 'firewall\tactive zones\t%s\n' "$(firewalld $root $name.zone getActiveZones)"
+for zone in public trusted; do
+	printf 'firewall\truntime of %s\t%s\n' $zone "$(firewalld $root $name.zone getZoneSettings2 s $zone)"
+	object=$(firewalld $root/config $name.config getZoneByName s $zone | cut -d'"' -f8)
+	printf 'firewall\tpermanent settings of %s\t%s\n' $zone "$(firewalld "$object" $name.config.zone getSettings2)"
+done
+
+# podman takes seconds there, and has nothing to tell of a storage VM.
+if [ "$1" = was ]; then
+	podman ps --all --format "container${tab}{{.Names}}${tab}{{.Image}} {{.State}}"
+	podman images --format "image${tab}{{.Repository}}:{{.Tag}}${tab}{{.Digest}}"
+fi

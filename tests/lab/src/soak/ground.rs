@@ -1,0 +1,238 @@
+//! The ground that the kill and fault campaigns share: a guest that is as before any apply, what each command passes and
+//! where it ends when nobody disturbs it, and the way back.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+
+use super::revert::STAYS;
+use super::stage::{CHANGED_TIER_FILE, Image, Machine, Stage};
+use super::{Scope, Tally};
+use crate::agent;
+use crate::failpoint::{self, Point};
+use crate::progress::say;
+use crate::release::Release;
+use crate::snapshot::{Snapshot, same};
+use crate::tier::Role;
+
+/// The command that is disturbed, and what was there before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scenario {
+    /// An apply on a guest that nothing was done to.
+    First,
+    /// An apply after the tier file has changed.
+    Change,
+    /// A revert.
+    Revert,
+}
+
+impl Scenario {
+    pub const ALL: [Scenario; 3] = [Scenario::First, Scenario::Change, Scenario::Revert];
+
+    fn name(self) -> &'static str {
+        match self {
+            Scenario::First => "first apply",
+            Scenario::Change => "changed tier file",
+            Scenario::Revert => "revert",
+        }
+    }
+
+    /// The tier file of the command, where it is not the usual one.
+    pub fn config(self) -> Option<&'static str> {
+        (self == Scenario::Change).then_some(CHANGED_TIER_FILE)
+    }
+}
+
+/// A scenario as it goes undisturbed.
+pub struct Course {
+    pub scenario: Scenario,
+    pub points: Vec<Point>,
+    /// The state to which an apply leads from anywhere in it, relative to the state before everything.
+    end: Snapshot,
+}
+
+pub struct Ground {
+    pub stage: Stage,
+    /// Before any apply.
+    before: Snapshot,
+    courses: Vec<Course>,
+}
+
+impl Ground {
+    /// A new guest, and every scenario once undisturbed.
+    fn prepare(role: Role, release: Release, image: Image) -> Result<Ground> {
+        let agent = agent::build_with_failpoints()?;
+        let stage = match role {
+            Role::Storage => Stage::storage(&agent, Machine::Container, release)?,
+            Role::Was => Stage::was(&agent, release, image)?,
+        };
+        let before = Snapshot::take(&stage.guest, role)?;
+        let mut ground = Ground {
+            stage,
+            before,
+            courses: Vec::new(),
+        };
+        for scenario in Scenario::ALL {
+            let course = ground
+                .undisturbed(scenario)
+                .with_context(|| format!("{}, undisturbed", scenario.name()))?;
+            ground.courses.push(course);
+        }
+        Ok(ground)
+    }
+
+    fn undisturbed(&self, scenario: Scenario) -> Result<Course> {
+        self.set_out(scenario)?;
+        let command = self.command(scenario);
+        let (output, points) = failpoint::passed(&self.stage.guest, &command)?;
+        ensure!(output.success(), "{}: {output}", command.join(" "));
+        ensure!(
+            !points.is_empty(),
+            "{} passed no fail point",
+            command.join(" ")
+        );
+        say(format!("{}: {} points", scenario.name(), points.len()));
+        let end = match scenario {
+            Scenario::First | Scenario::Change => self.now()?.since(&self.before),
+            Scenario::Revert => self.courses[0].end.clone(),
+        };
+        self.back()?;
+        Ok(Course {
+            scenario,
+            points,
+            end,
+        })
+    }
+
+    pub fn course(&self, scenario: Scenario) -> Result<&Course> {
+        self.courses
+            .iter()
+            .find(|course| course.scenario == scenario)
+            .context("a scenario that was not prepared")
+    }
+
+    /// Brings the guest from the state before everything to where the scenario's command begins.
+    pub fn set_out(&self, scenario: Scenario) -> Result<()> {
+        match scenario {
+            Scenario::First => Ok(()),
+            Scenario::Change | Scenario::Revert => self.stage.apply(None).map(drop),
+        }
+    }
+
+    /// The command that is disturbed.
+    pub fn command(&self, scenario: Scenario) -> Vec<&'static str> {
+        match scenario {
+            Scenario::First | Scenario::Change => self.stage.apply_command(scenario.config()),
+            Scenario::Revert => vec!["wasagent", "revert"],
+        }
+    }
+
+    /// Applies after a disturbance, and compares the end with the undisturbed one.
+    pub fn converge(&self, course: &Course) -> Result<()> {
+        self.stage.apply(course.scenario.config())?;
+        let end = self.now()?.since(&self.before);
+        same("the end state", &course.end, &end, &[])
+    }
+
+    /// Reverts, compares with the state before everything, and takes what is on the disk away.
+    pub fn back(&self) -> Result<()> {
+        let reverted = self.stage.revert()?;
+        same("after revert", &self.before, &self.now()?, STAYS)
+            .with_context(|| reverted.to_string())?;
+        self.stage.blank()
+    }
+
+    fn now(&self) -> Result<Snapshot> {
+        Snapshot::take(&self.stage.guest, self.stage.role)
+    }
+}
+
+/// One trial: a scenario disturbed at one point.
+pub type Trial = fn(&Ground, &Course, &Point) -> Result<()>;
+
+/// Tries every point of the scope that a guest of each kind passes.
+pub fn drive(scope: &Scope, tally: &mut Tally, trial: Trial) -> Result<()> {
+    for (role, release) in scope.guests() {
+        let ground = Ground::prepare(role, release, Image::There)?;
+        let passed = points(&ground);
+        let mut tried = trials(&passed, scope);
+        tried = scope.size.of(tried);
+        try_all(ground, &tried, Image::There, release, tally, trial)?;
+        if role == Role::Was {
+            drive_image(scope, release, &passed, tally, trial)?;
+        }
+    }
+    Ok(())
+}
+
+/// The points that only a guest without the image passes. Every other guest has it before, because a pull takes longer
+/// than all the rest.
+fn drive_image(
+    scope: &Scope,
+    release: Release,
+    passed: &BTreeSet<(Scenario, Point)>,
+    tally: &mut Tally,
+    trial: Trial,
+) -> Result<()> {
+    let ground = Ground::prepare(Role::Was, release, Image::Absent)?;
+    let with_pull = points(&ground);
+    let more: BTreeSet<_> = with_pull.difference(passed).cloned().collect();
+    let elsewhere: Vec<String> = more
+        .iter()
+        .filter(|(_, point)| !point.resource.starts_with("image:"))
+        .chain(passed.difference(&with_pull))
+        .map(|(_, point)| point.to_string())
+        .collect();
+    ensure!(
+        elsewhere.is_empty() && !more.is_empty(),
+        "a pull makes {} more points, and should make none of {elsewhere:?} come or go",
+        more.len()
+    );
+    let tried = scope.size.of(trials(&more, scope));
+    try_all(ground, &tried, Image::Absent, release, tally, trial)
+}
+
+fn points(ground: &Ground) -> BTreeSet<(Scenario, Point)> {
+    let courses = ground.courses.iter();
+    courses
+        .flat_map(|course| {
+            let points = course.points.iter();
+            points.map(|point| (course.scenario, point.clone()))
+        })
+        .collect()
+}
+
+fn trials(points: &BTreeSet<(Scenario, Point)>, scope: &Scope) -> Vec<(Scenario, Point)> {
+    let meant = points.iter().filter(|(_, point)| scope.means(point));
+    meant.cloned().collect()
+}
+
+/// A guest on which a trial failed is not as it was: the next one gets a new guest.
+fn try_all(
+    ground: Ground,
+    tried: &[(Scenario, Point)],
+    image: Image,
+    release: Release,
+    tally: &mut Tally,
+    trial: Trial,
+) -> Result<()> {
+    let role = ground.stage.role;
+    let mut ground = Some(ground);
+    for (index, (scenario, point)) in tried.iter().enumerate() {
+        let on = match ground.take() {
+            Some(ground) => ground,
+            None => Ground::prepare(role, release, image)?,
+        };
+        let name = format!(
+            "{}/{} {role} on {release}, {}: {point}",
+            index + 1,
+            tried.len(),
+            scenario.name()
+        );
+        let held = tally.point(&name, || trial(&on, on.course(*scenario)?, point));
+        if held || on.back().is_ok() {
+            ground = Some(on);
+        }
+    }
+    Ok(())
+}

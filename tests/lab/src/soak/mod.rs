@@ -1,0 +1,228 @@
+//! The long campaigns: every fail point, power cuts, what a revert leaves. `cargo lab soak NAME` runs one in full; the
+//! tests run a sample of each, by the same functions and so with the same assertions.
+
+use std::fmt;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::progress::say;
+use crate::release::Release;
+use crate::tier::Role;
+
+pub mod fault;
+pub mod ground;
+pub mod kill;
+pub mod power;
+pub mod revert;
+pub mod stage;
+
+/// A campaign: what it is called, what it proves, and how it is run.
+pub struct Campaign {
+    pub name: &'static str,
+    pub proves: &'static str,
+    run: fn(&Scope) -> Result<()>,
+}
+
+pub const CAMPAIGNS: [Campaign; 4] = [
+    Campaign {
+        name: "kill",
+        proves: "killed at any fail point, the next apply converges and revert restores",
+        run: kill::run,
+    },
+    Campaign {
+        name: "fault",
+        proves: "the same when an effect fails, with an error that names the resource and the way out",
+        run: fault::run,
+    },
+    Campaign {
+        name: "power",
+        proves: "the power cut at random moments of an apply: the next one converges, and no file of anybody's is lost",
+        run: power::run,
+    },
+    Campaign {
+        name: "revert",
+        proves: "apply and revert leave a guest as it was, but for a list of exceptions",
+        run: revert::run,
+    },
+];
+
+/// Runs a campaign by its name; without one, lists them.
+pub fn run(name: Option<&str>, scope: &Scope) -> Result<()> {
+    let Some(name) = name else {
+        for campaign in &CAMPAIGNS {
+            println!("{:<8} {}", campaign.name, campaign.proves);
+        }
+        return Ok(());
+    };
+    let known: Vec<&str> = CAMPAIGNS.iter().map(|campaign| campaign.name).collect();
+    let campaign = CAMPAIGNS
+        .iter()
+        .find(|campaign| campaign.name == name)
+        .with_context(|| format!("no campaign {name}; there are {}", known.join(", ")))?;
+    (campaign.run)(scope)
+}
+
+/// How many of the points of a campaign are tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Size {
+    #[default]
+    All,
+    /// This many, spread evenly: the same ones in every run.
+    Sample(usize),
+}
+
+impl Size {
+    pub fn of<T>(self, all: Vec<T>) -> Vec<T> {
+        let Size::Sample(wanted) = self else {
+            return all;
+        };
+        let count = all.len();
+        let wanted = wanted.min(count);
+        let chosen: Vec<usize> = (0..wanted)
+            .map(|index| (2 * index + 1) * count / (2 * wanted))
+            .collect();
+        let numbered = all.into_iter().enumerate();
+        numbered
+            .filter_map(|(index, one)| chosen.contains(&index).then_some(one))
+            .collect()
+    }
+}
+
+/// Which part of a campaign is run.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    pub size: Size,
+    pub release: Option<Release>,
+    pub role: Option<Role>,
+    /// Only points with this in their names: to try one again that failed.
+    pub point: Option<String>,
+    /// How many power cuts.
+    pub rounds: Option<usize>,
+    /// What the moments of the power cuts follow from.
+    pub seed: Option<u64>,
+}
+
+impl Scope {
+    /// A small part of a campaign, on one kind of guest.
+    pub fn sample(size: usize, role: Role, release: Release) -> Scope {
+        Scope {
+            size: Size::Sample(size),
+            release: Some(release),
+            role: Some(role),
+            ..Scope::default()
+        }
+    }
+
+    /// The guests that are meant, the quickest first.
+    pub fn guests(&self) -> Vec<(Role, Release)> {
+        [Role::Storage, Role::Was]
+            .into_iter()
+            .flat_map(|role| Release::BOTH.map(|release| (role, release)))
+            .filter(|(role, release)| {
+                self.role.is_none_or(|wanted| wanted == *role)
+                    && self.release.is_none_or(|wanted| wanted == *release)
+            })
+            .collect()
+    }
+
+    pub fn means(&self, point: impl fmt::Display) -> bool {
+        self.point
+            .as_ref()
+            .is_none_or(|part| point.to_string().contains(part.as_str()))
+    }
+}
+
+/// What a campaign has come to. A point that fails does not end it.
+pub struct Tally {
+    campaign: &'static str,
+    begun: Instant,
+    points: usize,
+    failures: Vec<String>,
+}
+
+impl Tally {
+    pub fn new(campaign: &'static str) -> Tally {
+        Tally {
+            campaign,
+            begun: Instant::now(),
+            points: 0,
+            failures: Vec::new(),
+        }
+    }
+
+    /// Tries one point and says how it went; gives back whether it held.
+    pub fn point(&mut self, name: &str, trial: impl FnOnce() -> Result<()>) -> bool {
+        let begun = Instant::now();
+        self.points += 1;
+        let result = trial();
+        let took = begun.elapsed().as_secs_f64();
+        let number = self.points;
+        match &result {
+            Ok(()) => say(format!("{} {number} {name}: {took:.1} s", self.campaign)),
+            Err(error) => {
+                say(format!(
+                    "{} {number} {name}: FAILED after {took:.1} s: {error:#}",
+                    self.campaign
+                ));
+                self.failures.push(format!("{name}: {error:#}"));
+            }
+        }
+        result.is_ok()
+    }
+
+    /// Sums it up, and fails if a point failed or none was tried.
+    pub fn end(self) -> Result<()> {
+        let minutes = self.begun.elapsed().as_secs_f64() / 60.0;
+        say(format!(
+            "{}: {} points, {} failed, {minutes:.1} min",
+            self.campaign,
+            self.points,
+            self.failures.len()
+        ));
+        ensure!(self.points > 0, "{}: nothing was tried", self.campaign);
+        if !self.failures.is_empty() {
+            bail!(
+                "{}: {} of {} points failed:\n{}",
+                self.campaign,
+                self.failures.len(),
+                self.points,
+                self.failures.join("\n")
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_spread_evenly_and_always_the_same() {
+        let all: Vec<usize> = (0..10).collect();
+        assert_eq!(Size::All.of(all.clone()), all);
+        assert_eq!(Size::Sample(3).of(all.clone()), [1, 5, 8]);
+        assert_eq!(Size::Sample(20).of(all.clone()), all);
+        assert!(Size::Sample(3).of(Vec::<usize>::new()).is_empty());
+    }
+
+    #[test]
+    fn a_campaign_goes_on_after_a_failure_and_fails_at_its_end() {
+        let mut tally = Tally::new("kill");
+        assert!(!tally.point("one", || bail!("broken")));
+        assert!(tally.point("two", || Ok(())));
+        let said = tally.end().unwrap_err().to_string();
+        assert!(
+            said.contains("one: broken") && said.contains("1 of 2"),
+            "{said}"
+        );
+        assert!(Tally::new("kill").end().is_err());
+    }
+
+    #[test]
+    fn a_name_finds_its_campaign() {
+        assert!(run(None, &Scope::default()).is_ok());
+        assert!(run(Some("drain"), &Scope::default()).is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! The guest of a campaign, on which one role is applied and reverted again and again: a container for storage; for was a
+//! VM, because a container cannot mount CIFS, with a storage container that serves it.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+use crate::guest::{Disk, Guest, Spec};
+use crate::image;
+use crate::lab::Lab;
+use crate::process::{Output, command, ok};
+use crate::registry::Registry;
+use crate::release::Release;
+use crate::tier::{
+    DISK_SERIAL, REPOSITORY, Role, SHARE_PASSWORD, SHARE_PASSWORD_FILE, apply, install_tier_file,
+    registry, tier_file,
+};
+use crate::wasagent::{Applied, Apply};
+use crate::{sample_app, snapshot};
+
+/// The tier file after a change that touches as many resources as one can. It is not put in the place of the first, so
+/// that /etc stays the agent's to change.
+pub const CHANGED_TIER_FILE: &str = "/root/changed.toml";
+const CHANGED_PASSWORD_FILE: &str = "/root/changed.password";
+
+/// Whether the operator has pulled the application's image before the first apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    There,
+    Absent,
+}
+
+/// What a guest runs on, where the role leaves a choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    Container,
+    Vm,
+}
+
+pub struct Stage {
+    // In this order they go: the guests before what they are on.
+    pub guest: Guest,
+    pub role: Role,
+    /// The data disk of a storage guest.
+    disk: Option<String>,
+    _server: Option<Guest>,
+    _registry: Option<Registry>,
+    _lab: Lab,
+}
+
+impl Stage {
+    /// A storage guest with a blank disk, nothing applied.
+    pub fn storage(agent: &Path, machine: Machine, release: Release) -> Result<Stage> {
+        let lab = Lab::new()?;
+        let (guest, disk) = match machine {
+            Machine::Container => {
+                let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
+                let disk = guest.devices()[0].clone();
+                (guest, disk)
+            }
+            Machine::Vm => {
+                let disk = Disk::of_the_guide(DISK_SERIAL);
+                let guest = lab.vm(&Spec::storage(release).disk(disk))?;
+                (guest, format!("/dev/disk/by-id/virtio-{DISK_SERIAL}"))
+            }
+        };
+        install_storage(&lab, &guest, agent, machine, &disk)?;
+        Ok(Stage {
+            guest,
+            role: Role::Storage,
+            disk: Some(disk),
+            _server: None,
+            _registry: None,
+            _lab: lab,
+        })
+    }
+
+    /// A WAS guest whose share is served, nothing applied.
+    pub fn was(agent: &Path, release: Release, image: Image) -> Result<Stage> {
+        let lab = Lab::new()?;
+        let registry = registry(&lab)?;
+        let server = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
+        let disk = server.devices()[0].clone();
+        install_storage(&lab, &server, agent, Machine::Container, &disk)?;
+        apply(&server, Role::Storage)?;
+
+        let guest = lab.vm(&Spec::was(1, release))?;
+        guest.install_agent(agent)?;
+        install_tier_file(&guest, &tier_file())?;
+        guest.write(CHANGED_TIER_FILE, changed_for_was(&tier_file()), 0o644)?;
+        if image == Image::There {
+            guest.ok(["podman", "pull", "--quiet", image::NAME])?;
+        }
+        Ok(Stage {
+            guest,
+            role: Role::Was,
+            disk: None,
+            _server: Some(server),
+            _registry: Some(registry),
+            _lab: lab,
+        })
+    }
+
+    /// The command line of an apply by this tier file, or by the usual one.
+    pub fn apply_command<'a>(&self, config: Option<&'a str>) -> Vec<&'a str> {
+        let role = match self.role {
+            Role::Storage => "storage",
+            Role::Was => "was",
+        };
+        let mut words = vec!["wasagent", "apply", "--role", role];
+        words.extend(config.into_iter().flat_map(|path| ["--config", path]));
+        words
+    }
+
+    /// An apply that must succeed.
+    pub fn apply(&self, config: Option<&str>) -> Result<Applied> {
+        let options: Vec<&str> = config
+            .into_iter()
+            .flat_map(|path| ["--config", path])
+            .collect();
+        Apply::on(&self.guest).role(self.role).with(&options).ok()
+    }
+
+    /// A revert that must succeed, and leave nothing half-written.
+    pub fn revert(&self) -> Result<Output> {
+        let reverted = self.guest.run(["wasagent", "revert"])?;
+        ensure!(reverted.success(), "revert: {reverted}");
+        let left = snapshot::leftovers(&self.guest)?;
+        ensure!(left.is_empty(), "a revert left {left:?}: {reverted}");
+        Ok(reverted)
+    }
+
+    /// Makes the data disk blank, which no revert does: it holds data by then.
+    pub fn blank(&self) -> Result<()> {
+        let Some(disk) = &self.disk else {
+            return Ok(());
+        };
+        // Everything reads as zeros afterwards, and the file behind the disk is sparse again.
+        self.guest.ok(["blkdiscard", "--force", disk])?;
+        if self.guest.is_vm() {
+            self.guest.ok(["udevadm", "trigger", "--settle", disk])?;
+        }
+        Ok(())
+    }
+}
+
+/// The agent, both tier files with their secrets, and the application's repository with two revisions.
+fn install_storage(
+    lab: &Lab,
+    guest: &Guest,
+    agent: &Path,
+    machine: Machine,
+    disk: &str,
+) -> Result<()> {
+    guest.install_agent(agent)?;
+    let scratch = tempfile::tempdir()?;
+    let repository = scratch.path().join("repository.git");
+    sample_app::copy(&sample_app::repository(lab.cache())?, &repository)?;
+    let first = revision(&repository)?;
+    let changed = format!("{}/server.js", sample_app::SUBDIR);
+    sample_app::commit_change(
+        &repository,
+        &changed,
+        b"// the second revision\n",
+        "Change the server",
+    )?;
+    guest.copy_tree(&repository, REPOSITORY)?;
+
+    let mut text = tier_file();
+    if machine == Machine::Container {
+        // A container sees the names of its machine's disks, which are none of its business.
+        text = replaced(&text, "= \"auto\"", &format!("= {disk:?}"));
+    }
+    let pinned = replaced(
+        &text,
+        &format!("rev    = \"{}\"", sample_app::BRANCH),
+        &format!("rev    = \"{first}\""),
+    );
+    install_tier_file(guest, &pinned)?;
+    let changed = replaced(
+        &replaced(&text, SHARE_PASSWORD_FILE, CHANGED_PASSWORD_FILE),
+        "[\"192.168.2.0/24\"]",
+        "[\"192.168.2.0/24\", \"192.168.3.0/24\"]",
+    );
+    guest.write(CHANGED_TIER_FILE, changed, 0o644)?;
+    guest.write(
+        CHANGED_PASSWORD_FILE,
+        format!("{SHARE_PASSWORD} too\n"),
+        0o600,
+    )
+}
+
+/// Another dialect, which needs a new mount, and another container.
+fn changed_for_was(text: &str) -> String {
+    let text = replaced(text, "[was]\n", "[was]\nvers = \"3.0.2\"\n");
+    replaced(&text, "NODE_ENV", "LAB = \"changed\", NODE_ENV")
+}
+
+/// A replacement that found nothing to replace would leave a campaign without its change.
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "{from:?} is not in the tier file");
+    text.replacen(from, to, 1)
+}
+
+fn revision(repository: &Path) -> Result<String> {
+    let mut git = command(["git", "-c", "safe.directory=*", "--git-dir"]);
+    git.arg(repository).args(["rev-parse", sample_app::BRANCH]);
+    Ok(ok(git)?.stdout.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_changed_tier_file_is_another_one() {
+        let text = changed_for_was(&tier_file());
+        assert!(
+            text.contains("vers = \"3.0.2\"") && text.contains("{ LAB = \"changed\", NODE_ENV")
+        );
+    }
+}

@@ -1,0 +1,29 @@
+//! A small sample of each long campaign; `cargo lab soak NAME` runs it in full, with the same assertions.
+
+use anyhow::Result;
+use wasagent_lab::Release;
+use wasagent_lab::soak::{Scope, fault, kill, power, revert};
+use wasagent_lab::tier::Role;
+
+#[test]
+fn killed_at_some_of_the_fail_points() -> Result<()> {
+    kill::run(&Scope::sample(6, Role::Storage, Release::Trixie))
+}
+
+#[test]
+fn an_error_at_some_of_the_fail_points() -> Result<()> {
+    fault::run(&Scope::sample(6, Role::Storage, Release::Bookworm))
+}
+
+#[test]
+fn reverted_on_both_releases() -> Result<()> {
+    for release in Release::BOTH {
+        revert::run(&Scope::sample(4, Role::Storage, release))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_power_cut_once() -> Result<()> {
+    power::run(&Scope::sample(1, Role::Storage, Release::Bookworm))
+}

@@ -92,4 +92,11 @@ fn show(run: &Run, output: &Output) {
             output.line(&format!("          {}", describe(field)));
         }
     }
+    for recorded in run.effects.iter().filter(|recorded| !recorded.done) {
+        output.line(&format!(
+            "      {}  {}",
+            recorded.resource,
+            output.ink(Ink::Yellow, &format!("begun: {}", recorded.effect))
+        ));
+    }
 }

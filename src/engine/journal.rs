@@ -60,6 +60,8 @@ pub enum Line {
         resource: String,
         #[serde(rename = "does")]
         what: Effect,
+        /// It is a part of undoing, by a revert or at the end of a run that failed.
+        undoes: bool,
         at: String,
     },
     End {
@@ -83,6 +85,8 @@ pub enum Line {
 pub struct Recorded {
     pub resource: Address,
     pub effect: Effect,
+    /// It is a part of undoing.
+    pub undoes: bool,
     /// It is known to have ended well.
     pub done: bool,
 }
@@ -136,7 +140,7 @@ impl Journal {
     }
 
     /// Writes down what is about to be done. The effect may happen only when this is on the disk.
-    pub fn begin(&self, resource: &Address, effect: &Effect) -> Result<u32> {
+    pub fn begin(&self, resource: &Address, effect: &Effect, undoes: bool) -> Result<u32> {
         let mut state = self.lock();
         if state.file.is_none() {
             state.file = Some(self.open()?);
@@ -149,6 +153,7 @@ impl Journal {
                 effect: number,
                 resource: resource.to_string(),
                 what: effect.clone(),
+                undoes,
                 at: now(),
             },
         )?;
@@ -330,9 +335,18 @@ fn parse(number: u32, text: &[u8]) -> Result<Option<Run>> {
                     ended: None,
                 });
             }
-            (Line::Begin { resource, what, .. }, Some(run)) => run.effects.push(Recorded {
+            (
+                Line::Begin {
+                    resource,
+                    what,
+                    undoes,
+                    ..
+                },
+                Some(run),
+            ) => run.effects.push(Recorded {
                 resource: resource.parse()?,
                 effect: what,
+                undoes,
                 done: false,
             }),
             (Line::End { effect, error, .. }, Some(run)) => {
@@ -457,9 +471,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::in_directory(directory.path(), Work::Apply, Role::Storage);
         assert!(runs_in(directory.path()).unwrap().is_empty());
-        let first = journal.begin(&x(), &write("/x", None, "a")).unwrap();
+        let first = journal.begin(&x(), &write("/x", None, "a"), false).unwrap();
         journal.end(first, None).unwrap();
-        journal.begin(&x(), &write("/x", Some("a"), "b")).unwrap();
+        journal
+            .begin(&x(), &write("/x", Some("a"), "b"), false)
+            .unwrap();
 
         let path = directory.path().join("runs/000001.jsonl");
         let text = fs::read(&path).unwrap();
@@ -489,7 +505,7 @@ mod tests {
             (Work::Apply, Outcome::Done),
         ] {
             let journal = Journal::in_directory(directory.path(), work, Role::Was);
-            journal.begin(&x(), &write("/x", None, "a")).unwrap();
+            journal.begin(&x(), &write("/x", None, "a"), false).unwrap();
             journal.close(outcome).unwrap();
         }
         let runs = runs_in(directory.path()).unwrap();
@@ -507,7 +523,7 @@ mod tests {
             write("/smb.conf", Some("operator's"), "ours"),
             write("/smb.conf", Some("changed by hand"), "ours again"),
         ] {
-            journal.begin(&x(), &effect).unwrap();
+            journal.begin(&x(), &effect, false).unwrap();
         }
         let needed = needed(&runs_in(directory.path()).unwrap());
         let expected = ["operator's", "changed by hand"].map(|text| Sha256::of(text.as_bytes()));

@@ -32,6 +32,7 @@ pub struct Step {
     journal: Arc<Journal>,
     listener: Listener,
     address: Address,
+    undoes: bool,
     /// How often each effect was begun, so that every fail point has a name of its own.
     begun: Mutex<HashMap<String, u32>>,
 }
@@ -56,7 +57,16 @@ impl Step {
             journal: Arc::clone(journal),
             listener: Arc::clone(listener),
             address,
+            undoes: false,
             begun: Mutex::default(),
+        }
+    }
+
+    /// Work that undoes what was done for the resource.
+    pub fn undoing(self) -> Self {
+        Self {
+            undoes: true,
+            ..self
         }
     }
 
@@ -76,8 +86,8 @@ impl Step {
     {
         let name = self.name(&effect);
         let resource = self.address.clone();
-        let journal = Arc::clone(&self.journal);
-        let number = blocking(move || journal.begin(&resource, &effect)).await?;
+        let (journal, undoes) = (Arc::clone(&self.journal), self.undoes);
+        let number = blocking(move || journal.begin(&resource, &effect, undoes)).await?;
         let result = self.perform(&name, act).await;
         let journal = Arc::clone(&self.journal);
         let error = result.as_ref().err().cloned();

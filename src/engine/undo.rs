@@ -43,12 +43,12 @@ enum Undone {
 }
 
 /// The effects of each resource, resources in the order of their first effect.
-fn by_resource(effects: &[Recorded]) -> Vec<(&Address, Vec<&Effect>)> {
-    let mut resources: Vec<(&Address, Vec<&Effect>)> = Vec::new();
+fn by_resource(effects: &[Recorded]) -> Vec<(&Address, Vec<&Recorded>)> {
+    let mut resources: Vec<(&Address, Vec<&Recorded>)> = Vec::new();
     for recorded in effects {
         match resources.iter_mut().find(|(r, _)| **r == recorded.resource) {
-            Some((_, effects)) => effects.push(&recorded.effect),
-            None => resources.push((&recorded.resource, vec![&recorded.effect])),
+            Some((_, effects)) => effects.push(recorded),
+            None => resources.push((&recorded.resource, vec![recorded])),
         }
     }
     resources
@@ -59,13 +59,16 @@ fn systemd() -> Address {
     Address::new(Kind::Unit, "systemd")
 }
 
-/// The effects on each thing, things in the order of their first effect.
-fn by_thing<'a>(effects: &[&'a Effect]) -> Vec<(Thing, Vec<&'a Effect>)> {
+/// The effects on each thing, things in the order of their first effect. What only an undo has
+/// touched, in the course of undoing something else, is not to be undone.
+fn by_thing<'a>(effects: &[&'a Recorded]) -> Vec<(Thing, Vec<&'a Effect>)> {
     let mut things: Vec<(Thing, Vec<&Effect>)> = Vec::new();
-    for &effect in effects {
+    for recorded in effects {
+        let effect = &recorded.effect;
         let thing = effect.thing();
         match things.iter_mut().find(|(t, _)| *t == thing) {
             Some((_, effects)) => effects.push(effect),
+            None if recorded.undoes => {}
             None => things.push((thing, vec![effect])),
         }
     }
@@ -130,11 +133,11 @@ impl<'a> Undoing<'a> {
     }
 
     fn step(&self, address: &Address) -> Step {
-        Step::new(self.host, self.journal, self.listener, address.clone())
+        Step::new(self.host, self.journal, self.listener, address.clone()).undoing()
     }
 
     /// Undoes what was done for one resource; whether anything was to be done.
-    async fn resource(&mut self, address: &Address, effects: &[&Effect]) -> Result<bool, ()> {
+    async fn resource(&mut self, address: &Address, effects: &[&Recorded]) -> Result<bool, ()> {
         let started = Instant::now();
         let step = self.step(address);
         (self.listener)(&Event::start(address));
@@ -605,6 +608,29 @@ mod tests {
             before: before.map(file),
             after: sha(after),
         }
+    }
+
+    #[test]
+    fn what_only_an_undo_has_touched_is_not_undone() {
+        let recorded = |effect: Effect, undoes| Recorded {
+            resource: "file:/x".parse().unwrap(),
+            effect,
+            undoes,
+            done: true,
+        };
+        let removed = |path: &str| Effect::RemoveFile {
+            path: path.into(),
+            before: file("a"),
+        };
+        let effects = [
+            recorded(write(None, "a"), false),
+            recorded(removed("/x"), true),
+            recorded(removed("/etc/firewalld/zones/public.xml"), true),
+        ];
+        let things = by_thing(&effects.iter().collect::<Vec<_>>());
+        assert_eq!(things.len(), 1);
+        assert_eq!(things[0].0, Thing::File("/x".into()));
+        assert_eq!(things[0].1.len(), 2);
     }
 
     /// What is there now, what was done (oldest first), and what an undo comes back to.

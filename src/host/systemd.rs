@@ -260,6 +260,10 @@ impl Systemd {
             })?
             .ok_or_else(|| Error::new(format!("{doing}: the connection to systemd was lost")))?;
         if result == "done" {
+            if job == Job::Stop {
+                // How it ended when it was told to is no failure to show for ever.
+                let _ = self.manager.reset_failed_unit(unit).await;
+            }
             return Ok(());
         }
         let words = journal_tail(unit).await;

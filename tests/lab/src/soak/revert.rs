@@ -27,6 +27,10 @@ pub const STAYS: &[Except] = &[
         "path /var/lib/wasagent*",
         "the history, and what of the files on the disk was deployed",
     ),
+    Except::new("time of path /etc/passwd", REWRITTEN),
+    Except::new("time of path /etc/group", REWRITTEN),
+    Except::new("time of path /etc/shadow", REWRITTEN),
+    Except::new("time of path /etc/gshadow", REWRITTEN),
     Except::new("path /etc/passwd-", COPY),
     Except::new("path /etc/group-", COPY),
     Except::new("path /etc/shadow-", COPY),
@@ -37,6 +41,7 @@ pub const STAYS: &[Except] = &[
     Except::new("time of path /etc/gshadow-", COPY),
 ];
 
+const REWRITTEN: &str = "userdel(8) writes it anew when it removes the account";
 const COPY: &str =
     "what made and removed the account keeps a copy of the file before its last change";
 

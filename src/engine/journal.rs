@@ -203,6 +203,8 @@ impl Journal {
     pub fn save(&self, contents: &[u8]) -> Result<Sha256> {
         let name = Sha256::of(contents);
         let path = self.directory.join(SAVED).join(&name.0);
+        // One at a time: two files may hold the same.
+        let _state = self.lock();
         if !path.exists() {
             write_own(&path, contents)?;
         }

@@ -206,9 +206,9 @@ impl<'a> Undoing<'a> {
             self.restart.push((step.address().clone(), unit.to_owned()));
             return Ok(Undone::Already);
         }
-        if !matches!(now.active.as_str(), "active" | "activating" | "reloading")
-            || unit.ends_with(".mount")
-        {
+        // A stop also takes the mark of a failed start away.
+        let is_at_rest = now.active == "inactive" || Some(now.active.as_str()) == before;
+        if is_at_rest || !now.is_loaded() || unit.ends_with(".mount") {
             return Ok(Undone::Already);
         }
         step.job(Job::Stop, unit).await?;

@@ -132,7 +132,14 @@ pub fn write_own(path: &Path, contents: &[u8]) -> Result<()> {
 /// Makes a directory of the agent's own, readable by root alone, with those above it.
 pub fn make_own_directory(directory: &Path) -> Result<()> {
     for missing in missing_directories(directory)? {
-        make_one(&missing, FileMeta::root(0o700))?;
+        // Several steps may be the first to need it.
+        match DirBuilder::new().mode(0o700).create(&missing) {
+            Ok(()) => sync_directory(parent(&missing)?)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(error).doing(format_args!("make directory {}", missing.display()));
+            }
+        }
     }
     Ok(())
 }

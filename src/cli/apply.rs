@@ -79,7 +79,7 @@ pub async fn run(
     if succeeded || journal.number().is_some() {
         record::remember(record::read()?.as_ref(), role, succeeded)?;
     }
-    if succeeded && journal.number().is_some() {
+    if journal.number().is_some() && matches!(outcome, Outcome::Done | Outcome::RolledBack) {
         journal::forget_what_is_not_needed()?;
     }
     Ok(if succeeded { exit::DONE } else { exit::FAILED })

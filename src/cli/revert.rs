@@ -29,7 +29,7 @@ pub struct Options {
 pub async fn run(output: &Output) -> Result<Code, Failure> {
     let runs = journal::runs()?;
     let open = journal::since_revert(&runs);
-    let effects: Vec<_> = open.iter().flat_map(|run| run.effects.clone()).collect();
+    let effects = journal::open_effects(&runs);
     let Some(last) = open.last().filter(|_| !effects.is_empty()) else {
         record::forget()?;
         output.heading("nothing to revert: apply has done nothing here since the last revert");

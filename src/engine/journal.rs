@@ -373,6 +373,21 @@ pub fn since_revert(runs: &[Run]) -> &[Run] {
     &runs[after..]
 }
 
+/// The effects that are still to be undone, oldest first. A run that was rolled back has nothing
+/// left of its own but what a roll-back leaves.
+pub fn open_effects(runs: &[Run]) -> Vec<Recorded> {
+    since_revert(runs)
+        .iter()
+        .flat_map(|run| {
+            let rolled_back = matches!(run.ended, Some((Outcome::RolledBack, _)));
+            run.effects.iter().filter(move |recorded| {
+                !rolled_back || matches!(recorded.effect, Effect::PullImage { .. })
+            })
+        })
+        .cloned()
+        .collect()
+}
+
 /// The contents that were kept under this name.
 pub fn saved(name: &Sha256) -> Result<Vec<u8>> {
     let path = Path::new(STATE_DIRECTORY).join(SAVED).join(&name.0);
@@ -389,7 +404,7 @@ pub fn saved(name: &Sha256) -> Result<Vec<u8>> {
 /// leads further back: a password that was replaced twice is not kept.
 pub fn forget_what_is_not_needed() -> Result<()> {
     let runs = runs()?;
-    let needed = needed(since_revert(&runs));
+    let needed = needed(&open_effects(&runs));
     let directory = Path::new(STATE_DIRECTORY).join(SAVED);
     let Ok(entries) = fs::read_dir(&directory) else {
         return Ok(());
@@ -404,11 +419,11 @@ pub fn forget_what_is_not_needed() -> Result<()> {
     Ok(())
 }
 
-fn needed(runs: &[Run]) -> BTreeSet<Sha256> {
+fn needed(effects: &[Recorded]) -> BTreeSet<Sha256> {
     let mut needed = BTreeSet::new();
     let mut written: BTreeSet<(PathBuf, Sha256)> = BTreeSet::new();
     let mut samba_users = BTreeSet::new();
-    for recorded in runs.iter().flat_map(|run| &run.effects) {
+    for recorded in effects {
         match &recorded.effect {
             Effect::WriteFile {
                 path,
@@ -516,6 +531,21 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_was_rolled_back_leaves_only_its_image() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::in_directory(directory.path(), Work::Apply, Role::Was);
+        let pull = Effect::PullImage {
+            image: "example.org/a:b".to_owned(),
+        };
+        journal.begin(&x(), &write("/x", None, "a"), false).unwrap();
+        journal.begin(&x(), &pull, false).unwrap();
+        journal.close(Outcome::RolledBack).unwrap();
+        let open = open_effects(&runs_in(directory.path()).unwrap());
+        assert_eq!(open.len(), 1);
+        assert_eq!(open[0].effect, pull);
+    }
+
+    #[test]
     fn only_what_a_revert_comes_back_to_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::in_directory(directory.path(), Work::Apply, Role::Was);
@@ -527,7 +557,7 @@ mod tests {
         ] {
             journal.begin(&x(), &effect, false).unwrap();
         }
-        let needed = needed(&runs_in(directory.path()).unwrap());
+        let needed = needed(&open_effects(&runs_in(directory.path()).unwrap()));
         let expected = ["operator's", "changed by hand"].map(|text| Sha256::of(text.as_bytes()));
         assert_eq!(needed, expected.into());
     }

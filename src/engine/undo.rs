@@ -580,11 +580,6 @@ impl std::fmt::Display for Thing {
     }
 }
 
-/// The effects of several runs, oldest first.
-pub fn effects_of(runs: &[journal::Run]) -> Vec<Recorded> {
-    runs.iter().flat_map(|run| run.effects.clone()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

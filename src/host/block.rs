@@ -107,6 +107,10 @@ const SAMPLE: u64 = 4096;
 /// What is written of a large volume takes a while on a slow disk.
 const MKFS_DEADLINE: Duration = Duration::from_secs(300);
 
+/// How often, and how far apart, mkfs is tried while the disk is busy.
+const BUSY_TRIES: u32 = 10;
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+
 /// How long the helper that names what is on a disk may take.
 const HELPER_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -270,15 +274,27 @@ pub async fn format(
         "xfs" => ("mkfs.xfs", ["-q", "-K"].as_slice(), "-f"),
         _ => ("mkfs.ext4", ["-q", "-E", "nodiscard"].as_slice(), "-F"),
     };
-    Helper::new(program)
-        .args(options)
-        .args(over_unfinished.then_some(force))
-        .args(["-L", label])
-        .args([device])
-        .deadline(MKFS_DEADLINE)
-        .run()
-        .await
-        .map(drop)
+    let run = || {
+        Helper::new(program)
+            .args(options)
+            .args(over_unfinished.then_some(force))
+            .args(["-L", label])
+            .args([device])
+            .deadline(MKFS_DEADLINE)
+            .run()
+    };
+    let mut made = run().await;
+    for _ in 0..BUSY_TRIES {
+        match &made {
+            // A helper that another step starts at this moment has a copy of the descriptor by which
+            // the disk was proved blank, until it is executed.
+            Err(error) if error.message.contains("resource busy") => {}
+            _ => break,
+        }
+        tokio::time::sleep(BUSY_PAUSE).await;
+        made = run().await;
+    }
+    made.map(drop)
 }
 
 /// The xfs or ext file system on a device, read from its superblock by ourselves, so that a run

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::mount::{
@@ -17,6 +18,10 @@ use super::permit::Permit;
 use crate::error::{Doing, Error, Result};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// How often, and how far apart, an unmount is tried while the mount is busy.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// One line of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,7 +200,17 @@ pub fn detach(_permit: &Permit, target: &Path) -> Result<()> {
 
 // rustix and not sys-mount: the latter's NOFOLLOW is open(2)'s O_NOFOLLOW, which umount2(2) refuses.
 fn umount(target: &Path, flags: rustix::mount::UnmountFlags) -> Result<()> {
-    rustix::mount::unmount(target, flags).map_err(|errno| {
+    let mut result = rustix::mount::unmount(target, flags);
+    for _ in 0..BUSY_TRIES {
+        // A helper that is started at this moment has copies of our descriptors until it is executed,
+        // and a service that has just stopped may still be on its way out.
+        if result != Err(Errno::BUSY) {
+            break;
+        }
+        std::thread::sleep(BUSY_PAUSE);
+        result = rustix::mount::unmount(target, flags);
+    }
+    result.map_err(|errno| {
         let at = target.display();
         match errno {
             Errno::BUSY => Error::new(format!("unmount {at}: a process still uses it")).hint(

@@ -21,6 +21,7 @@ pub mod podman;
 pub mod process;
 pub mod samba;
 pub mod systemd;
+pub mod unnamed;
 
 pub use facts::Facts;
 pub use firewalld::Firewalld;

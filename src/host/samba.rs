@@ -2,7 +2,7 @@
 //! `smbpasswd` sets a password read from standard input, `testparm` checks a candidate
 //! configuration.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use md4::{Digest, Md4};
@@ -12,8 +12,9 @@ use super::blocking;
 use super::passdb::{self, Unclear};
 use super::permit::Permit;
 use super::process::Helper;
+use super::unnamed::Unnamed;
 use crate::config::Secret;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 
 /// The NT hash of a password: MD4 of its UTF-16LE form ([MS-NLMP] 3.3.1). Worth as much as the
 /// password, so never printed, and wiped from memory.
@@ -207,14 +208,9 @@ pub async fn remove_user(_permit: &Permit, name: &str) -> Result<()> {
 }
 
 /// Brings an account back from its line in the form of smbpasswd(5), which pdbedit(8) reads from a
-/// file: one that root alone may read, in memory, for that moment.
+/// file: one that has no name, for that moment.
 pub async fn restore_user(_permit: &Permit, line: &str) -> Result<()> {
-    let mut file = tempfile::Builder::new()
-        .prefix("wasagent-smbpasswd-")
-        .tempfile_in("/run")
-        .doing("hand an account to pdbedit")?;
-    file.write_all(line.as_bytes())
-        .doing("hand an account to pdbedit")?;
+    let file = Unnamed::holding(line.as_bytes())?;
     Helper::new("pdbedit")
         .args([format!("--import=smbpasswd:{}", file.path().display())])
         .run()

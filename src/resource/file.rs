@@ -1,12 +1,12 @@
 //! A file of our own, checked before it takes effect.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use super::ours::{self, OurFile};
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::host::samba;
+use crate::host::unnamed::Unnamed;
 use crate::host::{Host, blocking};
 
 /// What must find a candidate good before it takes the file's place.
@@ -80,13 +80,7 @@ impl Resource for File {
 }
 
 async fn check_samba_share(text: &str, section: &str) -> Result<()> {
-    let mut candidate = tempfile::Builder::new()
-        .prefix("wasagent-smb-")
-        .tempfile_in("/run")
-        .doing("make a candidate of Samba's configuration")?;
-    candidate
-        .write_all(text.as_bytes())
-        .doing("write a candidate of Samba's configuration")?;
+    let candidate = Unnamed::holding(text.as_bytes())?;
     let sections = samba::check_configuration(candidate.path()).await?;
     if sections.iter().any(|found| found == section) {
         return Ok(());

@@ -1,13 +1,13 @@
 //! The line of smb.conf that takes in the agent's own file. All else in smb.conf is the
 //! operator's and stays as it is, byte for byte.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::host::fs::{RegularFile, read_regular};
 use crate::host::samba;
+use crate::host::unnamed::Unnamed;
 use crate::host::{Host, blocking};
 
 pub const SMB_CONF: &str = "/etc/samba/smb.conf";
@@ -108,13 +108,7 @@ impl Resource for SambaInclude {
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         let text = self.with_line(&observed.file.contents);
-        let mut candidate = tempfile::Builder::new()
-            .prefix("wasagent-smb-")
-            .tempfile_in("/run")
-            .doing("make a candidate of smb.conf")?;
-        candidate
-            .write_all(&text)
-            .doing("write a candidate of smb.conf")?;
+        let candidate = Unnamed::holding(&text)?;
         let after = samba::check_configuration(candidate.path()).await?;
         if !after.iter().any(|s| s.eq_ignore_ascii_case(&self.share)) {
             return Err(Error::new(format!(

@@ -1,0 +1,50 @@
+//! A file for a helper program that takes nothing but a path. It has no name, so it is gone with
+//! this process, however that ends: one in `/run` would outlive a kill, and may hold a secret.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Doing, Result};
+
+/// A file in memory that has a path for as long as it is held.
+pub struct Unnamed {
+    _file: File,
+    path: PathBuf,
+}
+
+impl Unnamed {
+    pub fn holding(contents: &[u8]) -> Result<Self> {
+        // O_TMPFILE; /run is a tmpfs.
+        let mut file = tempfile::tempfile_in("/run").doing("make a file in /run")?;
+        file.write_all(contents).doing("write a file in /run")?;
+        // proc_pid_fd(5): opening it opens the file that it stands for, from the beginning.
+        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        Ok(Self {
+            _file: file,
+            path: path.into(),
+        })
+    }
+
+    /// By which another program of root's opens it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_read_by_its_path_and_has_no_name() {
+        let Ok(unnamed) = Unnamed::holding(b"text") else {
+            // Only root writes in /run.
+            return;
+        };
+        assert_eq!(std::fs::read(unnamed.path()).unwrap(), b"text");
+        let target = std::fs::read_link(unnamed.path()).unwrap();
+        assert!(!target.exists(), "{}", target.display());
+    }
+}

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::progress::timed;
+use crate::soak::Size;
 
 /// The top of the checkout.
 pub fn checkout() -> &'static Path {
@@ -21,11 +22,17 @@ pub fn build() -> Result<PathBuf> {
     })
 }
 
-/// The same source with the fail points compiled in, which no shipped binary has: a debug build, whose dependencies the
-/// unit tests have built already, and without its symbols, which are most of what a guest would have to be sent.
-pub fn build_with_failpoints() -> Result<PathBuf> {
+/// The same source with the fail points compiled in, which no shipped binary has: for a sample a debug build, whose
+/// dependencies the unit tests have built already, for a long campaign an optimised one. Without its symbols, which are
+/// most of what a guest would have to be sent.
+pub fn build_with_failpoints(size: Size) -> Result<PathBuf> {
+    let profile = match size {
+        Size::All => "failpoints",
+        Size::Sample(_) => "dev",
+    };
     timed("the agent with fail points", || {
         let arguments = ["rustc", "--bin", "wasagent", "--features", "failpoints"];
+        let arguments = [arguments.as_slice(), &["--profile", profile]].concat();
         built(&arguments, &["--", "-C", "strip=symbols"])
     })
 }

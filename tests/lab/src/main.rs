@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use wasagent_lab::soak::ground::Scenario;
 use wasagent_lab::soak::{self, Scope, Size};
 use wasagent_lab::tier::Role;
 use wasagent_lab::{Lab, Release, demo, progress, test_command};
@@ -43,6 +44,9 @@ enum Command {
         /// Only this role.
         #[arg(long)]
         role: Option<Role>,
+        /// Only with this command disturbed.
+        #[arg(long)]
+        scenario: Option<Scenario>,
         /// Only the points with this in their names.
         #[arg(long, value_name = "TEXT")]
         point: Option<String>,
@@ -76,6 +80,7 @@ fn run(command: Command) -> Result<()> {
             name,
             release,
             role,
+            scenario,
             point,
             rounds,
             seed,
@@ -84,6 +89,7 @@ fn run(command: Command) -> Result<()> {
                 size: Size::All,
                 release,
                 role,
+                scenario,
                 point,
                 rounds,
                 seed,

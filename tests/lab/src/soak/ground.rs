@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 
 use super::revert::STAYS;
 use super::stage::{CHANGED_TIER_FILE, Image, Machine, Stage};
@@ -16,7 +17,7 @@ use crate::snapshot::{Snapshot, same};
 use crate::tier::Role;
 
 /// The command that is disturbed, and what was there before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Scenario {
     /// An apply on a guest that nothing was done to.
     First,
@@ -29,7 +30,7 @@ pub enum Scenario {
 impl Scenario {
     pub const ALL: [Scenario; 3] = [Scenario::First, Scenario::Change, Scenario::Revert];
 
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Scenario::First => "first apply",
             Scenario::Change => "changed tier file",
@@ -60,8 +61,8 @@ pub struct Ground {
 
 impl Ground {
     /// A new guest, and every scenario once undisturbed.
-    fn prepare(role: Role, release: Release, image: Image) -> Result<Ground> {
-        let agent = agent::build_with_failpoints()?;
+    fn prepare(scope: &Scope, role: Role, release: Release, image: Image) -> Result<Ground> {
+        let agent = agent::build_with_failpoints(scope.size)?;
         let stage = match role {
             Role::Storage => Stage::storage(&agent, Machine::Container, release)?,
             Role::Was => Stage::was(&agent, release, image)?,
@@ -72,7 +73,7 @@ impl Ground {
             before,
             courses: Vec::new(),
         };
-        for scenario in Scenario::ALL {
+        for scenario in scope.scenarios() {
             let course = ground
                 .undisturbed(scenario)
                 .with_context(|| format!("{}, undisturbed", scenario.name()))?;
@@ -94,7 +95,13 @@ impl Ground {
         say(format!("{}: {} points", scenario.name(), points.len()));
         let end = match scenario {
             Scenario::First | Scenario::Change => self.now()?.since(&self.before),
-            Scenario::Revert => self.courses[0].end.clone(),
+            Scenario::Revert => match self.course(Scenario::First) {
+                Ok(first) => first.end.clone(),
+                Err(_) => {
+                    self.set_out(scenario)?;
+                    self.now()?.since(&self.before)
+                }
+            },
         };
         self.back()?;
         Ok(Course {
@@ -153,12 +160,12 @@ pub type Trial = fn(&Ground, &Course, &Point) -> Result<()>;
 /// Tries every point of the scope that a guest of each kind passes.
 pub fn drive(scope: &Scope, tally: &mut Tally, trial: Trial) -> Result<()> {
     for (role, release) in scope.guests() {
-        let ground = Ground::prepare(role, release, Image::There)?;
+        let ground = Ground::prepare(scope, role, release, Image::There)?;
         let passed = points(&ground);
         let mut tried = trials(&passed, scope);
         tried = scope.size.of(tried);
-        try_all(ground, &tried, Image::There, release, tally, trial)?;
-        if role == Role::Was {
+        try_all(scope, ground, &tried, Image::There, release, tally, trial)?;
+        if role == Role::Was && scope.scenario.is_none_or(|only| only == Scenario::First) {
             drive_image(scope, release, &passed, tally, trial)?;
         }
     }
@@ -174,7 +181,7 @@ fn drive_image(
     tally: &mut Tally,
     trial: Trial,
 ) -> Result<()> {
-    let ground = Ground::prepare(Role::Was, release, Image::Absent)?;
+    let ground = Ground::prepare(scope, Role::Was, release, Image::Absent)?;
     let with_pull = points(&ground);
     let more: BTreeSet<_> = with_pull.difference(passed).cloned().collect();
     let elsewhere: Vec<String> = more
@@ -189,7 +196,7 @@ fn drive_image(
         more.len()
     );
     let tried = scope.size.of(trials(&more, scope));
-    try_all(ground, &tried, Image::Absent, release, tally, trial)
+    try_all(scope, ground, &tried, Image::Absent, release, tally, trial)
 }
 
 fn points(ground: &Ground) -> BTreeSet<(Scenario, Point)> {
@@ -209,6 +216,7 @@ fn trials(points: &BTreeSet<(Scenario, Point)>, scope: &Scope) -> Vec<(Scenario,
 
 /// A guest on which a trial failed is not as it was: the next one gets a new guest.
 fn try_all(
+    scope: &Scope,
     ground: Ground,
     tried: &[(Scenario, Point)],
     image: Image,
@@ -221,7 +229,7 @@ fn try_all(
     for (index, (scenario, point)) in tried.iter().enumerate() {
         let on = match ground.take() {
             Some(ground) => ground,
-            None => Ground::prepare(role, release, image)?,
+            None => Ground::prepare(scope, role, release, image)?,
         };
         let name = format!(
             "{}/{} {role} on {release}, {}: {point}",

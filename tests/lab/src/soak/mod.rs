@@ -17,6 +17,8 @@ pub mod power;
 pub mod revert;
 pub mod stage;
 
+use ground::Scenario;
+
 /// A campaign: what it is called, what it proves, and how it is run.
 pub struct Campaign {
     pub name: &'static str,
@@ -95,6 +97,8 @@ pub struct Scope {
     pub size: Size,
     pub release: Option<Release>,
     pub role: Option<Role>,
+    /// Only with this command disturbed.
+    pub scenario: Option<Scenario>,
     /// Only points with this in their names: to try one again that failed.
     pub point: Option<String>,
     /// How many power cuts.
@@ -123,6 +127,13 @@ impl Scope {
                 self.role.is_none_or(|wanted| wanted == *role)
                     && self.release.is_none_or(|wanted| wanted == *release)
             })
+            .collect()
+    }
+
+    /// The commands that are disturbed.
+    pub fn scenarios(&self) -> Vec<Scenario> {
+        let all = Scenario::ALL.into_iter();
+        all.filter(|scenario| self.scenario.is_none_or(|only| only == *scenario))
             .collect()
     }
 

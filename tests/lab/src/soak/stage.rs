@@ -88,6 +88,13 @@ impl Stage {
         guest.install_agent(agent)?;
         install_tier_file(&guest, &tier_file())?;
         guest.write(CHANGED_TIER_FILE, changed_for_was(&tier_file()), 0o644)?;
+        // The application does not heed SIGTERM, and podman would wait 10 s for it each time.
+        guest.ok(["mkdir", "-p", "/etc/containers/containers.conf.d"])?;
+        guest.write(
+            "/etc/containers/containers.conf.d/lab.conf",
+            "[engine]\nstop_timeout = 1\n",
+            0o644,
+        )?;
         if image == Image::There {
             guest.ok(["podman", "pull", "--quiet", image::NAME])?;
         }

@@ -51,6 +51,30 @@ pub async fn look_up(name: &str) -> Result<Option<Account>> {
         .flatten())
 }
 
+/// The largest number of a system account (`SYS_UID_MAX` of login.defs(5), where nobody changed it).
+const SYSTEM_MAX: u32 = 999;
+
+/// Whether a new system account may have this number, and a group of its own the same.
+pub fn is_free_for_system(uid: u32, gid: u32) -> Result<bool> {
+    if uid != gid || !(1..=SYSTEM_MAX).contains(&uid) {
+        return Ok(false);
+    }
+    for file in ["/etc/passwd", "/etc/group"] {
+        let text = std::fs::read(file).doing(format_args!("read {file}"))?;
+        if has_id(&String::from_utf8_lossy(&text), uid) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// passwd(5) and group(5) both have the number in the third place.
+fn has_id(text: &str, id: u32) -> bool {
+    let id = id.to_string();
+    text.lines()
+        .any(|line| line.split(':').nth(2) == Some(id.as_str()))
+}
+
 /// The shell of an account that nobody logs in by.
 pub const NO_LOGIN: &str = "/usr/sbin/nologin";
 
@@ -117,6 +141,13 @@ mod tests {
         assert_eq!((account.uid, account.gid), (996, 995));
         assert_eq!(account.shell, "/usr/sbin/nologin");
         assert_eq!(Account::parse("user1:x:one:995::/:"), None);
+    }
+
+    #[test]
+    fn a_number_that_is_taken_is_seen() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nuser1:x:996:995::/:/usr/sbin/nologin\n";
+        assert!(has_id(passwd, 996) && has_id(passwd, 0));
+        assert!(!has_id(passwd, 995) && !has_id("user1:x:99", 9));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The Linux account behind the share: a system account without login shell, made by
 //! systemd-sysusers(8) from a drop-in, so that it is made again wherever `/etc/passwd` is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::ours;
 use crate::engine::effect::Effect;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::account;
+use crate::host::fs::{DirState, dir_state};
 use crate::host::{Host, blocking};
 
 const SYSUSERS: &str = "/etc/sysusers.d/wasagent.conf";
@@ -16,6 +17,9 @@ const SYSUSERS: &str = "/etc/sysusers.d/wasagent.conf";
 #[derive(Debug, Clone)]
 pub struct Account {
     pub name: String,
+    /// The directory that it owns. One that is there before the account, because its disk comes from
+    /// another VM or the account was removed, has the number that the account is to get.
+    pub owns: PathBuf,
 }
 
 impl Resource for Account {
@@ -66,8 +70,16 @@ impl Resource for Account {
     }
 
     async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {
+        let owns = self.owns.clone();
+        let id = blocking(move || match dir_state(&owns)? {
+            DirState::Directory(meta) if account::is_free_for_system(meta.uid, meta.gid)? => {
+                Ok(meta.uid.to_string())
+            }
+            _ => Ok("-".to_owned()),
+        })
+        .await?;
         let text = ours::marked(&format!(
-            "u {} - \"Owner of the SMB share\" / {}\n",
+            "u {} {id} \"Owner of the SMB share\" / {}\n",
             self.name,
             account::NO_LOGIN
         ));

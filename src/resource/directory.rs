@@ -25,6 +25,8 @@ pub struct Observed {
     state: DirState,
     /// `None` while the account is still to be made.
     owner: Option<Account>,
+    /// The account will get the number that the directory has.
+    owner_is_kept: bool,
 }
 
 impl Resource for Directory {
@@ -42,9 +44,18 @@ impl Resource for Directory {
                 .path()
                 .map_or(Ok(DirState::Absent), |path| dir_state(&path))
         });
+        let state = state.await?;
+        let owner = account::look_up(&self.owner).await?;
+        let owner_is_kept = match (state, &owner) {
+            (DirState::Directory(meta), None) => {
+                blocking(move || account::is_free_for_system(meta.uid, meta.gid)).await?
+            }
+            _ => false,
+        };
         Ok(Observed {
-            state: state.await?,
-            owner: account::look_up(&self.owner).await?,
+            state,
+            owner,
+            owner_is_kept,
         })
     }
 
@@ -66,6 +77,7 @@ impl Resource for Directory {
         };
         let owner = meta.map(|meta| match &observed.owner {
             Some(owner) if (owner.uid, owner.gid) == (meta.uid, meta.gid) => self.owner.clone(),
+            None if observed.owner_is_kept => self.owner.clone(),
             _ => format!("{}:{}", meta.uid, meta.gid),
         });
         diff.field("owner", owner, self.owner.clone());

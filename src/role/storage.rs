@@ -66,8 +66,10 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
     let account = graph.add(
         Account {
             name: share.user.clone(),
+            owns: storage.path.clone(),
         },
-        &[],
+        // The number of the account may be the one that the files on the disk have.
+        &places,
     );
     places.push(account);
     let disk = storage.disk.as_ref().map(|disk| DataDisk {

@@ -59,6 +59,7 @@ pub async fn run(
     });
     let plan = plan(&graph, &host, &conduct, output).await?;
 
+    journal::sweep()?;
     let journal = Arc::new(Journal::new(Work::Apply, role));
     let listener = listener(&view, &journal, Work::Apply, role);
     let summary = apply(&graph, &host, plan, &conduct, &journal, &listener).await;

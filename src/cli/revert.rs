@@ -27,6 +27,7 @@ pub struct Options {
 }
 
 pub async fn run(output: &Output) -> Result<Code, Failure> {
+    journal::sweep()?;
     let runs = journal::runs()?;
     let open = journal::since_revert(&runs);
     let effects = journal::open_effects(&runs);

@@ -202,6 +202,16 @@ impl Effect {
     }
 }
 
+impl Effect {
+    /// The file or directory that is made beside its place first.
+    pub fn made_beside(&self) -> Option<&Path> {
+        match self {
+            Self::WriteFile { path, .. } | Self::MakeDirectory { path } => Some(path),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Effect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = |path: &Path| path.display().to_string();

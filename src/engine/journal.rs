@@ -21,10 +21,14 @@ use super::report::Work;
 use super::{Address, Field};
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
-use crate::host::fs::{make_own_directory, read_regular, sync_directory, write_own};
+use crate::host::fs::{
+    make_own_directory, read_regular, remove_leftover, sync_directory, write_own,
+};
 
 const RUNS: &str = "runs";
 const SAVED: &str = "saved";
+/// What else is kept in the state directory.
+const OWN_FILES: [&str; 2] = ["record.json", "content.json"];
 
 /// No run of ours comes near this size.
 const MAX_RUN: u64 = 64 << 20;
@@ -287,18 +291,43 @@ fn runs_in(directory: &Path) -> Result<Vec<Run>> {
     let directory = directory.join(RUNS);
     let mut runs = Vec::new();
     for number in numbers(&directory)? {
-        let path = directory.join(format!("{number:06}.jsonl"));
-        let Some(file) = read_regular(&path, MAX_RUN)? else {
-            continue;
-        };
-        // A run that was cut off in its first line has done nothing.
-        if let Some(run) = parse(number, &file.contents)
-            .map_err(|error| error.while_doing(format_args!("read {}", path.display())))?
-        {
-            runs.push(run);
-        }
+        runs.extend(read_run(&directory, number)?);
     }
     Ok(runs)
+}
+
+/// `None` for a run that was cut off in its first line: it has done nothing.
+fn read_run(directory: &Path, number: u32) -> Result<Option<Run>> {
+    let path = directory.join(format!("{number:06}.jsonl"));
+    let Some(file) = read_regular(&path, MAX_RUN)? else {
+        return Ok(None);
+    };
+    parse(number, &file.contents)
+        .map_err(|error| error.while_doing(format_args!("read {}", path.display())))
+}
+
+/// Removes what the last run left half-made, if it was cut off: files beside the places that they
+/// were to take. A later write of the same file would overwrite them, but there may be none.
+pub fn sweep() -> Result<()> {
+    sweep_in(Path::new(STATE_DIRECTORY))
+}
+
+fn sweep_in(directory: &Path) -> Result<()> {
+    let runs = directory.join(RUNS);
+    let Some(last) = numbers(&runs)?.pop() else {
+        return Ok(());
+    };
+    let Some(run) = read_run(&runs, last)?.filter(|run| run.ended.is_none()) else {
+        return Ok(());
+    };
+    let unfinished = run.effects.iter().filter(|recorded| !recorded.done);
+    for path in unfinished.filter_map(|recorded| recorded.effect.made_beside()) {
+        remove_leftover(path)?;
+    }
+    for own in OWN_FILES {
+        remove_leftover(&directory.join(own))?;
+    }
+    Ok(())
 }
 
 fn parse(number: u32, text: &[u8]) -> Result<Option<Run>> {
@@ -528,6 +557,24 @@ mod tests {
         let runs = runs_in(directory.path()).unwrap();
         let left: Vec<u32> = since_revert(&runs).iter().map(|run| run.number).collect();
         assert_eq!(left, [4]);
+    }
+
+    #[test]
+    fn what_a_run_that_was_cut_off_left_half_made_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("smb.conf");
+        let half = directory.path().join(".smb.conf.wasagent");
+        let effect = write(target.to_str().unwrap(), None, "a");
+        let journal = Journal::in_directory(directory.path(), Work::Revert, Role::Storage);
+        journal.begin(&x(), &effect, false).unwrap();
+        fs::write(&half, "a").unwrap();
+        sweep_in(directory.path()).unwrap();
+        assert!(!half.exists());
+        // Nothing is looked for after a run that came to its end.
+        journal.close(Outcome::Failed).unwrap();
+        fs::write(&half, "somebody's").unwrap();
+        sweep_in(directory.path()).unwrap();
+        assert!(half.exists());
     }
 
     #[test]

@@ -28,6 +28,7 @@ const JOURNAL_LINES: &str = "5";
 trait Manager {
     async fn subscribe(&self) -> zbus::Result<()>;
     async fn reload(&self) -> zbus::Result<()>;
+    async fn get_unit_file_state(&self, file: &str) -> zbus::Result<String>;
     async fn enable_unit_files(
         &self,
         files: &[&str],
@@ -172,12 +173,18 @@ impl Systemd {
             let micros = all.get(key).and_then(|v| u64::try_from(v).ok())?;
             (micros > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_micros(micros))
         };
+        let (id, load) = (text("Id"), text("LoadState"));
+        let file_state = if load == "not-found" {
+            String::new()
+        } else {
+            self.file_state(&id).await?
+        };
         Ok(UnitState {
-            id: text("Id"),
-            load: text("LoadState"),
+            id,
+            load,
             active: text("ActiveState"),
             sub: text("SubState"),
-            file_state: text("UnitFileState"),
+            file_state,
             source_path: text("SourcePath"),
             need_daemon_reload: all
                 .get("NeedDaemonReload")
@@ -191,6 +198,21 @@ impl Systemd {
             active_since: time("ActiveEnterTimestamp"),
             state_changed: time("StateChangeTimestamp"),
         })
+    }
+
+    /// Whether a unit is enabled as its files say it now. The unit's property says it as of the last
+    /// reload: a run that was killed between a disablement and its reload leaves that wrong.
+    async fn file_state(&self, id: &str) -> Result<String> {
+        match self.manager.get_unit_file_state(id).await {
+            Ok(state) => Ok(state),
+            // It has no file: sd-bus-errors(3) for ENOENT.
+            Err(zbus::Error::MethodError(name, ..))
+                if name.as_str() == "org.freedesktop.DBus.Error.FileNotFound" =>
+            {
+                Ok(String::new())
+            }
+            Err(error) => Err(bus_error(format!("read the state of {id}'s file"), error)),
+        }
     }
 
     /// Makes systemd read its unit files again and run its generators.

@@ -49,6 +49,10 @@ const NOISE: &[Except] = &[
         "the record of the runs grows with each, and is to outlive a revert",
     ),
     Except::new(
+        "path /var/lib/wasagent/saved*",
+        "what the record needs of former files is named by their contents",
+    ),
+    Except::new(
         "path /var/lib/systemd*",
         "systemd keeps clocks, seeds and dumps there as time goes by",
     ),

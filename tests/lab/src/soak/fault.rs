@@ -20,7 +20,12 @@ pub fn run(scope: &Scope) -> Result<()> {
 }
 
 fn trial(ground: &Ground, course: &Course, point: &Point) -> Result<()> {
-    let faults = point.faults();
+    let mut faults = point.faults();
+    if point.moment == Moment::After && ground.stage.guest.is_vm() {
+        // Each would need a trial of its own, which takes minutes on an emulated processor: the points take turns.
+        let length = point.to_string().len();
+        faults = vec![faults[length % faults.len()]];
+    }
     // An effect that did not happen is still to be done, so the next fault finds it in the same run of attempts.
     let at_once = if point.moment == Moment::After {
         1

@@ -6,13 +6,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 
 use super::Failure;
 use super::exit;
 use crate::error::{Doing, Error};
 
-/// Gone with the process that holds it, however that ends.
+/// Gone with the process that holds it, however that ends, and with the helper programs that it has
+/// started: one may outlive a run that is killed, and no other run begins while it is at work.
 const LOCK: &str = "/run/wasagent.lock";
 
 /// Between two looks at a lock that is held.
@@ -31,7 +32,11 @@ pub fn take(wait: Duration) -> Result<Flock<File>, Failure> {
         .doing(format_args!("open {LOCK}"))?;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
+            Ok(lock) => {
+                fcntl(&*lock, FcntlArg::F_SETFD(FdFlag::empty()))
+                    .doing(format_args!("hand {LOCK} to helper programs"))?;
+                return Ok(lock);
+            }
             Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < deadline => {
                 file = again;
                 std::thread::sleep(PAUSE);

@@ -9,8 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::guest::Guest;
-use crate::process::Output;
+use crate::process::{Output, until};
 
+/// The lock of a run that changes something.
+const LOCK: &str = "/run/wasagent.lock";
 /// Where a run writes the points that it passes; outside all that a snapshot looks at.
 const LOG: &str = "/root/failpoints";
 const LIMIT: Duration = Duration::from_secs(900);
@@ -137,7 +139,8 @@ pub fn set_off(guest: &Guest, point: &Point, action: Action, command: &[&str]) -
     )
 }
 
-/// Kills the agent at this point, and fails if it does not die there.
+/// Kills the agent at this point, and fails if it does not die there. Comes back when the helper programs that it had
+/// started have ended: until then they hold its lock, and another run is refused.
 pub fn kill_at(guest: &Guest, point: &Point, command: &[&str]) -> Result<()> {
     let output = set_off(guest, point, Action::Kill, command)?;
     ensure!(
@@ -145,7 +148,17 @@ pub fn kill_at(guest: &Guest, point: &Point, command: &[&str]) -> Result<()> {
         "{} was not killed: {output}",
         command.join(" ")
     );
-    Ok(())
+    guest
+        .ok(["flock", "--timeout", "120", LOCK, "true"])
+        .map(drop)
+}
+
+/// Waits until systemd has done what a killed run had asked of it: what a plan says then is what an apply finds.
+pub fn settle(guest: &Guest) -> Result<()> {
+    until("the end of systemd's jobs", LIMIT, || {
+        let jobs = guest.answer(["systemctl", "list-jobs", "--no-legend"])?;
+        Ok(jobs.is_empty().then_some(()))
+    })
 }
 
 /// No plan is compared: the run is not to end as planned.

@@ -2,13 +2,13 @@
 //! everything began.
 //!
 //! SIGKILL at the point ends the process with all its threads, whatever the other resources were at; helper programs that
-//! it had started go on. What the kernel had not written yet is not lost: that is the power campaign's.
+//! it had started, and jobs of systemd, go on to their end. What the kernel had not written yet is not lost: that is the power campaign's.
 
 use anyhow::{Context, Result};
 
 use super::ground::{Course, Ground, drive};
 use super::{Scope, Tally};
-use crate::failpoint::{Point, kill_at};
+use crate::failpoint::{Point, kill_at, settle};
 
 pub fn run(scope: &Scope) -> Result<()> {
     let mut tally = Tally::new("kill");
@@ -22,6 +22,7 @@ fn trial(ground: &Ground, course: &Course, point: &Point) -> Result<()> {
         kill_at(&ground.stage.guest, point, &ground.command(course.scenario))
     };
     killed()?;
+    settle(&ground.stage.guest)?;
     ground
         .converge(course)
         .context("killed, and applied again")?;

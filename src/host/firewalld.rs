@@ -9,6 +9,7 @@ use zbus::Connection;
 use zbus::{OwnedObjectPath, OwnedVariant};
 
 use super::permit::Permit;
+use super::systemd::{error_reply, unavailable};
 use crate::error::{Error, Result};
 
 const BUS_NAME: &str = "org.fedoraproject.FirewallD1";
@@ -345,15 +346,13 @@ fn kind(error: &zbus::Error) -> Option<String> {
 }
 
 fn failed(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
-    match &error {
+    match (error_reply(&error), &error) {
         // firewalld's own errors have one name; any other comes from the bus.
-        zbus::Error::MethodError(name, Some(words), _) if name.starts_with(BUS_NAME) => {
+        (Some((name, words)), _) if name.starts_with(BUS_NAME) => {
             Error::new(format!("{doing}: firewalld says {words}"))
                 .hint("see journalctl -u firewalld")
         }
-        zbus::Error::MethodError(..) | zbus::Error::InputOutput(_) => {
-            super::systemd::unavailable(doing, error)
-        }
+        (Some(_), _) | (None, zbus::Error::InputOutput(_)) => unavailable(doing, error),
         _ => Error::new(format!("{doing}: {error}")).hint("see journalctl -u firewalld"),
     }
 }

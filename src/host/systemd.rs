@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
-use zbus::Connection;
+use zbus::{Connection, DBusError};
 use zbus::{OwnedObjectPath, OwnedVariant};
 
 use super::permit::Permit;
@@ -205,13 +205,13 @@ impl Systemd {
     async fn file_state(&self, id: &str) -> Result<String> {
         match self.manager.get_unit_file_state(id).await {
             Ok(state) => Ok(state),
-            // It has no file: sd-bus-errors(3) for ENOENT.
-            Err(zbus::Error::MethodError(name, ..))
-                if name.as_str() == "org.freedesktop.DBus.Error.FileNotFound" =>
-            {
-                Ok(String::new())
-            }
-            Err(error) => Err(bus_error(format!("read the state of {id}'s file"), error)),
+            // It has no file: what sd-bus-errors(3) makes of ENOENT.
+            Err(error) => match error_reply(&error) {
+                Some((name, _)) if name == "org.freedesktop.DBus.Error.FileNotFound" => {
+                    Ok(String::new())
+                }
+                _ => Err(bus_error(format!("read the state of {id}'s file"), error)),
+            },
         }
     }
 
@@ -368,19 +368,33 @@ fn unit_path(name: &str) -> String {
     path
 }
 
-fn bus_error(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
+/// The name and the words of an error that came as a reply. zbus has its own variants for the names
+/// that the specification of D-Bus defines.
+pub(super) fn error_reply(error: &zbus::Error) -> Option<(String, String)> {
     match error {
         zbus::Error::MethodError(name, words, _) => {
-            let kind = name.rsplit('.').next().unwrap_or_default().to_owned();
-            let words = format!("{} ({kind})", words.unwrap_or_default());
-            if PASSES_BY_ITSELF.contains(&kind.as_str()) {
-                unavailable(doing, words)
-            } else {
-                Error::new(format!("{doing}: {words}")).hint(
-                    "see journalctl -b -u dbus and systemctl status; mend it, and apply again",
-                )
-            }
+            Some((name.to_string(), words.clone().unwrap_or_default()))
         }
+        zbus::Error::FDO(error) => Some((
+            error.name().to_string(),
+            error.description().unwrap_or_default().to_owned(),
+        )),
+        _ => None,
+    }
+}
+
+fn bus_error(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
+    if let Some((name, words)) = error_reply(&error) {
+        let kind = name.rsplit('.').next().unwrap_or_default();
+        let words = format!("{words} ({kind})");
+        return if PASSES_BY_ITSELF.contains(&kind) {
+            unavailable(doing, words)
+        } else {
+            Error::new(format!("{doing}: {words}"))
+                .hint("see journalctl -b -u dbus and systemctl status; mend it, and apply again")
+        };
+    }
+    match error {
         zbus::Error::InputOutput(_) => unavailable(doing, error),
         other => Error::new(format!("{doing}: {other}"))
             .hint("systemd and D-Bus must run: see systemctl status dbus, and apply again"),
@@ -409,6 +423,17 @@ pub fn unavailable(doing: impl std::fmt::Display, words: impl std::fmt::Display)
 mod tests {
     use super::*;
     use std::path::Path;
+    use zbus::fdo;
+
+    #[test]
+    fn what_the_bus_itself_says_may_pass_is_tried_again() {
+        let from_the_bus = |error: fdo::Error| bus_error("start a.service", error.into());
+        assert!(from_the_bus(fdo::Error::NoReply("late".to_owned())).is_transient());
+        assert!(from_the_bus(fdo::Error::ServiceUnknown("gone".to_owned())).is_transient());
+        let refused = from_the_bus(fdo::Error::AccessDenied("no".to_owned()));
+        assert!(!refused.is_transient());
+        assert!(refused.message.contains("no (AccessDenied)"), "{refused}");
+    }
 
     #[test]
     fn the_object_of_a_unit_has_its_name_escaped() {

@@ -100,7 +100,7 @@ pub async fn apply(
             if begun[index] {
                 continue;
             }
-            match readiness(node, &outcomes, conduct.stop.load(Ordering::Relaxed)) {
+            match readiness(graph, node, &outcomes, conduct.stop.load(Ordering::Relaxed)) {
                 Readiness::Wait => {}
                 Readiness::Skip(because) => {
                     begun[index] = true;
@@ -157,7 +157,7 @@ enum Readiness {
     Skip(String),
 }
 
-fn readiness(node: &Node, outcomes: &[Option<Outcome>], stop: bool) -> Readiness {
+fn readiness(graph: &Graph, node: &Node, outcomes: &[Option<Outcome>], stop: bool) -> Readiness {
     if stop {
         return Readiness::Skip("interrupted".to_owned());
     }
@@ -166,7 +166,8 @@ fn readiness(node: &Node, outcomes: &[Option<Outcome>], stop: bool) -> Readiness
         match &outcomes[need] {
             None => return Readiness::Wait,
             Some(Outcome::Failed | Outcome::Skipped) => {
-                return Readiness::Skip("what it needs is not in place".to_owned());
+                let need = &graph.nodes()[need].address;
+                return Readiness::Skip(format!("it needs {need}"));
             }
             Some(Outcome::Changed) => a_need_changed = true,
             Some(Outcome::Unchanged) => {}

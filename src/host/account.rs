@@ -78,10 +78,10 @@ fn has_id(text: &str, id: u32) -> bool {
 /// The shell of an account that nobody logs in by.
 pub const NO_LOGIN: &str = "/usr/sbin/nologin";
 
-/// Makes the accounts of a file in the form of sysusers.d(5).
-pub async fn make(_permit: &Permit, sysusers: &str) -> Result<()> {
+/// Makes the account of a line in the form of sysusers.d(5).
+pub async fn make(_permit: &Permit, line: &str) -> Result<()> {
     Helper::new("systemd-sysusers")
-        .args([sysusers])
+        .args(["--inline", line])
         .run()
         .await?;
     Ok(())

@@ -13,6 +13,9 @@ use crate::host::{Host, blocking};
 
 const SYSUSERS: &str = "/etc/sysusers.d/wasagent.conf";
 
+/// The number of sysusers.d(5) that means any that is free.
+const NEXT_FREE: &str = "-";
+
 /// An account of that name. One that exists is used as it is.
 #[derive(Debug, Clone)]
 pub struct Account {
@@ -20,6 +23,17 @@ pub struct Account {
     /// The directory that it owns. One that is there before the account, because its disk comes from
     /// another VM or the account was removed, has the number that the account is to get.
     pub owns: PathBuf,
+}
+
+impl Account {
+    /// The account in the form of sysusers.d(5).
+    fn line(&self, id: &str) -> String {
+        format!(
+            "u {} {id} \"Owner of the SMB share\" / {}",
+            self.name,
+            account::NO_LOGIN
+        )
+    }
 }
 
 impl Resource for Account {
@@ -75,20 +89,16 @@ impl Resource for Account {
             DirState::Directory(meta) if account::is_free_for_system(meta.uid, meta.gid)? => {
                 Ok(meta.uid.to_string())
             }
-            _ => Ok("-".to_owned()),
+            _ => Ok(NEXT_FREE.to_owned()),
         })
         .await?;
-        let text = ours::marked(&format!(
-            "u {} {id} \"Owner of the SMB share\" / {}\n",
-            self.name,
-            account::NO_LOGIN
-        ));
+        let text = ours::marked(&format!("{}\n", self.line(NEXT_FREE)));
         ours::write(step, Path::new(SYSUSERS), &text).await?;
         let effect = Effect::MakeAccount {
             name: self.name.clone(),
         };
         step.effect(effect, |permit| async move {
-            account::make(&permit, SYSUSERS).await
+            account::make(&permit, &self.line(&id)).await
         })
         .await
     }

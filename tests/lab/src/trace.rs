@@ -43,6 +43,38 @@ pub fn apply_without_shell_or_nss(guest: &Guest, role: Role) -> Result<BTreeSet<
     Ok(helpers)
 }
 
+/// Runs a traced apply that has nothing to change, must start no program and write no file, and gives back how many
+/// messages it sent to D-Bus.
+pub fn apply_that_does_nothing(guest: &Guest) -> Result<usize> {
+    const LOCK: &str = "/run/wasagent.lock";
+    let calls = "trace=execve,openat,creat,rename,renameat,renameat2,link,linkat,mkdir,mkdirat,unlink,unlinkat,sendmsg";
+    let strace = ["strace", "-f", "-qq", "-e", calls, "-o", TRACE];
+    Apply::on(guest).under(&strace).ok()?;
+    let text = guest.answer(["cat", TRACE])?;
+    let programs = helpers(&text);
+    ensure!(programs.is_empty(), "it started {programs:?}");
+    let written: Vec<&str> = text
+        .lines()
+        .filter(|line| changes_a_file(line) && !line.contains(LOCK))
+        .collect();
+    ensure!(written.is_empty(), "it wrote: {written:#?}");
+    Ok(text
+        .lines()
+        .filter(|line| line.contains(" sendmsg("))
+        .count())
+}
+
+/// Whether a line of the trace shows a file opened for writing, made, moved or removed.
+fn changes_a_file(line: &str) -> bool {
+    if line.contains("openat(") {
+        return line.contains("O_WRONLY") || line.contains("O_RDWR") || line.contains("O_CREAT");
+    }
+    ["creat(", "rename", "link", "mkdir"].iter().any(|call| {
+        line.split_once(' ')
+            .is_some_and(|(_, rest)| rest.trim_start().starts_with(call))
+    })
+}
+
 /// The programs that were started, but for the agent itself.
 fn helpers(trace: &str) -> BTreeSet<String> {
     trace
@@ -108,6 +140,24 @@ mod tests {
 12 <... execve resumed>) = 0
 13 execve("/bin/sh", ["sh", "-c", "x"], 0x0) = 0
 10 openat(AT_FDCWD, "/lib/libnss_systemd.so.2", O_RDONLY) = -1"#;
+
+    #[test]
+    fn what_changes_a_file_is_seen() {
+        for line in [
+            r#"10 openat(AT_FDCWD, "/etc/x", O_WRONLY|O_CREAT|O_EXCL, 0600) = 9"#,
+            r#"10 renameat2(AT_FDCWD, "/etc/.x.wasagent", AT_FDCWD, "/etc/x", 0) = 0"#,
+            r#"10 mkdir("/var/lib/wasagent", 0700) = 0"#,
+            r#"10 unlink("/etc/x") = 0"#,
+        ] {
+            assert!(changes_a_file(line), "{line}");
+        }
+        assert!(!changes_a_file(
+            r#"10 openat(AT_FDCWD, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 9"#
+        ));
+        assert!(!changes_a_file(
+            r#"10 sendmsg(9, {msg_name=NULL}, MSG_NOSIGNAL) = 24"#
+        ));
+    }
 
     #[test]
     fn shells_and_modules_are_seen() {

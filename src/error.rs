@@ -53,6 +53,13 @@ impl Error {
         self
     }
 
+    /// The way out, where the error has none of its own: nobody is left alone with it.
+    #[must_use]
+    pub fn or_hint(mut self, hint: &str) -> Self {
+        self.hint.get_or_insert_with(|| hint.to_owned());
+        self
+    }
+
     /// Says what was being done when this error came back: `doing: message`.
     #[must_use]
     pub fn while_doing(mut self, doing: impl fmt::Display) -> Self {

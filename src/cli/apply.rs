@@ -76,12 +76,13 @@ pub async fn run(
     } else {
         Outcome::Failed
     };
+    // Before the end is told: a run that is cut off here is looked after by the next.
+    if journal.number().is_some() && matches!(outcome, Outcome::Done | Outcome::RolledBack) {
+        journal::forget_what_is_not_needed()?;
+    }
     journal.close(outcome)?;
     if succeeded || journal.number().is_some() {
         record::remember(record::read()?.as_ref(), role, succeeded)?;
-    }
-    if journal.number().is_some() && matches!(outcome, Outcome::Done | Outcome::RolledBack) {
-        journal::forget_what_is_not_needed()?;
     }
     Ok(if succeeded { exit::DONE } else { exit::FAILED })
 }
@@ -160,12 +161,16 @@ async fn roll_back(
     })
 }
 
-/// SIGINT and SIGTERM let the steps at hand finish, and begin no other. A second signal ends the
+/// SIGINT, SIGTERM and SIGHUP (a connection that is lost) let the steps at hand finish, and begin no other. A second signal ends the
 /// process at once: the record tells the next run where this one stood.
 pub fn stop_on_signals(view: &Arc<View>) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::new(AtomicU32::new(0));
-    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ] {
         let mut signals = signal(kind).doing("listen for signals")?;
         let (stop, seen, view) = (Arc::clone(&stop), Arc::clone(&seen), Arc::clone(view));
         tokio::spawn(async move {

@@ -33,6 +33,7 @@ pub async fn run(output: &Output) -> Result<Code, Failure> {
     let effects = journal::open_effects(&runs);
     let Some(last) = open.last().filter(|_| !effects.is_empty()) else {
         record::forget()?;
+        journal::forget_what_is_not_needed()?;
         output.heading("nothing to revert: apply has done nothing here since the last revert");
         return Ok(exit::DONE);
     };

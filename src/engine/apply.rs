@@ -29,6 +29,9 @@ const VERIFY_PAUSE: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
+/// How often a pause looks whether a signal came.
+const LOOK_FOR_A_SIGNAL: Duration = Duration::from_millis(100);
+
 /// How an apply goes about it.
 pub struct Conduct {
     /// How long, from the first failure of a resource on, faults that may pass are tried again.
@@ -38,6 +41,19 @@ pub struct Conduct {
 }
 
 impl Conduct {
+    /// Waits, but no longer than until a signal asks to stop.
+    async fn is_stopped_within(&self, pause: Duration) -> bool {
+        let end = Instant::now() + pause;
+        while !self.stop.load(Ordering::Relaxed) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            tokio::time::sleep(left.min(LOOK_FOR_A_SIGNAL)).await;
+        }
+        true
+    }
+
     /// Tries until it succeeds, fails for good, or the budget is spent: no try is begun that would
     /// end behind it if it took as long as the last one.
     pub async fn retry<T, F: Future<Output = Result<T>>>(
@@ -63,7 +79,9 @@ impl Conduct {
                 return Err(error);
             }
             tell(&error, pause);
-            tokio::time::sleep(pause).await;
+            if self.is_stopped_within(pause).await {
+                return Err(error);
+            }
         }
     }
 }
@@ -203,7 +221,7 @@ impl Work {
                 (self.listener)(&Event::failed(
                     address,
                     started.elapsed(),
-                    with_a_hint(error),
+                    error.or_hint(AGAIN),
                 ));
                 Outcome::Failed
             }
@@ -234,15 +252,8 @@ impl Work {
     }
 }
 
-/// No error leaves an operator alone with it.
-fn with_a_hint(error: Error) -> Error {
-    match error.hint {
-        Some(_) => error,
-        None => {
-            error.hint("mend what the message names, and run apply again: what is done stays done")
-        }
-    }
-}
+/// The way out of any error of a step.
+const AGAIN: &str = "mend what the message names, and run apply again: what is done stays done";
 
 async fn converge_and_verify(resource: &dyn Managed, step: &Step) -> Result<()> {
     resource.converge(step).await?;
@@ -314,6 +325,23 @@ mod tests {
             tries(Duration::from_secs(60), Error::new("wrong password")).await,
             1
         );
+    }
+
+    #[tokio::test]
+    async fn a_signal_in_a_pause_ends_it_without_another_try() {
+        let conduct = conduct(Duration::from_secs(60));
+        let stop = Arc::clone(&conduct.stop);
+        let mut tries = 0;
+        let result: Result<()> = conduct
+            .retry(
+                || {
+                    tries += 1;
+                    std::future::ready(Err(Error::new("not up yet").transient()))
+                },
+                |_, _| stop.store(true, Ordering::Relaxed),
+            )
+            .await;
+        assert!(result.is_err() && tries == 1);
     }
 
     #[tokio::test(start_paused = true)]

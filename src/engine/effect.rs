@@ -52,6 +52,8 @@ pub enum Effect {
         before: Option<SavedFile>,
         /// What is written.
         after: Sha256,
+        /// With which owner and mode.
+        meta: FileMeta,
     },
     RemoveFile {
         path: PathBuf,
@@ -71,6 +73,8 @@ pub enum Effect {
     ReloadUnits,
     Enable {
         unit: String,
+        /// Whether it was active before: a boot in between may have started it since.
+        was_active: bool,
     },
     Disable {
         unit: String,
@@ -171,7 +175,7 @@ impl Effect {
             Self::MakeDirectory { path }
             | Self::RemoveDirectory { path }
             | Self::OwnDirectory { path, .. } => Thing::Directory(path.clone()),
-            Self::Enable { unit } | Self::Disable { unit } => Thing::Enablement(unit.clone()),
+            Self::Enable { unit, .. } | Self::Disable { unit } => Thing::Enablement(unit.clone()),
             Self::Job { unit, .. } => Thing::RunState(unit.clone()),
             Self::Open {
                 settings,
@@ -222,7 +226,7 @@ impl fmt::Display for Effect {
             Self::RemoveDirectory { path: p } => write!(f, "remove directory {}", path(p)),
             Self::OwnDirectory { path: p, .. } => write!(f, "own directory {}", path(p)),
             Self::ReloadUnits => f.write_str("reload units"),
-            Self::Enable { unit } => write!(f, "enable {unit}"),
+            Self::Enable { unit, .. } => write!(f, "enable {unit}"),
             Self::Disable { unit } => write!(f, "disable {unit}"),
             Self::Job { job, unit, .. } => write!(f, "{job} {unit}"),
             Self::Open {

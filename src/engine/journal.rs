@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::effect::{Effect, Sha256};
 use super::record::STATE_DIRECTORY;
 use super::report::Work;
-use super::{Address, Field};
+use super::{Address, Field, Kind};
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
 use crate::host::fs::{
@@ -71,6 +71,8 @@ pub enum Line {
     End {
         effect: u32,
         error: Option<String>,
+        /// Of an effect that failed: whether a look showed it to have happened all the same.
+        happened: Option<bool>,
         at: String,
     },
     /// A resource that was brought to the desired state, or back.
@@ -89,10 +91,14 @@ pub enum Line {
 pub struct Recorded {
     pub resource: Address,
     pub effect: Effect,
+    /// Its number in the run.
+    pub number: u32,
     /// It is a part of undoing.
     pub undoes: bool,
     /// It is known to have ended well.
     pub done: bool,
+    /// It is known not to have happened.
+    pub failed: bool,
 }
 
 /// A run read back.
@@ -149,8 +155,7 @@ impl Journal {
         if state.file.is_none() {
             state.file = Some(self.open()?);
         }
-        state.effects += 1;
-        let number = state.effects;
+        let number = state.effects + 1;
         append(
             &mut state,
             &Line::Begin {
@@ -161,16 +166,18 @@ impl Journal {
                 at: now(),
             },
         )?;
+        state.effects = number;
         Ok(number)
     }
 
     /// Writes down how the effect ended.
-    pub fn end(&self, effect: u32, error: Option<&Error>) -> Result<()> {
+    pub fn end(&self, effect: u32, error: Option<&Error>, happened: Option<bool>) -> Result<()> {
         append(
             &mut self.lock(),
             &Line::End {
                 effect,
                 error: error.map(|error| error.message.clone()),
+                happened,
                 at: now(),
             },
         )
@@ -256,10 +263,18 @@ fn append(state: &mut State, line: &Line) -> Result<()> {
     };
     let mut text = serde_json::to_vec(line).doing("write the record of this run")?;
     text.push(b'\n');
-    // One write: a crash leaves the line or a beginning of it, and nothing after.
-    file.write_all(&text)
-        .and_then(|()| file.sync_data())
-        .doing("write the record of this run")
+    // One write: a crash leaves the line or a beginning of it, and nothing after. A full disk may
+    // leave a beginning too, which must not be gone on from.
+    let length = file
+        .metadata()
+        .doing("look at the record of this run")?
+        .len();
+    let written = file.write_all(&text).and_then(|()| file.sync_data());
+    if written.is_err() {
+        file.set_len(length)
+            .doing("take half a line out of the record of this run")?;
+    }
+    written.doing("write the record of this run")
 }
 
 fn now() -> String {
@@ -368,6 +383,7 @@ fn parse(number: u32, text: &[u8]) -> Result<Option<Run>> {
             }
             (
                 Line::Begin {
+                    effect,
                     resource,
                     what,
                     undoes,
@@ -377,12 +393,24 @@ fn parse(number: u32, text: &[u8]) -> Result<Option<Run>> {
             ) => run.effects.push(Recorded {
                 resource: resource.parse()?,
                 effect: what,
+                number: effect,
                 undoes,
                 done: false,
+                failed: false,
             }),
-            (Line::End { effect, error, .. }, Some(run)) => {
-                if let Some(recorded) = run.effects.get_mut((effect as usize).wrapping_sub(1)) {
+            (
+                Line::End {
+                    effect,
+                    error,
+                    happened,
+                    ..
+                },
+                Some(run),
+            ) => {
+                let mut effects = run.effects.iter_mut();
+                if let Some(recorded) = effects.find(|recorded| recorded.number == effect) {
                     recorded.done = error.is_none();
+                    recorded.failed = happened == Some(false);
                 }
             }
             (Line::Changed { resource, fields }, Some(run)) => run.changed.push((resource, fields)),
@@ -410,7 +438,8 @@ pub fn open_effects(runs: &[Run]) -> Vec<Recorded> {
         .flat_map(|run| {
             let rolled_back = matches!(run.ended, Some((Outcome::RolledBack, _)));
             run.effects.iter().filter(move |recorded| {
-                !rolled_back || matches!(recorded.effect, Effect::PullImage { .. })
+                !recorded.failed
+                    && (!rolled_back || matches!(recorded.effect, Effect::PullImage { .. }))
             })
         })
         .cloned()
@@ -429,8 +458,8 @@ pub fn saved(name: &Sha256) -> Result<Vec<u8>> {
     Ok(file.contents)
 }
 
-/// Forgets kept contents that no revert can come back to, since an older effect on the same file
-/// leads further back: a password that was replaced twice is not kept.
+/// Forgets kept contents that no revert can come back to: of a secret those of which an older effect
+/// leads further back, so that a password which was replaced is not kept.
 pub fn forget_what_is_not_needed() -> Result<()> {
     let runs = runs()?;
     let needed = needed(&open_effects(&runs));
@@ -458,18 +487,15 @@ fn needed(effects: &[Recorded]) -> BTreeSet<Sha256> {
                 path,
                 before,
                 after,
+                ..
             } => {
+                let is_secret = recorded.resource.kind == Kind::Secret;
                 if let Some(before) = before
-                    && !written.contains(&(path.clone(), before.contents.clone()))
+                    && !(is_secret && written.contains(&(path.clone(), before.contents.clone())))
                 {
                     needed.insert(before.contents.clone());
                 }
                 written.insert((path.clone(), after.clone()));
-            }
-            Effect::RemoveFile { path, before }
-                if !written.contains(&(path.clone(), before.contents.clone())) =>
-            {
-                needed.insert(before.contents.clone());
             }
             // Only the first leads to what was there before us.
             Effect::SetSambaPassword { name, before } if samba_users.insert(name) => {
@@ -509,6 +535,7 @@ mod tests {
                 label: None,
             }),
             after: Sha256::of(after.as_bytes()),
+            meta: FileMeta::root(0o644),
         }
     }
 
@@ -518,7 +545,7 @@ mod tests {
         let journal = Journal::in_directory(directory.path(), Work::Apply, Role::Storage);
         assert!(runs_in(directory.path()).unwrap().is_empty());
         let first = journal.begin(&x(), &write("/x", None, "a"), false).unwrap();
-        journal.end(first, None).unwrap();
+        journal.end(first, None, None).unwrap();
         journal
             .begin(&x(), &write("/x", Some("a"), "b"), false)
             .unwrap();
@@ -539,6 +566,23 @@ mod tests {
         }
         let run = runs_in(directory.path()).unwrap().pop().unwrap();
         assert!(run.effects[0].done && !run.effects[1].done && run.ended.is_none());
+    }
+
+    #[test]
+    fn what_is_known_not_to_have_happened_is_not_undone() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::in_directory(directory.path(), Work::Apply, Role::Was);
+        let pull = Effect::PullImage {
+            image: "example.org/a:b".to_owned(),
+        };
+        let refused = Error::new("connection refused");
+        for happened in [Some(false), Some(true), None] {
+            let number = journal.begin(&x(), &pull, false).unwrap();
+            journal.end(number, Some(&refused), happened).unwrap();
+        }
+        let open = open_effects(&runs_in(directory.path()).unwrap());
+        let numbers: Vec<u32> = open.iter().map(|recorded| recorded.number).collect();
+        assert_eq!(numbers, [2, 3]);
     }
 
     #[test]
@@ -596,9 +640,14 @@ mod tests {
     fn only_what_a_revert_comes_back_to_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::in_directory(directory.path(), Work::Apply, Role::Was);
+        let secret: Address = "secret:/cred".parse().unwrap();
         for effect in [
             write("/cred", None, "old password"),
             write("/cred", Some("old password"), "new password"),
+        ] {
+            journal.begin(&secret, &effect, false).unwrap();
+        }
+        for effect in [
             write("/smb.conf", Some("operator's"), "ours"),
             write("/smb.conf", Some("changed by hand"), "ours again"),
         ] {

@@ -18,7 +18,7 @@ use crate::host::failpoint;
 use crate::host::firewalld::{Opening, Settings};
 use crate::host::fs::{self, DirState, FileMeta, NewFile, RegularFile};
 use crate::host::systemd::Job;
-use crate::host::{Host, Permit, blocking, mount};
+use crate::host::{Host, Permit, account, blocking, mount, podman};
 
 /// Files that are kept for undo are small: configuration, not data.
 const MAX_SAVED: u64 = 16 << 20;
@@ -87,12 +87,41 @@ impl Step {
         let name = self.name(&effect);
         let resource = self.address.clone();
         let (journal, undoes) = (Arc::clone(&self.journal), self.undoes);
-        let number = blocking(move || journal.begin(&resource, &effect, undoes)).await?;
+        let recorded = effect.clone();
+        let number = blocking(move || journal.begin(&resource, &recorded, undoes)).await?;
         let result = self.perform(&name, act).await;
         let journal = Arc::clone(&self.journal);
         let error = result.as_ref().err().cloned();
-        blocking(move || journal.end(number, error.as_ref())).await?;
+        let happened = match &error {
+            Some(_) => self.has_happened(&effect).await,
+            None => None,
+        };
+        blocking(move || journal.end(number, error.as_ref(), happened)).await?;
         result
+    }
+
+    /// Whether an effect that was told to have failed has happened all the same, as when its reply
+    /// is lost; `None` where a look cannot tell. What did not happen is not undone: somebody else
+    /// may make by hand what we could not.
+    async fn has_happened(&self, effect: &Effect) -> Option<bool> {
+        match effect {
+            Effect::PullImage { image } => Some(podman::image_id(image).await.ok()?.is_some()),
+            Effect::MakeAccount { name } => Some(account::look_up(name).await.ok()?.is_some()),
+            Effect::Open {
+                settings,
+                zone,
+                opening,
+                ..
+            } => {
+                let firewalld = self.running_firewalld().ok()?;
+                firewalld.has(*settings, zone, opening).await.ok()
+            }
+            Effect::Enable { unit, .. } => {
+                let state = self.systemd.unit(unit).await.ok()?;
+                Some(state.file_state == "enabled")
+            }
+            _ => None,
+        }
     }
 
     async fn perform<T, F>(&self, name: &str, act: impl FnOnce(Permit) -> F) -> Result<T>
@@ -155,6 +184,7 @@ impl Step {
             path: path.to_owned(),
             before: self.saved(path).await?,
             after: Sha256::of(&contents),
+            meta,
         };
         let path = path.to_owned();
         self.effect(effect, |permit| {
@@ -190,6 +220,13 @@ impl Step {
     pub(super) async fn remove_leftover(&self, path: &Path) -> Result<()> {
         let path = path.to_owned();
         blocking(move || fs::remove_leftover(&path)).await
+    }
+
+    /// Removes what a deployment that was cut off left in the shared directory: copies of what the
+    /// repository has.
+    pub(super) async fn remove_staging(&self, shared: &Path) -> Result<()> {
+        let shared = shared.to_owned();
+        blocking(move || crate::resource::remove_what_is_staged(&shared)).await
     }
 
     /// The file as it is, with its contents kept.
@@ -270,6 +307,7 @@ impl Step {
     pub async fn enable(&self, unit: &str) -> Result<()> {
         let effect = Effect::Enable {
             unit: unit.to_owned(),
+            was_active: self.systemd.unit(unit).await?.is_active(),
         };
         self.effect(effect, |permit| async move {
             self.systemd.enable(&permit, unit).await
@@ -389,8 +427,17 @@ impl Step {
         &self,
         name: &str,
         password: &crate::config::Secret,
+        exists: bool,
     ) -> Result<()> {
         let before = match crate::host::samba::smbpasswd_line(name).await? {
+            // Without its line the account could not be brought back.
+            None if exists => {
+                return Err(Error::new(format!(
+                    "pdbedit does not show the Samba account {name}, which is there"
+                ))
+                .hint("run pdbedit --list to see why, mend it, and apply again")
+                .transient());
+            }
             None => None,
             Some(line) => {
                 let journal = Arc::clone(&self.journal);

@@ -18,7 +18,7 @@ use super::step::Step;
 use super::{Action, Address, Diff, Kind};
 use crate::error::{Error, Result};
 use crate::host::firewalld::{Opening, Settings};
-use crate::host::fs::{self, DirState, FileMeta};
+use crate::host::fs::{self, DirState, FileMeta, RegularFile};
 use crate::host::mount::{mount_at, mounts};
 use crate::host::systemd::Job;
 use crate::host::{Host, account, blocking, podman, samba};
@@ -31,6 +31,10 @@ pub enum Extent {
     /// What one run did: an image that it pulled stays, since the next try needs it again.
     OneRun,
 }
+
+/// The way out of any error of undoing.
+const AGAIN: &str =
+    "mend what the message names, and run revert again: what is undone stays undone";
 
 /// What became of one thing.
 enum Undone {
@@ -148,7 +152,9 @@ impl<'a> Undoing<'a> {
                 Ok(Undone::Restored(how)) => diff.undone(&thing.to_string(), how),
                 Ok(Undone::Kept(why)) => diff.notes.push(why),
                 Err(error) => {
-                    let error = error.while_doing(format_args!("undo {thing}"));
+                    let error = error
+                        .while_doing(format_args!("undo {thing}"))
+                        .or_hint(AGAIN);
                     (self.listener)(&Event::failed(address, started.elapsed(), error));
                     return Err(());
                 }
@@ -166,19 +172,16 @@ impl<'a> Undoing<'a> {
     async fn thing(&mut self, step: &Step, thing: &Thing, effects: &[&Effect]) -> Result<Undone> {
         match thing {
             Thing::File(path) => {
+                if is_unit_file(path) {
+                    stop_what_a_boot_has_started(step, path, effects).await?;
+                }
                 let undone = undo_file(step, path, effects).await?;
-                self.reload_units |= matches!(undone, Undone::Restored(_)) && is_unit_file(path);
+                // Also when it was gone already: an undo that was cut off may not have come to it.
+                self.reload_units |= !matches!(undone, Undone::Kept(_)) && is_unit_file(path);
                 Ok(undone)
             }
             Thing::Directory(path) => undo_directory(step, path, effects).await,
-            Thing::Enablement(unit) => {
-                if step.systemd.unit(unit).await?.file_state != "enabled" {
-                    return Ok(Undone::Already);
-                }
-                step.disable(unit).await?;
-                self.reload_units = true;
-                Ok(Undone::Restored("disabled".to_owned()))
-            }
+            Thing::Enablement(unit) => self.undo_enablement(step, unit, effects).await,
             Thing::RunState(unit) => self.undo_job(step, unit, effects).await,
             Thing::Opening(_) => undo_opening(step, effects).await,
             Thing::Mount(mount_point) => {
@@ -189,8 +192,36 @@ impl<'a> Undoing<'a> {
             Thing::Account(name) => undo_account(step, name).await,
             Thing::SambaUser(name) => undo_samba_user(step, name, effects).await,
             Thing::Image(image) => undo_image(step, image, self.extent).await,
-            Thing::Kept(_) => Ok(kept_for_good(effects)),
+            Thing::Kept(_) => {
+                if let Some(Effect::DeployContent { path, .. }) = effects.first() {
+                    step.remove_staging(path).await?;
+                }
+                Ok(kept_for_good(effects))
+            }
         }
+    }
+
+    async fn undo_enablement(
+        &mut self,
+        step: &Step,
+        unit: &str,
+        effects: &[&Effect],
+    ) -> Result<Undone> {
+        let now = step.systemd.unit(unit).await?;
+        let rested = effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Enable { was_active, .. } if !was_active));
+        // An apply that was cut off before it started the unit, and then a boot that did.
+        if rested && now.is_active() {
+            self.settle_units().await?;
+            step.job(Job::Stop, unit).await?;
+        }
+        self.reload_units = true;
+        if now.file_state != "enabled" {
+            return Ok(Undone::Already);
+        }
+        step.disable(unit).await?;
+        Ok(Undone::Restored("disabled".to_owned()))
     }
 
     async fn undo_job(&mut self, step: &Step, unit: &str, effects: &[&Effect]) -> Result<Undone> {
@@ -226,6 +257,27 @@ impl<'a> Undoing<'a> {
         }
         Ok(())
     }
+}
+
+/// Stops a service whose file was not there before us: where apply was cut off before it started it,
+/// a boot may have done so since.
+async fn stop_what_a_boot_has_started(step: &Step, path: &Path, effects: &[&Effect]) -> Result<()> {
+    let was_absent = matches!(
+        effects.first(),
+        Some(Effect::WriteFile { before: None, .. })
+    );
+    let (Some(stem), Some(extension)) = (path.file_stem(), path.extension()) else {
+        return Ok(());
+    };
+    if !was_absent || !(extension == "service" || extension == "container") {
+        return Ok(());
+    }
+    let unit = format!("{}.service", stem.to_string_lossy());
+    let now = step.systemd.unit(&unit).await?;
+    if now.is_from(path) && now.active != "inactive" {
+        step.job(Job::Stop, &unit).await?;
+    }
+    Ok(())
 }
 
 fn is_unit_file(path: &Path) -> bool {
@@ -283,11 +335,36 @@ fn file_target<'a>(now: Option<&Sha256>, effects: &[&'a Effect]) -> FileTarget<'
     }
 }
 
+/// What the file was before, if it held the same and we gave it the owner, mode or time that it has.
+fn only_dressed_otherwise<'a>(
+    found: &RegularFile,
+    effects: &[&'a Effect],
+) -> Option<&'a SavedFile> {
+    let was = match effects.first()? {
+        Effect::WriteFile { before, .. } => before.as_ref()?,
+        _ => return None,
+    };
+    let is_ours = matches!(effects.last()?, Effect::WriteFile { after, meta, .. }
+        if *after == Sha256::of(&found.contents) && *meta == found.meta);
+    let differs = was.meta != found.meta || was.modified() != found.modified;
+    (is_ours && differs && was.contents == Sha256::of(&found.contents)).then_some(was)
+}
+
 async fn undo_file(step: &Step, path: &Path, effects: &[&Effect]) -> Result<Undone> {
     let at = path.to_owned();
-    let now = blocking(move || fs::read_regular(&at, 16 << 20)).await?;
-    let now = now.map(|file| Sha256::of(&file.contents));
-    let undone = match file_target(now.as_ref(), effects) {
+    let found = match blocking(move || fs::read_regular(&at, 16 << 20)).await {
+        Ok(found) => found,
+        // A link or a directory in its place is somebody else's.
+        Err(error) => return Ok(Undone::Kept(format!("{error}; it is kept as it is"))),
+    };
+    let now = found.as_ref().map(|file| Sha256::of(&file.contents));
+    let mut target = file_target(now.as_ref(), effects);
+    if let (FileTarget::Unchanged, Some(found)) = (&target, &found)
+        && let Some(was) = only_dressed_otherwise(found, effects)
+    {
+        target = FileTarget::Was(was);
+    }
+    let undone = match target {
         FileTarget::Unchanged => Undone::Already,
         FileTarget::Foreign if now.is_none() => Undone::Already,
         FileTarget::Foreign => Undone::Kept(format!(
@@ -355,9 +432,12 @@ async fn undo_ownership(
     if let Some((_, after)) = changes.next_back() {
         last = after;
     }
+    // Between the change of the owner and that of the mode, which drops the set-id bits.
+    let cut_off =
+        (now.uid, now.gid) == (last.uid, last.gid) && now.mode & 0o777 == first.mode & 0o777;
     if now == first {
         Ok(Undone::Already)
-    } else if now == last {
+    } else if now == last || cut_off {
         step.own_directory(path, first).await?;
         Ok(Undone::Restored("owner and mode as before".to_owned()))
     } else {
@@ -602,7 +682,32 @@ mod tests {
             path: "/x".into(),
             before: before.map(file),
             after: sha(after),
+            meta: FileMeta::root(0o644),
         }
+    }
+
+    #[test]
+    fn a_file_that_we_only_gave_another_mode_gets_its_own_back() {
+        let found = |mode| RegularFile {
+            contents: b"a".to_vec(),
+            meta: FileMeta::root(mode),
+            modified: std::time::SystemTime::UNIX_EPOCH,
+        };
+        let ours = Effect::WriteFile {
+            path: "/x".into(),
+            before: Some(file("a")),
+            after: sha("a"),
+            meta: FileMeta::root(0o600),
+        };
+        assert_eq!(
+            only_dressed_otherwise(&found(0o600), &[&ours]),
+            Some(&file("a"))
+        );
+        // Somebody changed it since, or it is as it was.
+        assert_eq!(only_dressed_otherwise(&found(0o640), &[&ours]), None);
+        assert_eq!(only_dressed_otherwise(&found(0o644), &[&ours]), None);
+        let made = write(None, "a");
+        assert_eq!(only_dressed_otherwise(&found(0o644), &[&made]), None);
     }
 
     #[test]
@@ -610,8 +715,10 @@ mod tests {
         let recorded = |effect: Effect, undoes| Recorded {
             resource: "file:/x".parse().unwrap(),
             effect,
+            number: 1,
             undoes,
             done: true,
+            failed: false,
         };
         let removed = |path: &str| Effect::RemoveFile {
             path: path.into(),
@@ -640,6 +747,7 @@ mod tests {
                 path: "/x".into(),
                 before: Some(file("a")),
                 after: sha("o"),
+                meta: FileMeta::root(0o644),
             },
         ];
         let was_o = file("o");

@@ -256,8 +256,27 @@ pub fn holds_unfinished(path: &Path, fs_type: &str) -> Result<bool> {
     if probe_filesystem(path)?.is_some() {
         return Ok(false);
     }
-    let named = named_by_blkid(path);
-    Ok(named.is_none_or(|what| what.starts_with(fs_type)))
+    // As in prove_blank(): the kernel itself must not hold it.
+    if OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_EXCL | libc::O_CLOEXEC)
+        .open(path)
+        .is_err()
+    {
+        return Ok(false);
+    }
+    let is_own_type = |answer: &str| {
+        answer
+            .lines()
+            .filter_map(|line| line.strip_prefix("TYPE="))
+            .eq([fs_type])
+    };
+    Ok(match ask_blkid(path) {
+        Some((2, _)) => true,
+        Some((0, answer)) => is_own_type(&answer),
+        // Without a clear answer nothing is given up.
+        _ => false,
+    })
 }
 
 /// Makes a file system by mkfs(8), which looks once more for one of its own unless what is there is
@@ -679,6 +698,12 @@ fn in_words(found: &FsInfo) -> String {
 /// What `blkid` calls the contents of a device; `None` when it is not installed, too slow, or
 /// knows no better.
 fn named_by_blkid(device: &Path) -> Option<String> {
+    blkid_in_words(&ask_blkid(device)?.1)
+}
+
+/// blkid(8)'s exit code and answer: 0 when it knows what is there, 2 for nothing that it knows, 8
+/// when it finds several things at once.
+fn ask_blkid(device: &Path) -> Option<(i32, String)> {
     let program = ["/usr/sbin/blkid", "/sbin/blkid", "/usr/bin/blkid"]
         .into_iter()
         .find(|program| Path::new(program).exists())?;
@@ -693,17 +718,20 @@ fn named_by_blkid(device: &Path) -> Option<String> {
         .ok()?;
     let end = Instant::now() + HELPER_DEADLINE;
     // Its answer is a few lines: they fit into the pipe while it runs.
-    while child.try_wait().ok()?.is_none() {
+    let status = loop {
+        if let Some(status) = child.try_wait().ok()? {
+            break status;
+        }
         if Instant::now() > end {
             let _ = child.kill();
             let _ = child.wait();
             return None;
         }
         std::thread::sleep(Duration::from_millis(10));
-    }
+    };
     let mut answer = String::new();
     child.stdout.take()?.read_to_string(&mut answer).ok()?;
-    blkid_in_words(&answer)
+    Some((status.code()?, answer))
 }
 
 fn blkid_in_words(answer: &str) -> Option<String> {

@@ -132,7 +132,7 @@ impl Source {
                     .hint("storage.content.git names a repository on this VM, or a URL"),
             );
         }
-        let output = git()
+        let output = reading_git()
             .args(["--git-dir".as_ref(), git_directory(directory).as_os_str()])
             .args([
                 "rev-parse",
@@ -191,8 +191,14 @@ impl Revision {
     }
 
     fn git(&self) -> Helper<'static> {
-        git().args(["--git-dir".as_ref(), self.directory.as_os_str()])
+        reading_git().args(["--git-dir".as_ref(), self.directory.as_os_str()])
     }
+}
+
+/// git that fetches nothing: an object that is missing would else be asked for as the repository's
+/// own configuration says, with a command of its choice (gitprotocol, partial clones).
+fn reading_git() -> Helper<'static> {
+    git().args(["-c", "protocol.allow=never"])
 }
 
 /// git, told to read no hooks, to start no background work and to trust a repository of another

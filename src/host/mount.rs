@@ -19,7 +19,7 @@ use crate::error::{Doing, Error, Result};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
-/// How often, and how far apart, an unmount is tried while the mount is busy.
+/// How often, and how far apart, a mount or unmount is tried while the place is busy.
 const BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -120,15 +120,25 @@ pub fn mount_filesystem(
     options: &[&str],
 ) -> Result<()> {
     let (flags, data) = split_options(options);
-    let mut builder = Mount::builder().fstype(fs_type).flags(flags);
-    if !data.is_empty() {
-        builder = builder.data(&data);
+    let mount = || {
+        let mut builder = Mount::builder().fstype(fs_type).flags(flags);
+        if !data.is_empty() {
+            builder = builder.data(&data);
+        }
+        // The mount stays when the value is dropped: only `mount_autodrop` undoes it.
+        builder.mount(source, target).map(|_| ())
+    };
+    let mut result = mount();
+    for _ in 0..BUSY_TRIES {
+        match &result {
+            // A plan that somebody makes at this moment may look into it (Glimpse).
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            _ => break,
+        }
+        std::thread::sleep(BUSY_PAUSE);
+        result = mount();
     }
-    // The mount stays when the value is dropped: only `mount_autodrop` undoes it.
-    builder
-        .mount(source, target)
-        .map(|_| ())
-        .map_err(|error| mount_failed(source, target, fs_type, &error))
+    result.map_err(|error| mount_failed(source, target, fs_type, &error))
 }
 
 /// A local file system that is mounted in no place, to look into what will be there.

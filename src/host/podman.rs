@@ -21,13 +21,33 @@ pub async fn image_id(reference: &str) -> Result<Option<String>> {
     if let Some(id) = listed.await? {
         return Ok(Some(id));
     }
-    let output = Helper::new("podman")
+    if !exists("image", reference).await? {
+        return Ok(None);
+    }
+    let id = Helper::new("podman")
         .args(["image", "inspect", "--format", "{{.Id}}", reference])
+        .run()
+        .await?;
+    Ok(Some(String::from_utf8_lossy(&id).trim().to_owned()))
+}
+
+/// Whether podman has an `image` or `container` of that name. That podman cannot tell is an error:
+/// what it does not show may be there, and somebody's.
+pub async fn exists(kind: &str, name: &str) -> Result<bool> {
+    let output = Helper::new("podman")
+        .args([kind, "exists", name])
         .output()
         .await?;
-    Ok(output
-        .success
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned()))
+    // podman-image-exists(1), podman-container-exists(1): 1 is "no", 125 that something went wrong.
+    match output.code {
+        Some(0) => Ok(true),
+        Some(1) => Ok(false),
+        _ => Err(Error::new(format!(
+            "podman {kind} exists {name}: {}",
+            output.stderr.trim()
+        ))
+        .hint("see podman info; mend its storage, and apply again")),
+    }
 }
 
 /// The reference by which a container runs `image`. An archive has no name of its own that could

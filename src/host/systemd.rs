@@ -100,6 +100,8 @@ pub struct UnitState {
     pub file_state: String,
     /// The file that a generated unit comes from.
     pub source_path: String,
+    /// The file that the unit was read from.
+    pub fragment_path: String,
     /// The unit's file changed since systemd read it.
     pub need_daemon_reload: bool,
     /// The drop-ins that systemd has read.
@@ -116,6 +118,12 @@ impl UnitState {
     }
     pub fn is_active(&self) -> bool {
         self.active == "active"
+    }
+    /// Whether systemd read the unit from this file, directly or by a generator.
+    pub fn is_from(&self, file: &std::path::Path) -> bool {
+        [&self.source_path, &self.fragment_path]
+            .into_iter()
+            .any(|path| std::path::Path::new(path) == file)
     }
 }
 
@@ -186,6 +194,7 @@ impl Systemd {
             sub: text("SubState"),
             file_state,
             source_path: text("SourcePath"),
+            fragment_path: text("FragmentPath"),
             need_daemon_reload: all
                 .get("NeedDaemonReload")
                 .and_then(|v| bool::try_from(v).ok())

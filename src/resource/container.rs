@@ -15,7 +15,7 @@ use crate::engine::{
     Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
 };
 use crate::error::{Error, Result};
-use crate::host::process::Helper;
+use crate::host::podman;
 use crate::host::systemd::{Job, UnitState, mount_unit_name};
 use crate::host::{Host, blocking};
 
@@ -68,6 +68,11 @@ impl Observed {
             }
             _ => false,
         }
+    }
+
+    /// systemd started it from what it had read before, too, if it has not read the file since.
+    fn runs_an_older_definition(&self) -> bool {
+        self.unit.need_daemon_reload || self.definition_is_newer()
     }
 
     /// A container that started before the mount sees what was there before it, for ever.
@@ -262,7 +267,9 @@ impl Resource for Container {
                 self.name
             )));
         }
-        if observed.file.is_none() && unit.is_loaded() {
+        // One that was loaded from our file, which is gone, is only still to be forgotten.
+        let is_from_our_file = unit.is_from(&self.path());
+        if observed.file.is_none() && unit.is_loaded() && !is_from_our_file {
             return Err(Error::new(format!(
                 "{} exists and was not made by wasagent",
                 self.unit_name()
@@ -291,7 +298,7 @@ impl Resource for Container {
         if unit.need_daemon_reload {
             diff.field("definition", Some("changed on disk"), "loaded");
         }
-        if unit.is_active() && observed.definition_is_newer() {
+        if unit.is_active() && observed.runs_an_older_definition() {
             diff.field("started", Some("before its definition"), "after it");
         }
         if unit.is_active() && observed.mount_is_newer() {
@@ -389,7 +396,7 @@ impl Resource for Container {
         }
         if !observed.unit.is_active() {
             step.job(Job::Start, &name).await
-        } else if rewrite || observed.definition_is_newer() || observed.mount_is_newer() {
+        } else if rewrite || observed.runs_an_older_definition() || observed.mount_is_newer() {
             step.job(Job::Restart, &name).await
         } else {
             Ok(())
@@ -398,11 +405,7 @@ impl Resource for Container {
 }
 
 async fn container_exists(name: &str) -> Result<bool> {
-    let output = Helper::new("podman")
-        .args(["container", "exists", name])
-        .output()
-        .await?;
-    Ok(output.success)
+    podman::exists("container", name).await
 }
 
 #[cfg(test)]

@@ -448,6 +448,11 @@ fn blob_name(bytes: &[u8]) -> String {
     hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// Removes what a deployment that was cut off left below the shared directory.
+pub fn remove_what_is_staged(shared: &Path) -> Result<()> {
+    remove_staging(&shared.join(STAGING))
+}
+
 fn remove_staging(staging: &Path) -> Result<()> {
     match fs::remove_dir_all(staging) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

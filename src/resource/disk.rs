@@ -97,36 +97,43 @@ fn find_named(device: &Device) -> Result<BlockDevice> {
     }
 }
 
-/// The disk that a run of ours proved blank and began to format without coming to the end, if
-/// nothing else has been put on it since.
+/// The disk that a run of ours, since the last revert, proved blank and began to format without
+/// coming to the end, if nothing else has been put on it since.
 fn unfinished(device: &Device) -> Result<Option<BlockDevice>> {
-    let last = journal::runs()?
-        .into_iter()
-        .flat_map(|run| run.effects)
-        .filter_map(|recorded| match recorded.effect {
-            Effect::Format {
-                device,
-                serial,
-                size_bytes,
-                filesystem,
-            } => Some((recorded.done, device, serial, size_bytes, filesystem)),
-            _ => None,
-        })
-        .next_back();
-    let Some((false, path, serial, size_bytes, filesystem)) = last else {
+    let effects = journal::open_effects(&journal::runs()?);
+    let Some(begun) = effects
+        .iter()
+        .rposition(|recorded| matches!(recorded.effect, Effect::Format { .. }))
+    else {
         return Ok(None);
     };
+    // What was mounted since had a whole file system on it, whatever became of it later.
+    let used_since = effects[begun..]
+        .iter()
+        .any(|recorded| matches!(recorded.effect, Effect::Mount { .. }));
+    let Effect::Format {
+        device: path,
+        serial,
+        size_bytes,
+        filesystem,
+    } = &effects[begun].effect
+    else {
+        return Ok(None);
+    };
+    if effects[begun].done || used_since {
+        return Ok(None);
+    }
     let is_it = |disk: &BlockDevice| {
-        disk.size_bytes == size_bytes
-            && disk.serial == serial
-            && (serial.is_some() || disk.path == path)
+        disk.size_bytes == *size_bytes
+            && disk.serial == *serial
+            && (serial.is_some() || disk.path == *path)
     };
     let candidates = match device {
         Device::Auto => block::disks()?,
         named => vec![find_named(named)?],
     };
     for disk in candidates.into_iter().filter(is_it) {
-        if block::holds_unfinished(&disk.path, &filesystem)? {
+        if block::holds_unfinished(&disk.path, filesystem)? {
             return Ok(Some(disk));
         }
     }

@@ -54,7 +54,8 @@ impl Resource for SambaUser {
         vec![GuideStep::new(6, format!("smbpasswd -a {}", self.name))]
     }
 
-    async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {
-        step.set_samba_password(&self.name, &self.password).await
+    async fn converge(&self, step: &Step, observed: &Self::Observed) -> Result<()> {
+        step.set_samba_password(&self.name, &self.password, observed.is_some())
+            .await
     }
 }

@@ -361,12 +361,7 @@ impl Step {
     }
 
     /// Closes what was opened.
-    pub(super) async fn close(
-        &self,
-        settings: Settings,
-        zone: &str,
-        opening: &Opening,
-    ) -> Result<()> {
+    pub async fn close(&self, settings: Settings, zone: &str, opening: &Opening) -> Result<()> {
         let effect = Effect::Close {
             settings,
             zone: zone.to_owned(),

@@ -449,6 +449,17 @@ async fn undo_ownership(
 }
 
 async fn undo_opening(step: &Step, effects: &[&Effect]) -> Result<Undone> {
+    // One run may only have closed what an older one had opened.
+    if let Some(Effect::Close {
+        settings,
+        zone,
+        opening,
+    }) = effects.first()
+        && !is_open(step, *settings, zone, opening).await?
+    {
+        step.open(*settings, zone, opening).await?;
+        return Ok(Undone::Restored("open again".to_owned()));
+    }
     let Some((settings, zone, opening, before)) = effects.iter().find_map(|effect| match effect {
         Effect::Open {
             settings,

@@ -119,7 +119,7 @@ impl std::fmt::Display for Opening {
 }
 
 /// firewalld's two states of one thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Settings {
     Runtime,

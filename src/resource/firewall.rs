@@ -1,12 +1,17 @@
-//! Openings in one zone of firewalld, in its runtime and in its permanent settings.
+//! Openings in one zone of firewalld, in its runtime and in its permanent settings: those that are
+//! wanted are there, and of the others those that an apply has made, by an older tier file, are not.
+
+use std::collections::BTreeSet;
 
 use futures_util::future::try_join_all;
 
+use crate::engine::effect::Effect;
+use crate::engine::journal;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
-use crate::host::Host;
 use crate::host::cifs::SMB_PORT;
 use crate::host::firewalld::{Firewalld, Opening, Settings};
+use crate::host::{Host, blocking};
 
 /// A zone that has these openings, among others.
 #[derive(Debug, Clone)]
@@ -21,8 +26,10 @@ pub struct Firewall {
 pub struct Observed {
     /// For each opening, whether it is in the runtime and in the permanent settings.
     openings: Vec<(Opening, bool, bool)>,
-    /// Those of the unwanted that are open now.
+    /// Those of the unwanted that are open now, and not by us.
     unwanted: Vec<Opening>,
+    /// Those that an apply has opened, that are open now, and that the tier file no longer says.
+    outdated: Vec<(Settings, Opening)>,
 }
 
 impl Firewall {
@@ -38,6 +45,7 @@ impl Firewall {
             permanent,
             try_join_all(self.unwanted.iter().map(runtime)),
         )?;
+        let outdated = self.outdated(firewalld).await?;
         let openings = self.openings.iter().cloned();
         let unwanted = self.unwanted.iter().cloned().zip(unwanted);
         Ok(Observed {
@@ -48,8 +56,40 @@ impl Firewall {
                 .collect(),
             unwanted: unwanted
                 .filter_map(|(opening, open)| open.then_some(opening))
+                .filter(|opening| !outdated.iter().any(|(_, ours)| ours == opening))
                 .collect(),
+            outdated,
         })
+    }
+
+    /// What the record says that we opened in this zone, is open, and is not wanted any more.
+    async fn outdated(&self, firewalld: &Firewalld) -> Result<Vec<(Settings, Opening)>> {
+        let zone = self.zone.clone();
+        let opened = blocking(move || {
+            let effects = journal::open_effects(&journal::runs()?);
+            let opened = effects
+                .into_iter()
+                .filter_map(|recorded| match recorded.effect {
+                    Effect::Open {
+                        settings,
+                        zone: in_zone,
+                        opening,
+                        ..
+                    } if in_zone == zone => Some((settings, opening)),
+                    _ => None,
+                });
+            Ok(opened.collect::<BTreeSet<_>>())
+        })
+        .await?;
+        let mut outdated = Vec::new();
+        for (settings, opening) in opened {
+            if !self.openings.contains(&opening)
+                && firewalld.has(settings, &self.zone, &opening).await?
+            {
+                outdated.push((settings, opening));
+            }
+        }
+        Ok(outdated)
     }
 
     /// The error that says so, if firewalld does not have the zone.
@@ -99,6 +139,12 @@ impl Resource for Firewall {
                 "open",
             );
         }
+        if diff.is_empty() && !observed.outdated.is_empty() {
+            diff.because("the tier file no longer says what an apply has opened");
+        }
+        for (settings, opening) in &observed.outdated {
+            diff.field(&format!("{settings} {opening}"), Some("open"), "closed");
+        }
         Ok(diff)
     }
 
@@ -128,6 +174,40 @@ impl Resource for Firewall {
                 step.open(Settings::Runtime, &self.zone, opening).await?;
             }
         }
+        // What is wanted is open by now: nobody is shut out in between.
+        for (settings, opening) in &observed.outdated {
+            step.close(*settings, &self.zone, opening).await?;
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_tier_file_opened_is_to_be_closed() {
+        let port = |port| Opening::Port {
+            port,
+            protocol: "tcp".to_owned(),
+        };
+        let firewall = Firewall {
+            zone: "public".to_owned(),
+            openings: vec![port(5000)],
+            unwanted: Vec::new(),
+        };
+        let mut observed = Observed {
+            openings: vec![(port(5000), true, true)],
+            unwanted: Vec::new(),
+            outdated: Vec::new(),
+        };
+        assert!(firewall.diff(&observed).unwrap().is_empty());
+        observed.outdated = vec![(Settings::Permanent, port(4000))];
+        let diff = firewall.diff(&observed).unwrap();
+        assert_eq!(diff.fields.len(), 1);
+        assert_eq!(diff.fields[0].name, "permanent 4000/tcp");
+        assert_eq!(diff.fields[0].to.as_deref(), Some("closed"));
+        assert!(diff.why.contains("no longer"), "{}", diff.why);
     }
 }

@@ -149,6 +149,27 @@ fn storage_role(release: Release) -> Result<()> {
     nothing_is_changed_twice(&guest)?;
     what_drifts_is_mended(&guest)?;
     uploads_stay(&guest)?;
+    what_is_no_longer_said_is_closed(&guest)?;
+    Ok(())
+}
+
+/// An opening that an apply made and the tier file no longer says lets nobody in.
+fn what_is_no_longer_said_is_closed(guest: &Guest) -> Result<()> {
+    let query = |network: &str, how: &[&str]| -> Result<bool> {
+        let rule = format!(
+            r#"--query-rich-rule=rule family="ipv4" source address="{network}" port port="445" protocol="tcp" accept"#
+        );
+        Ok(guest
+            .run([&["firewall-cmd"], how, &[rule.as_str()]].concat())?
+            .success())
+    };
+    let moved = tier_file_of(guest).replace("192.168.2.0/24", "192.168.3.0/24");
+    install_tier_file(guest, &moved)?;
+    Apply::on(guest).ok()?;
+    for how in [[].as_slice(), &["--permanent"]] {
+        ensure!(query("192.168.3.0/24", how)?, "{how:?}: not opened");
+        ensure!(!query("192.168.2.0/24", how)?, "{how:?}: still open");
+    }
     Ok(())
 }
 

@@ -104,13 +104,12 @@ impl Output {
         }
     }
 
-    /// The faults of a tier file.
+    /// The faults of a tier file: for people in any case, as those of a step.
     pub fn faults(self, faults: &Faults) {
         if self.is_json() {
             self.json(faults);
-        } else {
-            let _ = writeln!(std::io::stderr(), "{faults}");
         }
+        let _ = writeln!(std::io::stderr(), "{faults}");
     }
 
     /// Why apply did not begin: as its events, closed by a summary, and on standard error.

@@ -3,6 +3,7 @@
 //! Data flows one way: the tier file is parsed by [`config`], a [`role`] turns it into a list of
 //! resources, the [`engine`] observes them all, plans, converges in dependency order and verifies,
 //! each [`resource`] knows one kind of thing, and [`host`] holds every effect on the machine.
+//! [`javascript`] edits the application's own files: a function of bytes.
 
 pub mod cli;
 pub mod config;
@@ -10,6 +11,7 @@ pub mod engine;
 pub mod error;
 pub mod health;
 pub mod host;
+pub mod javascript;
 pub mod resource;
 pub mod role;
 

@@ -1,0 +1,90 @@
+//! A member's new value, in the words of the old one, and its way into the source.
+
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+use super::object::{Content, Member};
+use super::string;
+use super::token::{Kind, Script};
+
+/// What is written instead of a part of the source. It may hold a secret, and has no `Debug`.
+pub(super) struct Edit {
+    span: Range<usize>,
+    text: Zeroizing<String>,
+}
+
+/// The edit that gives a member its value; none where it has it.
+pub(super) fn edit(script: &Script<'_>, member: &Member<'_>, value: &str) -> Option<Edit> {
+    match &member.content {
+        Content::Value(tokens) => {
+            let span =
+                script.tokens[tokens.start].span.start..script.tokens[tokens.end - 1].span.end;
+            let only = (tokens.len() == 1).then_some(script.tokens[tokens.start].kind);
+            let text = replacement(&script.source[span.clone()], only, value)?;
+            Some(Edit { span, text })
+        }
+        Content::Shorthand(key) => {
+            let end = script.tokens[*key].span.end;
+            let literal = string::literal(value, '\'');
+            let mut text = Zeroizing::new(String::with_capacity(literal.len() + 2));
+            text.push_str(": ");
+            text.push_str(&literal);
+            Some(Edit {
+                span: end..end,
+                text,
+            })
+        }
+        Content::Function | Content::Spread => None,
+    }
+}
+
+/// What is written instead of an old value, of which `only` is the one token where it has one.
+fn replacement(old: &str, only: Option<Kind>, value: &str) -> Option<Zeroizing<String>> {
+    let plain = match only {
+        Some(Kind::Number) => is_integer(value),
+        Some(Kind::Name) => is_boolean(old) && is_boolean(value),
+        _ => false,
+    };
+    let new = match only {
+        _ if plain => Zeroizing::new(value.to_owned()),
+        Some(Kind::String) => {
+            if string::value(old).is_some_and(|there| *there == value) {
+                return None;
+            }
+            string::literal(value, if old.starts_with('"') { '"' } else { '\'' })
+        }
+        Some(Kind::Template) => string::literal(value, '`'),
+        _ => string::literal(value, '\''),
+    };
+    (*new != old).then_some(new)
+}
+
+/// Whether a number of JavaScript is exactly this integer, and would print as it.
+fn is_integer(value: &str) -> bool {
+    const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+    let parsed: Option<u64> = value.parse().ok();
+    parsed.is_some_and(|number| number <= MAX_SAFE_INTEGER && number.to_string() == value)
+}
+
+fn is_boolean(text: &str) -> bool {
+    matches!(text, "true" | "false")
+}
+
+/// The source with the edits. One within what another replaces has gone with it.
+pub(super) fn edited(source: &str, mut edits: Vec<Edit>) -> Zeroizing<Vec<u8>> {
+    edits.sort_by_key(|edit| edit.span.start);
+    let added: usize = edits.iter().map(|edit| edit.text.len()).sum();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(source.len() + added));
+    let mut copied = 0;
+    for edit in &edits {
+        if edit.span.start < copied {
+            continue;
+        }
+        bytes.extend_from_slice(&source.as_bytes()[copied..edit.span.start]);
+        bytes.extend_from_slice(edit.text.as_bytes());
+        copied = edit.span.end;
+    }
+    bytes.extend_from_slice(&source.as_bytes()[copied..]);
+    bytes
+}

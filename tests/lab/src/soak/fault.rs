@@ -7,7 +7,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::ground::{Course, Ground, drive};
+use super::ground::{Course, Ground, Scenario, drive};
 use super::{Scope, Tally};
 use crate::failpoint::{Action, Moment, Point, set_off};
 use crate::process::Output;
@@ -28,10 +28,17 @@ fn trial(ground: &Ground, course: &Course, point: &Point) -> Result<()> {
         faults = &faults[turn..=turn];
     }
     // An effect that did not happen is still to be done, so the next fault finds it in the same run of attempts.
-    let at_once = if point.moment == Moment::After {
-        1
-    } else {
+    let is_to_be_done = match point.moment {
+        Moment::Before => true,
+        // Only of a file nothing has happened before its end.
+        Moment::During => point.effect.starts_with("write "),
+        Moment::After => false,
+    };
+    // A revert goes on with what does not depend on the failed step, such as the mount below a directory.
+    let at_once = if is_to_be_done && course.scenario != Scenario::Revert {
         faults.len()
+    } else {
+        1
     };
     for (turn, some) in faults.chunks(at_once).enumerate() {
         ground.set_out(course.scenario)?;

@@ -69,10 +69,12 @@ fn changes_a_file(line: &str) -> bool {
     if line.contains("openat(") {
         return line.contains("O_WRONLY") || line.contains("O_RDWR") || line.contains("O_CREAT");
     }
-    ["creat(", "rename", "link", "mkdir"].iter().any(|call| {
-        line.split_once(' ')
-            .is_some_and(|(_, rest)| rest.trim_start().starts_with(call))
-    })
+    ["creat(", "rename", "link", "unlink", "mkdir"]
+        .iter()
+        .any(|call| {
+            line.split_once(' ')
+                .is_some_and(|(_, rest)| rest.trim_start().starts_with(call))
+        })
 }
 
 /// The programs that were started, but for the agent itself.

@@ -169,7 +169,13 @@ impl Ground {
         if start != Start::Blank {
             intact(guest, UPLOADS).context("after the next apply")?;
         }
-        guest.ok(["wasagent", "health"])?;
+        // By the tier file that was applied.
+        let config = start
+            .config()
+            .into_iter()
+            .flat_map(|path| ["--config", path]);
+        let health: Vec<&str> = ["wasagent", "health"].into_iter().chain(config).collect();
+        guest.ok(&health)?;
         same("the end state", end, &self.end()?, &[])?;
         self.stage.revert().map(drop)
     }

@@ -58,6 +58,7 @@ const NOISE: &[Except] = &[
     ),
     Except::new("path /var/lib/xfsdump*", "an inventory of backups"),
     Except::new("unit session-*", "of whoever is logged in"),
+    Except::new("unit-file session-*", "of whoever is logged in"),
     Except::new("unit user@*", "of whoever is logged in"),
     Except::new("unit user-runtime-dir@*", "of whoever is logged in"),
     Except::new("unit run-user-*", "of whoever is logged in"),

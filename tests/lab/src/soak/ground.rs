@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
-use super::revert::STAYS;
+use super::revert::{COPY, STAYS};
 use super::stage::{CHANGED_TIER_FILE, Image, Machine, Stage};
 use super::{Scope, Tally};
 use crate::agent;
@@ -15,6 +15,14 @@ use crate::progress::say;
 use crate::release::Release;
 use crate::snapshot::{Except, Snapshot, same};
 use crate::tier::Role;
+
+/// Whether a change falls into the same second as the last one is chance.
+pub const COPIES: [Except; 4] = [
+    Except::new("time of path /etc/passwd-", COPY),
+    Except::new("time of path /etc/group-", COPY),
+    Except::new("time of path /etc/shadow-", COPY),
+    Except::new("time of path /etc/gshadow-", COPY),
+];
 
 /// The command that is disturbed, and what was there before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -150,11 +158,11 @@ impl Ground {
     pub fn converge(&self, course: &Course) -> Result<()> {
         self.stage.apply(course.scenario.config())?;
         let end = self.now()?.since(&self.before);
-        let except: &[Except] = match course.scenario {
-            Scenario::First | Scenario::Change => &[],
-            Scenario::Revert => &AFTER_A_REVERT,
-        };
-        same("the end state", &course.end, &end, except)
+        let mut except = COPIES.to_vec();
+        if course.scenario == Scenario::Revert {
+            except.extend(AFTER_A_REVERT);
+        }
+        same("the end state", &course.end, &end, &except)
     }
 
     /// Reverts, compares with the state before everything, and takes what is on the disk away.

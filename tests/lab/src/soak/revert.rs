@@ -42,7 +42,7 @@ pub const STAYS: &[Except] = &[
 ];
 
 const REWRITTEN: &str = "userdel(8) writes it anew when it removes the account";
-const COPY: &str =
+pub const COPY: &str =
     "what made and removed the account keeps a copy of the file before its last change";
 
 pub fn run(scope: &Scope) -> Result<()> {

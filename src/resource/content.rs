@@ -324,8 +324,9 @@ impl Deployment {
             fs::rename(staging.join(index.to_string()), &path)
                 .doing(format_args!("put {} in place", path.display()))?;
         }
-        rustix::fs::syncfs(fs::File::open(&self.root).doing(doing())?).doing(doing())?;
-        remove_staging(&staging)
+        remove_staging(&staging)?;
+        // Before the manifest tells that all is in place: nothing looks for leftovers after that.
+        rustix::fs::syncfs(fs::File::open(&self.root).doing(doing())?).doing(doing())
     }
 
     /// Makes the directories above a file. One that is a symbolic link is an error: root would

@@ -25,5 +25,9 @@ fn reverted_on_both_releases() -> Result<()> {
 
 #[test]
 fn the_power_cut_once() -> Result<()> {
-    power::run(&Scope::sample(1, Role::Storage, Release::Bookworm))
+    // One moment is no campaign: always the same, so that a red run can be looked at.
+    power::run(&Scope {
+        seed: Some(1),
+        ..Scope::sample(1, Role::Storage, Release::Bookworm)
+    })
 }

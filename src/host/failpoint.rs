@@ -35,11 +35,12 @@ impl fmt::Display for When {
 pub fn pass(effect: &str, when: When) -> Result<()> {
     let name = format!("{effect}|{when}");
     if let Some(log) = std::env::var_os(LOG) {
+        // In one write: resources run at the same time, and their lines must not mix.
         let _ = OpenOptions::new()
             .create(true)
             .append(true)
             .open(log)
-            .and_then(|mut file| writeln!(file, "{name}"));
+            .and_then(|mut file| file.write_all(format!("{name}\n").as_bytes()));
     }
     let wanted = std::env::var(POINT).unwrap_or_default();
     match wanted.rsplit_once('=') {

@@ -49,6 +49,18 @@ struct Frame {
     bodies: Vec<Body>,
 }
 
+impl Frame {
+    fn new(bracket: Bracket, opener: Option<usize>, after: Expects) -> Self {
+        Self {
+            bracket,
+            opener,
+            after,
+            conditions: 0,
+            bodies: Vec::new(),
+        }
+    }
+}
+
 /// The body that a brace is going to open.
 #[derive(Debug, Clone, Copy)]
 struct Body {
@@ -63,22 +75,23 @@ pub(super) struct Grammar<'s> {
     pub expects: Expects,
     /// What was expected before the last token.
     expected: Expects,
+    /// The source's own.
+    outermost: Frame,
     frames: Vec<Frame>,
 }
 
 impl<'s> Grammar<'s> {
     pub fn new(source: &'s str) -> Self {
-        let mut grammar = Self {
+        Self {
             script: Script {
                 source,
                 tokens: Vec::new(),
             },
             expects: Expects::Statement,
             expected: Expects::Statement,
+            outermost: Frame::new(Bracket::Block, None, Expects::Statement),
             frames: Vec::new(),
-        };
-        grammar.open(Bracket::Block, None, Expects::Statement);
-        grammar
+        }
     }
 
     fn count(&self) -> usize {
@@ -86,7 +99,7 @@ impl<'s> Grammar<'s> {
     }
 
     fn frame(&mut self) -> &mut Frame {
-        self.frames.last_mut().expect("the source's own frame")
+        self.frames.last_mut().unwrap_or(&mut self.outermost)
     }
 
     fn bracket(&self) -> Bracket {
@@ -106,13 +119,7 @@ impl<'s> Grammar<'s> {
     }
 
     fn open(&mut self, bracket: Bracket, opener: Option<usize>, after: Expects) {
-        self.frames.push(Frame {
-            bracket,
-            opener,
-            after,
-            conditions: 0,
-            bodies: Vec::new(),
-        });
+        self.frames.push(Frame::new(bracket, opener, after));
     }
 
     /// Takes a number, a string or a regular expression.

@@ -471,6 +471,19 @@ impl Guest {
         }
     }
 
+    /// Keeps the state of a VM that has no data disk, under a name, in its root disk: memory, devices, files.
+    pub fn keep(&self, state: &str) -> Result<()> {
+        self.disconnect();
+        self.with_qmp(|qmp| qmp.monitor(&format!("savevm {state}")))
+    }
+
+    /// Goes back to a state that was kept. Its clock goes back as well, and whoever was connected to it is not any more.
+    pub fn go_back(&self, state: &str) -> Result<()> {
+        self.disconnect();
+        self.with_qmp(|qmp| qmp.monitor(&format!("loadvm {state}")))?;
+        self.wait_ssh(BOOT)
+    }
+
     /// Cuts it off from the other guests; the lab still reaches it, and its own link stays up.
     pub fn cut_link(&self) -> Result<()> {
         self.set_link(true)

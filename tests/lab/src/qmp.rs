@@ -53,6 +53,15 @@ impl Qmp {
         }
     }
 
+    /// Gives a command to the monitor for people, where the protocol has none as simple; whatever it answers is an error.
+    pub fn monitor(&mut self, line: &str) -> Result<()> {
+        let said = self.execute("human-monitor-command", json!({ "command-line": line }))?;
+        match said.as_str().map(str::trim) {
+            None | Some("") => Ok(()),
+            Some(error) => bail!("QEMU on {line}: {error}"),
+        }
+    }
+
     /// Waits for a migration to end: to a file, or from one.
     pub fn finish_migration(&mut self) -> Result<()> {
         until("the end of the migration", Duration::from_secs(300), || {

@@ -40,25 +40,30 @@ fn trial(ground: &Ground, course: &Course, point: &Point) -> Result<()> {
     } else {
         1
     };
-    for (turn, some) in faults.chunks(at_once).enumerate() {
-        ground.set_out(course.scenario)?;
-        for (index, action) in some.iter().enumerate() {
-            // People and scripts each read every other error.
-            let json = (turn + index) % 2 == 1;
-            fail(ground, course, point, *action, json).with_context(|| action.to_string())?;
-        }
-        ground
-            .converge(course)
-            .with_context(|| format!("{some:?}, and applied again"))?;
-        ground
-            .back()
-            .with_context(|| format!("{some:?}, applied again, reverted"))?;
-    }
-    ground.set_out(course.scenario)?;
-    fail(ground, course, point, faults[0], true).context("once more")?;
+    let fail_with = |turn: usize, action: Action| {
+        // People and scripts each read every other error.
+        fail(ground, course, point, action, turn % 2 == 1).with_context(|| action.to_string())
+    };
+    let (first, others) = faults.split_at(at_once);
+    let goes_on = || {
+        let mut others = first.iter().enumerate().skip(1);
+        others.try_for_each(|(turn, action)| fail_with(turn, *action))
+    };
     ground
-        .back()
-        .with_context(|| format!("{}, and reverted", faults[0]))
+        .both_ways(course, || fail_with(0, first[0]), goes_on)
+        .with_context(|| format!("{first:?}"))?;
+    for (turn, action) in others.iter().enumerate() {
+        ground.set_out(course.scenario)?;
+        fail_with(turn + 1, *action)?;
+        let then = || format!("{action}, and applied again");
+        ground.converge(course).with_context(then)?;
+        if !ground.stage.has_states() {
+            ground
+                .back()
+                .with_context(|| format!("{action}, applied again, reverted"))?;
+        }
+    }
+    Ok(())
 }
 
 /// The command fails at the point, and says so.

@@ -1,6 +1,7 @@
 //! The ground that the kill and fault campaigns share: a guest that is as before any apply, what each command passes and
 //! where it ends when nobody disturbs it, and the way back.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
@@ -64,6 +65,11 @@ const AFTER_A_REVERT: [Except; 2] = [
     ),
 ];
 
+/// A guest whose states are kept has three: before everything, where the scenario's command begins, and disturbed.
+const BEFORE: &str = "before";
+const APPLIED: &str = "applied";
+const DISTURBED: &str = "disturbed";
+
 /// A scenario as it goes undisturbed.
 pub struct Course {
     pub scenario: Scenario,
@@ -76,6 +82,8 @@ pub struct Ground {
     pub stage: Stage,
     /// Before any apply.
     before: Snapshot,
+    /// Set once the state is kept that the changed tier file and the revert begin with.
+    applied: OnceCell<()>,
     courses: Vec<Course>,
 }
 
@@ -91,8 +99,12 @@ impl Ground {
         let mut ground = Ground {
             stage,
             before,
+            applied: OnceCell::new(),
             courses: Vec::new(),
         };
+        if ground.stage.has_states() {
+            ground.stage.keep(BEFORE)?;
+        }
         for scenario in scope.scenarios() {
             let course = ground
                 .undisturbed(scenario)
@@ -138,12 +150,51 @@ impl Ground {
             .context("a scenario that was not prepared")
     }
 
-    /// Brings the guest from the state before everything to where the scenario's command begins.
-    pub fn set_out(&self, scenario: Scenario) -> Result<()> {
-        match scenario {
-            Scenario::First => Ok(()),
-            Scenario::Change | Scenario::Revert => self.stage.apply(None).map(drop),
+    /// Disturbs a command in the same way twice: an apply after it ends where an undisturbed one does, and a revert after
+    /// it where everything began.
+    pub fn both_ways(
+        &self,
+        course: &Course,
+        disturb: impl Fn() -> Result<()>,
+        go_on: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        self.set_out(course.scenario)?;
+        disturb()?;
+        if self.stage.has_states() {
+            self.stage.keep(DISTURBED)?;
         }
+        go_on()?;
+        self.converge(course).context("applied again")?;
+        if self.stage.has_states() {
+            self.stage.go_back(DISTURBED)?;
+        } else {
+            self.back().context("applied again, reverted")?;
+            self.set_out(course.scenario)?;
+            disturb()?;
+        }
+        self.back().context("reverted")
+    }
+
+    /// Brings the guest from the state before everything, or from any if states are kept, to where the scenario's command
+    /// begins.
+    pub fn set_out(&self, scenario: Scenario) -> Result<()> {
+        let states = self.stage.has_states();
+        let applies = scenario != Scenario::First;
+        if states {
+            let kept = applies && self.applied.get().is_some();
+            self.stage.go_back(if kept { APPLIED } else { BEFORE })?;
+            if kept {
+                return Ok(());
+            }
+        }
+        if applies {
+            self.stage.apply(None)?;
+        }
+        if states && applies {
+            self.stage.keep(APPLIED)?;
+            self.applied.get_or_init(|| ());
+        }
+        Ok(())
     }
 
     /// The command that is disturbed.
@@ -238,7 +289,7 @@ fn trials(points: &BTreeSet<(Scenario, Point)>, scope: &Scope) -> Vec<(Scenario,
     meant.cloned().collect()
 }
 
-/// A guest on which a trial failed is not as it was: the next one gets a new guest.
+/// A guest on which a trial failed is not as it was: unless a state was kept, the next one gets a new guest.
 fn try_all(
     scope: &Scope,
     ground: Ground,
@@ -262,7 +313,7 @@ fn try_all(
             scenario.name()
         );
         let held = tally.point(&name, || trial(&on, on.course(*scenario)?, point));
-        if held || on.back().is_ok() {
+        if held || on.stage.has_states() || on.back().is_ok() {
             ground = Some(on);
         }
     }

@@ -17,16 +17,9 @@ pub fn run(scope: &Scope) -> Result<()> {
 }
 
 fn trial(ground: &Ground, course: &Course, point: &Point) -> Result<()> {
-    let killed = || {
-        ground.set_out(course.scenario)?;
-        kill_at(&ground.stage.guest, point, &ground.command(course.scenario))
-    };
-    killed()?;
-    settle(&ground.stage.guest)?;
+    let guest = &ground.stage.guest;
+    let killed = || kill_at(guest, point, &ground.command(course.scenario));
     ground
-        .converge(course)
-        .context("killed, and applied again")?;
-    ground.back().context("killed, applied again, reverted")?;
-    killed()?;
-    ground.back().context("killed and reverted")
+        .both_ways(course, killed, || settle(guest))
+        .context("killed")
 }

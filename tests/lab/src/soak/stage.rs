@@ -23,6 +23,9 @@ use crate::{sample_app, snapshot};
 pub const CHANGED_TIER_FILE: &str = "/root/changed.toml";
 const CHANGED_PASSWORD_FILE: &str = "/root/changed.password";
 
+/// In place of the sample application, whose start takes an emulated processor longer than all that the agent does.
+const IDLE: &str = "process.once('SIGTERM', process.exit); setInterval(() => {}, 1 << 30);\n";
+
 /// Whether the operator has pulled the application's image before the first apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Image {
@@ -43,7 +46,7 @@ pub struct Stage {
     pub role: Role,
     /// The data disk of a storage guest.
     disk: Option<String>,
-    _server: Option<Guest>,
+    server: Option<Guest>,
     _registry: Option<Registry>,
     _lab: Lab,
 }
@@ -69,7 +72,7 @@ impl Stage {
             guest,
             role: Role::Storage,
             disk: Some(disk),
-            _server: None,
+            server: None,
             _registry: None,
             _lab: lab,
         })
@@ -83,18 +86,12 @@ impl Stage {
         let disk = server.devices()[0].clone();
         install_storage(&lab, &server, agent, Machine::Container, &disk)?;
         apply(&server, Role::Storage)?;
+        server.write("/mnt/data/shared_folder/server.js", IDLE, 0o644)?;
 
         let guest = lab.vm(&Spec::was(1, release))?;
         guest.install_agent(agent)?;
         install_tier_file(&guest, &tier_file())?;
         guest.write(CHANGED_TIER_FILE, changed_for_was(&tier_file()), 0o644)?;
-        // The application does not heed SIGTERM, and podman would wait 10 s for it each time.
-        guest.ok(["mkdir", "-p", "/etc/containers/containers.conf.d"])?;
-        guest.write(
-            "/etc/containers/containers.conf.d/lab.conf",
-            "[engine]\nstop_timeout = 1\n",
-            0o644,
-        )?;
         if image == Image::There {
             guest.ok(["podman", "pull", "--quiet", image::NAME])?;
         }
@@ -102,10 +99,28 @@ impl Stage {
             guest,
             role: Role::Was,
             disk: None,
-            _server: Some(server),
+            server: Some(server),
             _registry: Some(registry),
             _lab: lab,
         })
+    }
+
+    /// Whether its state can be kept: QEMU keeps none of the disks that are not in its own format.
+    pub fn has_states(&self) -> bool {
+        self.guest.is_vm() && self.disk.is_none()
+    }
+
+    pub fn keep(&self, state: &str) -> Result<()> {
+        self.guest.keep(state)
+    }
+
+    /// Goes back to a state of the guest's. The server drops its connections, because of those the guest knows an earlier
+    /// end than the server does, and neither would reset the other's for half a minute.
+    pub fn go_back(&self, state: &str) -> Result<()> {
+        if let Some(server) = &self.server {
+            server.ok(["systemctl", "restart", "smbd.service"])?;
+        }
+        self.guest.go_back(state)
     }
 
     /// The command line of an apply by this tier file, or by the usual one.

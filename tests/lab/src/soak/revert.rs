@@ -39,8 +39,11 @@ pub const STAYS: &[Except] = &[
     Except::new("time of path /etc/group-", COPY),
     Except::new("time of path /etc/shadow-", COPY),
     Except::new("time of path /etc/gshadow-", COPY),
+    Except::new("path /etc/cni/net.d/cni.lock", NETWORKS),
+    Except::new("path /etc/containers/networks*", NETWORKS),
 ];
 
+const NETWORKS: &str = "podman keeps its networks there from its first container on";
 const REWRITTEN: &str = "userdel(8) writes it anew when it removes the account";
 pub const COPY: &str =
     "what made and removed the account keeps a copy of the file before its last change";

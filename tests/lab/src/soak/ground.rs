@@ -1,7 +1,7 @@
 //! The ground that the kill and fault campaigns share: a guest that is as before any apply, what each command passes and
 //! where it ends when nobody disturbs it, and the way back.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
@@ -84,6 +84,8 @@ pub struct Ground {
     before: Snapshot,
     /// Set once the state is kept that the changed tier file and the revert begin with.
     applied: OnceCell<()>,
+    /// Whether nothing has been done to the guest since it was found to be as before everything.
+    untouched: Cell<bool>,
     courses: Vec<Course>,
 }
 
@@ -100,6 +102,7 @@ impl Ground {
             stage,
             before,
             applied: OnceCell::new(),
+            untouched: Cell::new(true),
             courses: Vec::new(),
         };
         if ground.stage.has_states() {
@@ -180,11 +183,13 @@ impl Ground {
     pub fn set_out(&self, scenario: Scenario) -> Result<()> {
         let states = self.stage.has_states();
         let applies = scenario != Scenario::First;
+        let untouched = self.untouched.replace(false);
         if states {
-            let kept = applies && self.applied.get().is_some();
-            self.stage.go_back(if kept { APPLIED } else { BEFORE })?;
-            if kept {
-                return Ok(());
+            if applies && self.applied.get().is_some() {
+                return self.stage.go_back(APPLIED);
+            }
+            if !untouched {
+                self.stage.go_back(BEFORE)?;
             }
         }
         if applies {
@@ -221,7 +226,9 @@ impl Ground {
         let reverted = self.stage.revert()?;
         same("after revert", &self.before, &self.now()?, STAYS)
             .with_context(|| reverted.to_string())?;
-        self.stage.blank()
+        self.stage.blank()?;
+        self.untouched.set(true);
+        Ok(())
     }
 
     fn now(&self) -> Result<Snapshot> {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Address;
@@ -15,16 +15,13 @@ use super::report::Event;
 use crate::error::{Error, Result};
 #[cfg(feature = "failpoints")]
 use crate::host::failpoint;
-use crate::host::firewalld::{Opening, Settings};
+use crate::host::firewalld::{self, Opening, Settings};
 use crate::host::fs::{self, DirState, FileMeta, NewFile, RegularFile};
 use crate::host::systemd::Job;
 use crate::host::{Host, Permit, account, blocking, mount, podman};
 
 /// Files that are kept for undo are small: configuration, not data.
 const MAX_SAVED: u64 = 16 << 20;
-
-/// Where firewalld keeps the permanent settings of zones that differ from what it ships.
-const ZONES: &str = "/etc/firewalld/zones";
 
 /// Work on one resource. Reads go straight to the [`Host`] that it stands for.
 pub struct Step {
@@ -380,8 +377,7 @@ impl Step {
     async fn zone_files(&self, zone: &str) -> Result<ZoneFiles> {
         let settings = self.running_firewalld()?.permanent_settings(zone).await?;
         let mut files = Vec::new();
-        for name in [format!("{zone}.xml"), format!("{zone}.xml.old")] {
-            let path = PathBuf::from(ZONES).join(name);
+        for path in firewalld::zone_files(zone) {
             files.push((path.clone(), self.saved(&path).await?));
         }
         Ok(ZoneFiles {

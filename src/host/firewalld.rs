@@ -3,6 +3,7 @@
 //! others added at run time.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use zbus::Connection;
@@ -10,9 +11,13 @@ use zbus::{OwnedObjectPath, OwnedVariant};
 
 use super::permit::Permit;
 use super::systemd::{error_reply, unavailable};
+use super::{blocking, fs};
 use crate::error::{Error, Result};
 
 const BUS_NAME: &str = "org.fedoraproject.FirewallD1";
+
+/// Where firewalld keeps the permanent settings of zones that differ from what it ships.
+const ZONES: &str = "/etc/firewalld/zones";
 
 #[zbus::proxy(
     interface = "org.fedoraproject.FirewallD1",
@@ -240,7 +245,8 @@ impl Firewalld {
         match result {
             Err(error) if kind(&error).as_deref() == Some("ALREADY_ENABLED") => Ok(()),
             other => other.map_err(|e| failed(format!("open {opening} in zone {zone}"), e)),
-        }
+        }?;
+        sync_zone(settings, zone).await
     }
 
     /// Takes `opening` out of one of the two settings. That it is gone already is success.
@@ -277,7 +283,8 @@ impl Firewalld {
         match result {
             Err(error) if kind(&error).as_deref() == Some("NOT_ENABLED") => Ok(()),
             other => other.map_err(|e| failed(format!("close {opening} in zone {zone}"), e)),
-        }
+        }?;
+        sync_zone(settings, zone).await
     }
 
     /// A zone's permanent settings as one text that is equal when they are.
@@ -314,6 +321,23 @@ impl Firewalld {
             .await
             .map_err(|e| failed("reach firewalld", e))
     }
+}
+
+/// The files that firewalld writes for a zone's permanent settings: the zone, and a copy of it as it
+/// was before the last change.
+pub fn zone_files(zone: &str) -> [PathBuf; 2] {
+    ["xml", "xml.old"].map(|ending| PathBuf::from(ZONES).join(format!("{zone}.{ending}")))
+}
+
+/// Brings what firewalld has just written to the disk: it truncates the zone's file, writes it anew
+/// and does not sync it (`zone_writer` in firewall/core/io/zone.py), so that a power cut within the
+/// next half minute leaves it empty, and every rule of the operator's in it is gone.
+async fn sync_zone(settings: Settings, zone: &str) -> Result<()> {
+    if settings == Settings::Runtime {
+        return Ok(());
+    }
+    let files = zone_files(zone);
+    blocking(move || files.iter().try_for_each(|file| fs::sync_file(file))).await
 }
 
 /// A zone's permanent settings.

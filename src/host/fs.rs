@@ -437,6 +437,19 @@ pub fn set_selinux_label(path: &Path, label: &str) -> Result<()> {
     )
 }
 
+/// Makes a file that somebody else has written durable, with its entry; one that is not there is none
+/// that needs it.
+///
+/// # Errors
+/// When it or its directory cannot be opened or synced.
+pub fn sync_file(path: &Path) -> Result<()> {
+    match File::open(path).and_then(|file| file.sync_all()) {
+        Ok(()) => sync_directory(parent(path)?),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).doing(format_args!("sync {}", path.display())),
+    }
+}
+
 /// Makes the entries of a directory durable (`fsync(2)`: syncing a file does not sync its entry).
 ///
 /// # Errors

@@ -18,7 +18,7 @@ use crate::engine::graph::Graph;
 use crate::engine::journal::{self, Journal, Outcome};
 use crate::engine::report::Work;
 use crate::engine::undo::{self, Extent};
-use crate::engine::{Plan, entry, record};
+use crate::engine::{Plan, entry, mend, record};
 use crate::error::{Doing, Result};
 use crate::host::Host;
 use crate::role;
@@ -62,6 +62,14 @@ pub async fn run(
     journal::sweep()?;
     let journal = Arc::new(Journal::new(Work::Apply, role));
     let listener = listener(&view, &journal, Work::Apply, role);
+    let mended = mend::zones(&host, &journal, &listener).await?;
+    // What was planned before it may not be true any more.
+    let plan = if mended.is_empty() {
+        plan
+    } else {
+        output.mended(&mended);
+        self::plan(&graph, &host, &conduct, output).await?
+    };
     let summary = apply(&graph, &host, plan, &conduct, &journal, &listener).await;
     let succeeded = summary.failed == 0 && summary.skipped == 0;
     let interrupted = conduct.stop.load(Ordering::Relaxed);

@@ -2,6 +2,7 @@
 //! asked for goes to standard output, what went wrong to standard error.
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -158,6 +159,16 @@ impl Output {
     pub fn heading(self, text: &str) {
         if !self.is_json() {
             self.line(text);
+        }
+    }
+
+    /// Tells which files of others were put back, because a power cut had left them empty.
+    pub fn mended(self, files: &[PathBuf]) {
+        for file in files {
+            self.heading(&format!(
+                "{} was left empty by a power cut, and is as it was before",
+                file.display()
+            ));
         }
     }
 }

@@ -13,9 +13,9 @@ use super::exit::{self, Code};
 use super::output::Output;
 use super::view::{self, View};
 use crate::engine::journal::{self, Journal, Outcome};
-use crate::engine::record;
 use crate::engine::report::Work;
 use crate::engine::undo::{self, Extent};
+use crate::engine::{mend, record};
 use crate::host::Host;
 
 /// What revert alone takes.
@@ -49,6 +49,7 @@ pub async fn run(output: &Output) -> Result<Code, Failure> {
     let stop = stop_on_signals(&view)?;
     let journal = Arc::new(Journal::new(Work::Revert, last.role));
     let listener = listener(&view, &journal, Work::Revert, last.role);
+    output.mended(&mend::zones(&host, &journal, &listener).await?);
     let undoing = undo::Undoing::new(&host, &journal, &listener, Extent::Everything, &stop);
     let summary = undoing.run(&effects).await;
     let interrupted = stop.load(Ordering::Relaxed) && summary.skipped > 0;

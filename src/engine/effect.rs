@@ -96,6 +96,9 @@ pub enum Effect {
         settings: Settings,
         zone: String,
         opening: Opening,
+        /// As of `Open`. Older records have none.
+        #[serde(default)]
+        zone_before: Option<ZoneFiles>,
     },
     Mount {
         mount_point: PathBuf,
@@ -187,6 +190,7 @@ impl Effect {
                 settings,
                 zone,
                 opening,
+                ..
             } => Thing::Opening(format!("{settings} {zone} {opening}")),
             Self::Mount { mount_point, .. } | Self::Unmount { mount_point, .. } => {
                 Thing::Mount(mount_point.clone())

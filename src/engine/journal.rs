@@ -504,7 +504,11 @@ fn needed(effects: &[Recorded]) -> BTreeSet<Sha256> {
             Effect::Open {
                 zone_before: Some(zone),
                 ..
-            } => needed.extend(
+            }
+            | Effect::Close {
+                zone_before: Some(zone),
+                ..
+            } if !recorded.done || matches!(recorded.effect, Effect::Open { .. }) => needed.extend(
                 zone.files
                     .iter()
                     .filter_map(|(_, file)| Some(file.as_ref()?.contents.clone())),

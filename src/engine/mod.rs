@@ -8,6 +8,7 @@ pub mod effect;
 pub mod entry;
 pub mod graph;
 pub mod journal;
+pub mod mend;
 pub mod plan;
 pub mod record;
 pub mod report;

@@ -339,15 +339,11 @@ impl Step {
 
     /// Opens something in one of firewalld's two settings.
     pub async fn open(&self, settings: Settings, zone: &str, opening: &Opening) -> Result<()> {
-        let zone_before = match settings {
-            Settings::Runtime => None,
-            Settings::Permanent => Some(self.zone_files(zone).await?),
-        };
         let effect = Effect::Open {
             settings,
             zone: zone.to_owned(),
             opening: opening.clone(),
-            zone_before,
+            zone_before: self.zone_before(settings, zone).await?,
         };
         self.effect(effect, |permit| async move {
             self.running_firewalld()?
@@ -363,6 +359,7 @@ impl Step {
             settings,
             zone: zone.to_owned(),
             opening: opening.clone(),
+            zone_before: self.zone_before(settings, zone).await?,
         };
         self.effect(effect, |permit| async move {
             self.running_firewalld()?
@@ -372,18 +369,21 @@ impl Step {
         .await
     }
 
-    /// How firewalld keeps a zone's permanent settings now: it writes the zone's file anew for
-    /// each change, with a copy of the last one beside it.
-    async fn zone_files(&self, zone: &str) -> Result<ZoneFiles> {
+    /// How firewalld keeps a zone's permanent settings now, if they are about to change: it writes
+    /// the zone's file anew for each change, with a copy of the last one beside it.
+    async fn zone_before(&self, settings: Settings, zone: &str) -> Result<Option<ZoneFiles>> {
+        if settings == Settings::Runtime {
+            return Ok(None);
+        }
         let settings = self.running_firewalld()?.permanent_settings(zone).await?;
         let mut files = Vec::new();
         for path in firewalld::zone_files(zone) {
             files.push((path.clone(), self.saved(&path).await?));
         }
-        Ok(ZoneFiles {
+        Ok(Some(ZoneFiles {
             settings: Sha256::of(settings.as_bytes()),
             files,
-        })
+        }))
     }
 
     /// Mounts something by `act`.

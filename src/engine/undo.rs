@@ -454,6 +454,7 @@ async fn undo_opening(step: &Step, effects: &[&Effect]) -> Result<Undone> {
         settings,
         zone,
         opening,
+        ..
     }) = effects.first()
         && !is_open(step, *settings, zone, opening).await?
     {

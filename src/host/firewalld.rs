@@ -27,6 +27,8 @@ const ZONES: &str = "/etc/firewalld/zones";
 trait Firewalld1 {
     #[zbus(name = "getDefaultZone")]
     async fn get_default_zone(&self) -> zbus::Result<String>;
+    #[zbus(property(emits_changed_signal = "false"), name = "state")]
+    fn state(&self) -> zbus::Result<String>;
 }
 
 #[zbus::proxy(
@@ -172,6 +174,18 @@ impl Firewalld {
             .get_default_zone()
             .await
             .map_err(|e| failed("ask firewalld for its default zone", e))
+    }
+
+    /// Whether it came up with settings that it cannot read: it then runs with those that it ships,
+    /// and refuses every change until it is restarted.
+    pub async fn has_failed(&self) -> Result<bool> {
+        let state = Firewalld1Proxy::new(&self.connection)
+            .await
+            .map_err(|e| failed("reach firewalld", e))?
+            .state()
+            .await
+            .map_err(|e| failed("ask firewalld for its state", e))?;
+        Ok(state == "FAILED")
     }
 
     /// The names of the zones that exist.
@@ -323,10 +337,17 @@ impl Firewalld {
     }
 }
 
+/// The file in which firewalld keeps a zone whose permanent settings differ from what it ships.
+pub fn zone_file(zone: &str) -> PathBuf {
+    PathBuf::from(ZONES).join(format!("{zone}.xml"))
+}
+
 /// The files that firewalld writes for a zone's permanent settings: the zone, and a copy of it as it
 /// was before the last change.
 pub fn zone_files(zone: &str) -> [PathBuf; 2] {
-    ["xml", "xml.old"].map(|ending| PathBuf::from(ZONES).join(format!("{zone}.{ending}")))
+    let file = zone_file(zone);
+    let copy = file.with_extension("xml.old");
+    [file, copy]
 }
 
 /// Brings what firewalld has just written to the disk: it truncates the zone's file, writes it anew

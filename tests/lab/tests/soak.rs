@@ -24,6 +24,11 @@ fn reverted_on_both_releases() -> Result<()> {
 }
 
 #[test]
+fn a_zone_that_a_power_cut_left_empty() -> Result<()> {
+    Release::BOTH.into_iter().try_for_each(power::empty_zone)
+}
+
+#[test]
 fn the_power_cut_once() -> Result<()> {
     // One moment is no campaign: always the same, so that a red run can be looked at.
     power::run(&Scope {

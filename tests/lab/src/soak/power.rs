@@ -13,8 +13,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, anyhow, ensure};
 
 use super::ground::COPIES;
+use super::revert::STAYS;
 use super::stage::{CHANGED_TIER_FILE, Machine, Stage};
 use super::{Scope, Size, Tally};
+use crate::failpoint::{Moment, Point, kill_at};
 use crate::guest::Guest;
 use crate::progress::say;
 use crate::release::Release;
@@ -225,6 +227,42 @@ impl Ground {
         let now = Snapshot::take(guest, Role::Storage)?;
         Ok(now.at_rest().since(&self.before))
     }
+}
+
+/// What a cut leaves in the moment between firewalld's write of a zone and the agent's sync of it, which takes luck to
+/// meet: the file is emptied by hand, behind an agent that was killed there, and firewalld read it at its start.
+pub fn empty_zone(release: Release) -> Result<()> {
+    let agent = agent::build_with_failpoints(Size::Sample(1))?;
+    let stage = Stage::storage(&agent, Machine::Container, release)?;
+    let before = Snapshot::take(&stage.guest, stage.role)?;
+    let restored = || {
+        stage.revert()?;
+        let now = Snapshot::take(&stage.guest, stage.role)?;
+        same("after revert", &before, &now, STAYS)?;
+        stage.blank()
+    };
+    leave_zone_empty(&stage)?;
+    stage.apply(None).context("the next apply")?;
+    stage.guest.ok(["wasagent", "health"])?;
+    restored()?;
+    leave_zone_empty(&stage)?;
+    restored().context("without an apply in between")
+}
+
+fn leave_zone_empty(stage: &Stage) -> Result<()> {
+    let rule = "rule family=\"ipv4\" source address=\"192.168.2.0/24\" port port=\"445\" protocol=\"tcp\" accept";
+    let point = Point {
+        resource: "firewall:public".to_owned(),
+        effect: format!("open permanent {rule}"),
+        moment: Moment::After,
+    };
+    kill_at(&stage.guest, &point, &stage.apply_command(None))?;
+    let script = ": >/etc/firewalld/zones/public.xml
+         systemctl restart firewalld
+         busctl get-property org.fedoraproject.FirewallD1 /org/fedoraproject/FirewallD1 org.fedoraproject.FirewallD1 state";
+    let state = stage.guest.answer(["sh", "-ec", script])?;
+    ensure!(state.contains("FAILED"), "firewalld is {state}");
+    Ok(())
 }
 
 /// Files that are no business of the agent's, two of them where it writes too.

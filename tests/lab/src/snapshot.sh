@@ -4,7 +4,14 @@ export LC_ALL=C
 
 # The share as a client mounts it is the server's to describe.
 find /etc /mnt -fstype cifs -prune -o -printf 'path\t%p\t%y %m %u:%g %l\t%T@\n'
-find /etc /mnt -fstype cifs -prune -o -type f -print0 | xargs -0 -r sha256sum | awk '{ print "bytes\t" substr($0, 67) "\t" $1 }'
+find /etc /mnt -fstype cifs -prune -o -type f ! -path /etc/shadow -print0 | xargs -0 -r sha256sum |
+	awk '{ print "bytes\t" substr($0, 67) "\t" $1 }'
+# Without the day of the last change, which is another one after midnight.
+shadow() {
+	awk -F: -v OFS=: '{ $3 = ""; print }' /etc/shadow
+}
+sum=$(shadow | sha256sum)
+printf 'bytes\t/etc/shadow\t%s\n' "${sum%% *}"
 # Samba's and podman's own databases are asked for what they mean, below.
 find /var/lib -xdev \( -path /var/lib/dpkg -o -path /var/lib/samba -o -path /var/lib/containers -o -path /var/lib/apt \) -prune \
 	-o -printf 'path\t%p\t%y %m %u:%g %l\n'
@@ -17,9 +24,10 @@ fi
 grep -rlsF '# Written by wasagent' /etc | while read -r file; do
 	sed "s!^!text\t$file\t!" "$file"
 done
-for database in passwd group shadow gshadow; do
+for database in passwd group gshadow; do
 	sed "s!^\([^:]*\):!$database\t\1\t!" /etc/$database
 done
+shadow | sed 's!^\([^:]*\):!shadow\t\1\t!'
 # The last field is the time of the last change.
 if [ -e /var/lib/samba/private/passdb.tdb ]; then
 	pdbedit -Lw 2>/dev/null | sed 's/:LCT-.*//; s!^\([^:]*\):!samba-user\t\1\t!'

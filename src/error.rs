@@ -109,16 +109,16 @@ fn errno_of(cause: &dyn Any) -> Option<i32> {
 /// What an operator can do about an errno (errno(3)) that says the same wherever it comes from.
 fn way_out(errno: i32) -> Option<&'static str> {
     Some(match errno {
-        libc::ENOSPC | libc::EDQUOT => "free some space there (df -h, df -i), and apply again",
+        libc::ENOSPC | libc::EDQUOT => "free some space there (df -h, df -i), and try again",
         libc::EROFS => {
-            "that file system is read-only: see dmesg for why, remount it, and apply again"
+            "that file system is read-only: see dmesg for why, remount it, and try again"
         }
         libc::EIO => "the disk gives errors: see dmesg, and replace it before its data is lost",
         libc::EPERM | libc::EACCES => {
             "something beyond root's rights forbids it: an immutable file (lsattr), SELinux (ausearch -m avc), or a container without the capability"
         }
         libc::EMFILE | libc::ENFILE | libc::ENOMEM => {
-            "this VM is short of memory or open files: stop what is not needed, and apply again"
+            "this VM is short of memory or open files: stop what is not needed, and try again"
         }
         _ => return None,
     })

@@ -46,6 +46,19 @@ enum Undone {
     Kept(String),
 }
 
+/// Why a thing could not be undone.
+enum Halt {
+    Failed(Error),
+    /// What has to come first has failed, and is told of already.
+    Needs(Address),
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// The effects of each resource, resources in the order of their first effect.
 fn by_resource(effects: &[Recorded]) -> Vec<(&Address, Vec<&Recorded>)> {
     let mut resources: Vec<(&Address, Vec<&Recorded>)> = Vec::new();
@@ -91,6 +104,7 @@ pub struct Undoing<'a> {
     reload_units: bool,
     /// Services that ran before us, and run with a configuration that is undone by now.
     restart: Vec<(Address, String)>,
+    summary: Summary,
 }
 
 impl<'a> Undoing<'a> {
@@ -109,39 +123,46 @@ impl<'a> Undoing<'a> {
             stop,
             reload_units: false,
             restart: Vec::new(),
+            summary: Summary::default(),
         }
     }
 
     /// Undoes the effects, which are in the order in which they were begun.
     pub async fn run(mut self, effects: &[Recorded]) -> Summary {
         let started = Instant::now();
-        let mut summary = Summary::default();
         for (resource, effects) in by_resource(effects).into_iter().rev() {
             if self.stop.load(Ordering::Relaxed) {
-                summary.skipped += 1;
-                (self.listener)(&Event::skipped(resource, "interrupted".to_owned()));
-                continue;
-            }
-            match self.resource(resource, &effects).await {
-                Ok(true) => summary.changed += 1,
-                Ok(false) => summary.unchanged += 1,
-                Err(()) => summary.failed += 1,
+                self.skipped(resource, "interrupted".to_owned());
+            } else {
+                self.resource(resource, &effects).await;
             }
         }
-        if let Err(error) = self.settle_units().await {
-            summary.failed += 1;
-            (self.listener)(&Event::failed(&systemd(), started.elapsed(), error));
-        }
-        summary.took = started.elapsed();
-        summary
+        // Where it fails it has told so itself, and nothing is left that needs it.
+        let _ = self.settle_units().await;
+        self.summary.took = started.elapsed();
+        self.summary
+    }
+
+    fn skipped(&mut self, resource: &Address, because: String) {
+        self.summary.skipped += 1;
+        (self.listener)(&Event::skipped(resource, because));
+    }
+
+    fn failed(&mut self, resource: &Address, started: Instant, error: Error) {
+        self.summary.failed += 1;
+        (self.listener)(&Event::failed(
+            resource,
+            started.elapsed(),
+            error.or_hint(AGAIN),
+        ));
     }
 
     fn step(&self, address: &Address) -> Step {
         Step::new(self.host, self.journal, self.listener, address.clone()).undoing()
     }
 
-    /// Undoes what was done for one resource; whether anything was to be done.
-    async fn resource(&mut self, address: &Address, effects: &[&Recorded]) -> Result<bool, ()> {
+    /// Undoes what was done for one resource.
+    async fn resource(&mut self, address: &Address, effects: &[&Recorded]) {
         let started = Instant::now();
         let step = self.step(address);
         (self.listener)(&Event::start(address));
@@ -151,26 +172,35 @@ impl<'a> Undoing<'a> {
                 Ok(Undone::Already) => {}
                 Ok(Undone::Restored(how)) => diff.undone(&thing.to_string(), how),
                 Ok(Undone::Kept(why)) => diff.notes.push(why),
-                Err(error) => {
-                    let error = error
-                        .while_doing(format_args!("undo {thing}"))
-                        .or_hint(AGAIN);
-                    (self.listener)(&Event::failed(address, started.elapsed(), error));
-                    return Err(());
+                Err(Halt::Failed(error)) => {
+                    let error = error.while_doing(format_args!("undo {thing}"));
+                    return self.failed(address, started, error);
+                }
+                Err(Halt::Needs(first)) => {
+                    return self.skipped(address, format!("it needs {first}"));
                 }
             }
         }
         if diff.is_empty() {
+            self.summary.unchanged += 1;
             (self.listener)(&Event::unchanged(address, started.elapsed(), diff.notes));
-            return Ok(false);
+            return;
         }
         let recorded = self.journal.changed(address, &diff.fields);
         (self.listener)(&Event::done(address, started.elapsed(), &diff));
-        recorded.map(|()| true).map_err(drop)
+        match recorded {
+            Ok(()) => self.summary.changed += 1,
+            Err(_) => self.summary.failed += 1,
+        }
     }
 
-    async fn thing(&mut self, step: &Step, thing: &Thing, effects: &[&Effect]) -> Result<Undone> {
-        match thing {
+    async fn thing(
+        &mut self,
+        step: &Step,
+        thing: &Thing,
+        effects: &[&Effect],
+    ) -> Result<Undone, Halt> {
+        let undone = match thing {
             Thing::File(path) => {
                 if is_unit_file(path) {
                     stop_what_a_boot_has_started(step, path, effects).await?;
@@ -181,7 +211,7 @@ impl<'a> Undoing<'a> {
                 Ok(undone)
             }
             Thing::Directory(path) => undo_directory(step, path, effects).await,
-            Thing::Enablement(unit) => self.undo_enablement(step, unit, effects).await,
+            Thing::Enablement(unit) => return self.undo_enablement(step, unit, effects).await,
             Thing::RunState(unit) => self.undo_job(step, unit, effects).await,
             Thing::Opening(_) => undo_opening(step, effects).await,
             Thing::Mount(mount_point) => {
@@ -198,7 +228,8 @@ impl<'a> Undoing<'a> {
                 }
                 Ok(kept_for_good(effects))
             }
-        }
+        };
+        Ok(undone?)
     }
 
     async fn undo_enablement(
@@ -206,7 +237,7 @@ impl<'a> Undoing<'a> {
         step: &Step,
         unit: &str,
         effects: &[&Effect],
-    ) -> Result<Undone> {
+    ) -> Result<Undone, Halt> {
         let now = step.systemd.unit(unit).await?;
         let rested = effects
             .iter()
@@ -247,13 +278,23 @@ impl<'a> Undoing<'a> {
     }
 
     /// Lets systemd see the unit files that are left, and restarts what is to run with its
-    /// configuration of before.
-    async fn settle_units(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.reload_units) {
-            self.step(&systemd()).reload_units().await?;
+    /// configuration of before. What fails is told of under its own name, and stays to be done.
+    async fn settle_units(&mut self) -> Result<(), Halt> {
+        let started = Instant::now();
+        if self.reload_units {
+            if let Err(error) = self.step(&systemd()).reload_units().await {
+                self.failed(&systemd(), started, error);
+                return Err(Halt::Needs(systemd()));
+            }
+            self.reload_units = false;
         }
-        for (address, unit) in std::mem::take(&mut self.restart) {
-            self.step(&address).job(Job::Restart, &unit).await?;
+        while let Some((address, unit)) = self.restart.first().cloned() {
+            let step = self.step(&address);
+            if let Err(error) = step.job(Job::Restart, &unit).await {
+                self.failed(&address, started, error);
+                return Err(Halt::Needs(address));
+            }
+            self.restart.remove(0);
         }
         Ok(())
     }

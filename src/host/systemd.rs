@@ -400,13 +400,13 @@ fn bus_error(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
             unavailable(doing, words)
         } else {
             Error::new(format!("{doing}: {words}"))
-                .hint("see journalctl -b -u dbus and systemctl status; mend it, and apply again")
+                .hint("see journalctl -b -u dbus and systemctl status; mend it, and try again")
         };
     }
     match error {
         zbus::Error::InputOutput(_) => unavailable(doing, error),
         other => Error::new(format!("{doing}: {other}"))
-            .hint("systemd and D-Bus must run: see systemctl status dbus, and apply again"),
+            .hint("systemd and D-Bus must run: see systemctl status dbus, and try again"),
     }
 }
 
@@ -424,7 +424,7 @@ const PASSES_BY_ITSELF: [&str; 6] = [
 /// A service on the bus that does not answer now and may do so in a moment.
 pub fn unavailable(doing: impl std::fmt::Display, words: impl std::fmt::Display) -> Error {
     Error::new(format!("{doing}: {words}"))
-        .hint("the service did not answer on D-Bus: see systemctl --failed, and apply again when it runs")
+        .hint("the service did not answer on D-Bus: see systemctl --failed, and try again when it runs")
         .transient()
 }
 

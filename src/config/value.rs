@@ -91,7 +91,9 @@ pub(super) fn environment_name(name: &str) -> Checked<()> {
 /// A share's name ([MS-FSCC] 2.1.6, and the sections that Samba has a meaning of its own for).
 pub(super) fn share_name(name: &str) -> Checked<String> {
     const FORBIDDEN: &str = "\"\\/[]:|<>+=;,*?%";
-    const RESERVED: [&str; 6] = ["global", "homes", "printers", "print$", "ipc$", "admin$"];
+    const RESERVED: [&str; 7] = [
+        "global", "globals", "homes", "printers", "print$", "ipc$", "admin$",
+    ];
     let expected =
         "1 to 80 characters without control characters and \" \\ / [ ] : | < > + = ; , * ? %";
     refuse_if(name.is_empty(), "is empty", expected)?;

@@ -18,7 +18,7 @@ use crate::host::failpoint;
 use crate::host::firewalld::{self, Opening, Settings};
 use crate::host::fs::{self, DirState, FileMeta, NewFile, RegularFile};
 use crate::host::systemd::Job;
-use crate::host::{Host, Permit, account, blocking, mount, podman};
+use crate::host::{Host, Permit, account, blocking, mount, podman, samba};
 
 /// Files that are kept for undo are small: configuration, not data.
 const MAX_SAVED: u64 = 16 << 20;
@@ -420,7 +420,10 @@ impl Step {
         password: &crate::config::Secret,
         exists: bool,
     ) -> Result<()> {
-        let before = match crate::host::samba::smbpasswd_line(name).await? {
+        let Some(account) = account::look_up(name).await? else {
+            return Err(Error::new(format!("the account {name} is missing")));
+        };
+        let before = match samba::smbpasswd_line(name).await? {
             // Without its line the account could not be brought back.
             None if exists => {
                 return Err(Error::new(format!(
@@ -440,7 +443,11 @@ impl Step {
             before,
         };
         self.effect(effect, |permit| async move {
-            crate::host::samba::set_password(&permit, name, password).await
+            if exists {
+                samba::set_password(&permit, name, account.uid, password).await
+            } else {
+                samba::add_user(&permit, name, account.uid, password).await
+            }
         })
         .await
     }

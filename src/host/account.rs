@@ -51,6 +51,150 @@ pub async fn look_up(name: &str) -> Result<Option<Account>> {
         .flatten())
 }
 
+/// Numbers below are the distribution's own: `www-data`, `mail` (Debian Policy 9.2.2; EL's setup has
+/// them up to 200, of which all that have a purpose lie below, too).
+const FIRST_FREE: u32 = 100;
+
+/// `nobody`, who must own nothing.
+const OVERFLOW: u32 = 65534;
+
+/// Groups whose members can become root, or read what only root should.
+const PRIVILEGED: [&str; 14] = [
+    "root",
+    "wheel",
+    "sudo",
+    "admin",
+    "adm",
+    "disk",
+    "kmem",
+    "mem",
+    "shadow",
+    "docker",
+    "lxd",
+    "incus-admin",
+    "libvirt",
+    "systemd-journal",
+];
+
+/// Why an account that is there must not own a share, with the way out; `None` if it may.
+pub fn unfit(account: &Account) -> Result<Option<Unfit>> {
+    let read = |file: &str| match std::fs::read(file) {
+        Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error).doing(format_args!("read {file}")),
+    };
+    let [passwd, group, shadow] = ["/etc/passwd", "/etc/group", "/etc/shadow"].map(read);
+    let today = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs() / 86_400);
+    let found = judge(
+        account,
+        &passwd?,
+        &group?,
+        &zeroize::Zeroizing::new(shadow?),
+        today,
+    );
+    Ok(found)
+}
+
+/// A reason, in the words that go on after the account's name, and the way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    pub why: String,
+    pub way_out: String,
+}
+
+fn judge(account: &Account, passwd: &str, group: &str, shadow: &str, today: u64) -> Option<Unfit> {
+    let name = &account.name;
+    let unfit = |why: String, way_out: String| Some(Unfit { why, way_out });
+    let another = || "name another account in share.user".to_owned();
+    if account.uid == 0 {
+        return unfit("is root by another name".to_owned(), another());
+    }
+    if account.uid < FIRST_FREE || account.uid == OVERFLOW {
+        let why = format!(
+            "is one of the system's own, with the number {}",
+            account.uid
+        );
+        return unfit(why, another());
+    }
+    let uid = account.uid.to_string();
+    let mut accounts = passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
+    let twin = accounts.find(|fields| fields.get(2) == Some(&uid.as_str()) && fields[0] != name);
+    if let Some(twin) = twin {
+        let why = format!("has the number {uid} together with {}", twin[0]);
+        return unfit(
+            why,
+            format!("give one of them another number, or {}", another()),
+        );
+    }
+    if !lets_nobody_in(&account.shell) {
+        let shell = match account.shell.as_str() {
+            "" => "/bin/sh",
+            shell => shell,
+        };
+        return unfit(
+            format!("is one to log in by: its shell is {shell}"),
+            format!(
+                "{}, or, if nobody logs in by it, run: usermod --shell {NO_LOGIN} {name}",
+                another()
+            ),
+        );
+    }
+    if let Some(privileged) = groups_of(account, group)
+        .into_iter()
+        .find(|g| PRIVILEGED.contains(g))
+    {
+        return unfit(
+            format!("is in the group {privileged}, which can do more than own a share"),
+            format!("{}, or take it out of {privileged}", another()),
+        );
+    }
+    if let Some(day) = expiry(name, shadow).filter(|day| *day <= today) {
+        return unfit(
+            format!("has expired, {} days ago", today - day),
+            format!("{}, or run: usermod --expiredate '' {name}", another()),
+        );
+    }
+    None
+}
+
+/// A program that ends at once in the place of a shell. None means /bin/sh (passwd(5)).
+fn lets_nobody_in(shell: &str) -> bool {
+    ["nologin", "false"]
+        .iter()
+        .any(|name| Path::new(shell).file_name() == Some(name.as_ref()))
+}
+
+/// The names of its groups in a text in the form of group(5).
+fn groups_of<'a>(account: &Account, group: &'a str) -> Vec<&'a str> {
+    let gid = account.gid.to_string();
+    let groups = group
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
+    groups
+        .filter_map(|fields| {
+            let [name, _, number, members] = fields[..] else {
+                return None;
+            };
+            let is_member = members.split(',').any(|member| member == account.name);
+            (number == gid || is_member).then_some(name)
+        })
+        .collect()
+}
+
+/// The day since 1970 from which on the account is closed (shadow(5)): Samba asks PAM, where smb.conf
+/// says `obey pam restrictions`, as Debian's does.
+fn expiry(name: &str, shadow: &str) -> Option<u64> {
+    let mut lines = shadow
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
+    let fields = lines.find(|fields| fields.first() == Some(&name))?;
+    fields.get(7)?.parse().ok()
+}
+
 /// The largest number of a system account (`SYS_UID_MAX` of login.defs(5), where nobody changed it).
 const SYSTEM_MAX: u32 = 999;
 
@@ -141,6 +285,40 @@ mod tests {
         assert_eq!((account.uid, account.gid), (996, 995));
         assert_eq!(account.shell, "/usr/sbin/nologin");
         assert_eq!(Account::parse("user1:x:one:995::/:"), None);
+    }
+
+    #[test]
+    fn only_an_account_without_another_purpose_may_own_a_share() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nuser1:x:996:995::/:/usr/sbin/nologin\n\
+                      twin:x:700:700::/:/bin/sh\n";
+        let group = "root:x:0:\nuser1:x:995:\nsudo:x:27:someone,admin1\ndocker:x:110:\n";
+        let shadow = "user1:!*:20000::::::\nold:!:1::::::\nclosed:!:1:::::100:\n";
+        for (line, said) in [
+            ("user1:x:996:995::/:/usr/sbin/nologin", ""),
+            ("user1:x:1996:995::/:/sbin/nologin", ""),
+            ("old:x:996:996::/:/bin/false", ""),
+            ("toor:x:0:0::/:/usr/sbin/nologin", "root by another name"),
+            (
+                "www-data:x:33:33::/var/www:/usr/sbin/nologin",
+                "system's own",
+            ),
+            ("nobody:x:65534:65534::/:/usr/sbin/nologin", "system's own"),
+            ("alice:x:700:995::/:/usr/sbin/nologin", "together with twin"),
+            ("alice:x:1000:1000::/home/alice:/bin/bash", "/bin/bash"),
+            ("alice:x:1000:1000::/home/alice:", "/bin/sh"),
+            ("admin1:x:990:990::/:/usr/sbin/nologin", "the group sudo"),
+            ("dock:x:990:110::/:/usr/sbin/nologin", "the group docker"),
+            (
+                "closed:x:990:990::/:/usr/sbin/nologin",
+                "expired, 20 days ago",
+            ),
+        ] {
+            let account = Account::parse(line).unwrap();
+            let unfit = judge(&account, passwd, group, shadow, 120);
+            let why = unfit.map(|unfit| unfit.why).unwrap_or_default();
+            assert_eq!(why.is_empty(), said.is_empty(), "{line}: {why}");
+            assert!(why.contains(said), "{line}: {why}");
+        }
     }
 
     #[test]

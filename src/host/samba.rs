@@ -12,9 +12,10 @@ use super::blocking;
 use super::passdb::{self, Unclear};
 use super::permit::Permit;
 use super::process::Helper;
+use super::smb_conf::{self, SmbConf};
 use super::unnamed::Unnamed;
 use crate::config::Secret;
-use crate::error::Result;
+use crate::error::{Doing, Error, Result};
 
 /// The NT hash of a password: MD4 of its UTF-16LE form ([MS-NLMP] 3.3.1). Worth as much as the
 /// password, so never printed, and wiped from memory.
@@ -51,6 +52,9 @@ impl NtHash {
 const PRIVATE_DIRECTORY: &str = "/var/lib/samba/private";
 const PASSDB: &str = "/var/lib/samba/private/passdb.tdb";
 const SMB_CONF: &str = "/etc/samba/smb.conf";
+const REGISTRY: &str = "/var/lib/samba/registry.tdb";
+/// Where Samba keeps what `net usershare` makes, unless smb.conf says otherwise.
+pub const USERSHARES: &str = "/var/lib/samba/usershares";
 
 /// How deep what smb.conf includes is followed.
 const INCLUDE_DEPTH: u32 = 4;
@@ -211,16 +215,44 @@ pub async fn remove_user(_permit: &Permit, name: &str) -> Result<()> {
 /// file: one that has no name, for that moment.
 pub async fn restore_user(_permit: &Permit, line: &str) -> Result<()> {
     let file = Unnamed::holding(line.as_bytes())?;
-    Helper::new("pdbedit")
+    let said = Helper::new("pdbedit")
         .args([format!("--import=smbpasswd:{}", file.path().display())])
         .run()
-        .await
-        .map(drop)
+        .await?;
+    // It exits with 0 whatever became of the account (`export_database()` in
+    // source3/utils/pdbedit.c), and says nothing of a line that it does not understand.
+    let said = String::from_utf8_lossy(&said);
+    if said.lines().any(|line| line.ends_with("...ok")) {
+        return Ok(());
+    }
+    Err(
+        Error::new(format!("pdbedit did not take the account: {}", said.trim()))
+            .hint("run pdbedit --list to see why, mend it, and apply again"),
+    )
 }
 
-/// Adds the Samba account `name` if it is not there, sets its password and enables it.
-pub async fn set_password(permit: &Permit, name: &str, password: &Secret) -> Result<()> {
-    let twice = zeroize::Zeroizing::new(format!("{0}\n{0}\n", password.expose()));
+/// What smbpasswd(8) and pdbedit(8) read of a password at most: the `fstring` of
+/// `stdin_new_passwd()` in source3/utils/passwd_util.c, without the end of the line and of the string.
+const LONGEST_LINE: usize = 254;
+
+/// Adds the Samba account `name`, which belongs to the Linux account `uid`, with this password.
+///
+/// What Samba keeps is the hash, and the hash is what it is given: so the account is there at once
+/// and whole, no character and no length of a password matters, and neither does a `unix charset`
+/// of the operator's. The flags are those of an ordinary user whose password does not expire.
+pub async fn add_user(permit: &Permit, name: &str, uid: u32, password: &Secret) -> Result<()> {
+    permit.during()?;
+    restore_user(permit, &smbpasswd_line_of(name, uid, password)).await
+}
+
+/// Sets the password of the Samba account `name`, which is there, and enables it.
+pub async fn set_password(permit: &Permit, name: &str, uid: u32, password: &Secret) -> Result<()> {
+    if password.expose().len() > LONGEST_LINE {
+        return add_user(permit, name, uid, password).await;
+    }
+    // By smbpasswd, because an import gives the account the identifier (SID) of a new one: whoever
+    // made this account may have written that into ACLs.
+    let twice = Zeroizing::new(format!("{0}\n{0}\n", password.expose()));
     Helper::new("smbpasswd")
         .args(["-s", "-a", name])
         .stdin(twice.as_bytes())
@@ -229,6 +261,23 @@ pub async fn set_password(permit: &Permit, name: &str, password: &Secret) -> Res
     permit.during()?;
     Helper::new("smbpasswd").args(["-e", name]).run().await?;
     Ok(())
+}
+
+/// An account in the form of smbpasswd(5), its password set now.
+fn smbpasswd_line_of(name: &str, uid: u32, password: &Secret) -> Zeroizing<String> {
+    use std::fmt::Write;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(1, |since| since.as_secs());
+    // In one piece, so that no copy is left behind.
+    let mut line = Zeroizing::new(String::with_capacity(name.len() + 128));
+    let no_lm_hash = "X".repeat(32);
+    let _ = write!(line, "{name}:{uid}:{no_lm_hash}:");
+    for byte in NtHash::of(password).0 {
+        let _ = write!(line, "{byte:02X}");
+    }
+    let _ = writeln!(line, ":[UX         ]:LCT-{now:08X}:");
+    line
 }
 
 /// Checks `candidate` as smb.conf and returns the names of its sections, in order.
@@ -242,6 +291,40 @@ pub async fn check_configuration(candidate: &Path) -> Result<Vec<String>> {
         .run()
         .await?;
     Ok(sections(&String::from_utf8_lossy(&printed)))
+}
+
+/// Whether Samba serves shares that its registry defines (smb.conf(5), `registry shares`).
+pub fn has_registry_shares(conf: &SmbConf) -> bool {
+    let included = conf
+        .settings
+        .iter()
+        .any(|setting| setting.key == "include" && setting.value.eq_ignore_ascii_case("registry"));
+    let on_demand = conf.global("registryshares");
+    included || on_demand.is_some_and(|setting| smb_conf::is_yes(&setting.value))
+}
+
+/// The shares in Samba's registry. Without a database there are none: `net` would make one.
+pub async fn registry_shares() -> Result<Vec<String>> {
+    if !Path::new(REGISTRY).exists() {
+        return Ok(Vec::new());
+    }
+    let listed = Helper::new("net")
+        .args(["conf", "listshares"])
+        .run()
+        .await?;
+    let listed = String::from_utf8_lossy(&listed);
+    Ok(listed.lines().map(str::to_owned).collect())
+}
+
+/// The shares that users have made by `net usershare`: a file for each.
+pub fn usershares() -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(USERSHARES) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).doing(format_args!("read {USERSHARES}")),
+    };
+    let names = entries.flatten().map(|entry| entry.file_name());
+    Ok(names.map(|n| n.to_string_lossy().into_owned()).collect())
 }
 
 /// The names of the sections of a text in the form of smb.conf(5).
@@ -273,6 +356,17 @@ mod tests {
         ] {
             assert!(NtHash::from_hex(no_hash).is_none());
         }
+    }
+
+    #[test]
+    fn an_account_is_written_as_it_is_read() {
+        let password = Secret::new("암호 of 128, \"or\" less".to_owned());
+        let line = smbpasswd_line_of("user1", 996, &password);
+        // pdb_smbpasswd.c finds the hashes and flags by their places, in a line of at most 255 bytes.
+        assert!(line.len() < 255 && line.ends_with(":\n"), "{}", line.len());
+        assert!(line.starts_with("user1:996:XXXXXXXX"));
+        let user = parse_smbpasswd(&line, "user1", &NtHash::of(&password)).unwrap();
+        assert!(user.password_matches && !user.disabled);
     }
 
     #[test]

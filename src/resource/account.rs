@@ -7,7 +7,7 @@ use super::ours;
 use crate::engine::effect::Effect;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
-use crate::host::account;
+use crate::host::account::{self, Unfit};
 use crate::host::fs::{DirState, dir_state};
 use crate::host::{Host, blocking};
 
@@ -16,7 +16,7 @@ const SYSUSERS: &str = "/etc/sysusers.d/wasagent.conf";
 /// The number of sysusers.d(5) that means any that is free.
 const NEXT_FREE: &str = "-";
 
-/// An account of that name. One that exists is used as it is.
+/// An account of that name. One that exists is used as it is, if it is fit for no more than that.
 #[derive(Debug, Clone)]
 pub struct Account {
     pub name: String,
@@ -37,7 +37,8 @@ impl Account {
 }
 
 impl Resource for Account {
-    type Observed = Option<account::Account>;
+    /// The account that is there, with the reason why it must not be used.
+    type Observed = Option<(account::Account, Option<Unfit>)>;
 
     fn address(&self) -> Address {
         Address::new(Kind::Account, &self.name)
@@ -52,20 +53,25 @@ impl Resource for Account {
 
     async fn observe(&self, _host: &Host) -> Result<Self::Observed> {
         let found = account::look_up(&self.name).await?;
-        if found.is_none() {
+        let Some(found) = found else {
             // Somebody else's file of that name is refused before anything is changed.
             blocking(|| ours::read(Path::new(SYSUSERS)).map(drop)).await?;
-        }
-        Ok(found)
+            return Ok(None);
+        };
+        blocking(move || {
+            let unfit = account::unfit(&found)?;
+            Ok(Some((found, unfit)))
+        })
+        .await
     }
 
     fn diff(&self, observed: &Self::Observed) -> Result<Diff> {
         match observed {
-            Some(account) if account.uid == 0 => Err(Error::new(format!(
-                "the account {} is root by another name",
-                self.name
+            Some((account, Some(unfit))) => Err(Error::new(format!(
+                "the account {} {}",
+                account.name, unfit.why
             ))
-            .hint("name another account in share.user")),
+            .hint(unfit.way_out.clone())),
             Some(_) => Ok(Diff::update("the account exists")),
             None => {
                 let mut diff = Diff::create("the account is missing");

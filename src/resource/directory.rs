@@ -23,6 +23,8 @@ pub struct Directory {
 #[derive(Debug)]
 pub struct Observed {
     state: DirState,
+    /// Whether something is in it.
+    is_used: bool,
     /// `None` while the account is still to be made.
     owner: Option<Account>,
     /// The account will get the number that the directory has.
@@ -40,11 +42,16 @@ impl Resource for Directory {
         let (path, disk) = (self.path.clone(), self.disk.clone());
         let state = blocking(move || {
             let place = data_disk::find(&path, disk.as_ref())?;
-            place
-                .path()
-                .map_or(Ok(DirState::Absent), |path| dir_state(&path))
+            let Some(path) = place.path() else {
+                return Ok((DirState::Absent, false));
+            };
+            let mut entries = std::fs::read_dir(&path);
+            let is_used = entries
+                .as_mut()
+                .is_ok_and(|entries| entries.next().is_some());
+            Ok((dir_state(&path)?, is_used))
         });
-        let state = state.await?;
+        let (state, is_used) = state.await?;
         let owner = account::look_up(&self.owner).await?;
         let owner_is_kept = match (state, &owner) {
             (DirState::Directory(meta), None) => {
@@ -54,6 +61,7 @@ impl Resource for Directory {
         };
         Ok(Observed {
             state,
+            is_used,
             owner,
             owner_is_kept,
         })
@@ -81,6 +89,13 @@ impl Resource for Directory {
             _ => format!("{}:{}", meta.uid, meta.gid),
         });
         diff.field("owner", owner, self.owner.clone());
+        if observed.is_used && diff.changes("owner") {
+            diff.notes.push(format!(
+                "what is in {0} keeps its owner; chown -R {1}: {0} gives it to {1}",
+                self.path.display(),
+                self.owner
+            ));
+        }
         diff.field(
             "mode",
             meta.map(|meta| format!("{:04o}", meta.mode)),

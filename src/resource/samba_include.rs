@@ -1,12 +1,14 @@
 //! The line of smb.conf that takes in the agent's own file. All else in smb.conf is the
 //! operator's and stays as it is, byte for byte.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::samba_conflicts::{self, OurShare, share_exists};
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::fs::{RegularFile, read_regular};
 use crate::host::samba;
+use crate::host::smb_conf::{SmbConf, section_name};
 use crate::host::unnamed::Unnamed;
 use crate::host::{Host, blocking};
 
@@ -14,23 +16,51 @@ pub const SMB_CONF: &str = "/etc/samba/smb.conf";
 
 const MAX_SIZE: u64 = 4 << 20;
 
-/// smb.conf includes `included`, which defines the share `share`.
+/// smb.conf includes the file that defines our share.
 #[derive(Debug, Clone)]
 pub struct SambaInclude {
-    pub included: PathBuf,
-    pub share: String,
+    pub share: OurShare,
 }
 
 #[derive(Debug)]
 pub struct Observed {
     file: RegularFile,
-    /// The operator's sections, `global` among them.
-    shares: Vec<String>,
+    /// smb.conf with what it includes.
+    conf: SmbConf,
+    /// What else knows of the operator's shares, and their names: files whose names Samba alone can
+    /// tell, the registry, `net usershare`.
+    elsewhere: Vec<(&'static str, Vec<String>, &'static str)>,
 }
 
 impl SambaInclude {
     fn line(&self) -> String {
-        format!("include = {}", self.included.display())
+        format!("include = {}", self.share.file.display())
+    }
+
+    /// What no file that smb.conf plainly includes tells of.
+    async fn elsewhere(
+        &self,
+        text: &str,
+        conf: &SmbConf,
+    ) -> Result<Vec<(&'static str, Vec<String>, &'static str)>> {
+        let mut elsewhere = Vec::new();
+        // While our line is absent, testparm tells of the operator's shares in every file that
+        // smb.conf includes; later it would tell of ours too.
+        if !self.has_line(text) {
+            let shares = samba::check_configuration(Path::new(SMB_CONF)).await?;
+            elsewhere.push((SMB_CONF, shares, "remove that section"));
+        }
+        if samba::has_registry_shares(conf) {
+            let shares = samba::registry_shares().await?;
+            elsewhere.push(("Samba's registry", shares, "run `net conf delshare` for it"));
+        }
+        let usershares = blocking(samba::usershares).await?;
+        elsewhere.push((
+            samba::USERSHARES,
+            usershares,
+            "run `net usershare delete` for it",
+        ));
+        Ok(elsewhere)
     }
 
     /// smb.conf with the line at its end: after every section of the operator's, so that none of
@@ -49,7 +79,7 @@ impl SambaInclude {
         text.lines().any(|line| {
             line.trim().split_once('=').is_some_and(|(key, value)| {
                 key.trim().eq_ignore_ascii_case("include")
-                    && Path::new(value.trim()) == self.included
+                    && Path::new(value.trim()) == self.share.file
             })
         })
     }
@@ -75,34 +105,34 @@ impl Resource for SambaInclude {
         })
         .await?;
         let text = String::from_utf8_lossy(&file.contents);
-        // While our line is absent, testparm tells of the operator's shares in every file that
-        // smb.conf includes; later it would tell of ours too.
-        let shares = if self.has_line(&text) {
-            samba::sections(&text)
-        } else {
-            samba::check_configuration(Path::new(SMB_CONF)).await?
-        };
-        Ok(Observed { file, shares })
+        let conf = blocking(|| SmbConf::read(Path::new(SMB_CONF))).await?;
+        let elsewhere = self.elsewhere(&text, &conf).await?;
+        Ok(Observed {
+            file,
+            conf,
+            elsewhere,
+        })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
-        let text = String::from_utf8_lossy(&observed.file.contents);
-        if observed
-            .shares
-            .iter()
-            .any(|share| share.eq_ignore_ascii_case(&self.share))
-        {
-            return Err(share_exists(&self.share));
+        let notes = samba_conflicts::check(&observed.conf, &self.share)?;
+        let name = section_name(&self.share.name);
+        for (place, shares, way_out) in &observed.elsewhere {
+            if shares.iter().any(|share| section_name(share) == name) {
+                return Err(share_exists(place, &self.share.name, way_out));
+            }
         }
+        let text = String::from_utf8_lossy(&observed.file.contents);
         let mut diff = Diff::update("smb.conf does not take in the share's file");
+        diff.notes = notes;
         if !self.has_line(&text) {
-            diff.field("include", None, self.included.display().to_string());
+            diff.field("include", None, self.share.file.display().to_string());
         }
         Ok(diff)
     }
 
     fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
-        let edit = format!("vi {SMB_CONF}  # the section [{}]", self.share);
+        let edit = format!("vi {SMB_CONF}  # the section [{}]", self.share.name);
         vec![GuideStep::new(10, edit)]
     }
 
@@ -110,11 +140,12 @@ impl Resource for SambaInclude {
         let text = self.with_line(&observed.file.contents);
         let candidate = Unnamed::holding(&text)?;
         let after = samba::check_configuration(candidate.path()).await?;
-        if !after.iter().any(|s| s.eq_ignore_ascii_case(&self.share)) {
+        let name = section_name(&self.share.name);
+        if !after.iter().any(|section| section_name(section) == name) {
             return Err(Error::new(format!(
                 "testparm does not find the share {} in smb.conf with {} included",
-                self.share,
-                self.included.display()
+                self.share.name,
+                self.share.file.display()
             ))
             .hint(format!("run: testparm -s {SMB_CONF}")));
         }
@@ -123,21 +154,18 @@ impl Resource for SambaInclude {
     }
 }
 
-fn share_exists(share: &str) -> Error {
-    Error::new(format!(
-        "{SMB_CONF} already defines a share {share}, which wasagent did not write"
-    ))
-    .hint("remove that section, or give the share another name in share.name")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn include() -> SambaInclude {
         SambaInclude {
-            included: "/etc/samba/wasagent.conf".into(),
-            share: "user1".to_owned(),
+            share: OurShare {
+                name: "user1".to_owned(),
+                file: "/etc/samba/wasagent.conf".into(),
+                encrypt: true,
+                clients: Vec::new(),
+            },
         }
     }
 

@@ -9,8 +9,8 @@ use crate::host::Facts;
 use crate::host::cifs::SMB_PORT;
 use crate::host::firewalld::Opening;
 use crate::resource::{
-    Account, Check, Content, DataDisk, Directory, Disk, File, Firewall, Mount, SambaInclude,
-    SambaUser, Unit,
+    Account, Check, Content, DataDisk, Directory, Disk, File, Firewall, Mount, OurShare,
+    SambaInclude, SambaUser, Unit,
 };
 
 /// Beside smb.conf, which includes it.
@@ -115,8 +115,12 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
     );
     let include = graph.add(
         SambaInclude {
-            included: SHARE_FILE.into(),
-            share: share.name.clone(),
+            share: OurShare {
+                name: share.name.clone(),
+                file: SHARE_FILE.into(),
+                encrypt: share.encrypt,
+                clients: share.clients.clone(),
+            },
         },
         &[definition],
     );
@@ -169,6 +173,15 @@ fn share_definition(share: &Share, storage: &Storage) -> String {
         // nobody else on this VM needs to.
         "create mask = 0660".to_owned(),
         "directory mask = 2770".to_owned(),
+        // What an operator's [global] says of these holds for every share that does not.
+        "force create mode = 0660".to_owned(),
+        "force directory mode = 2770".to_owned(),
+        "force user =".to_owned(),
+        "force group =".to_owned(),
+        "invalid users =".to_owned(),
+        "read list =".to_owned(),
+        "admin users =".to_owned(),
+        "available = yes".to_owned(),
         format!(
             "smb encrypt = {}",
             if share.encrypt { "required" } else { "default" }
@@ -176,7 +189,11 @@ fn share_definition(share: &Share, storage: &Storage) -> String {
     ];
     if !share.clients.is_empty() {
         let clients: Vec<String> = share.clients.iter().map(ToString::to_string).collect();
-        lines.push(format!("hosts allow = {}", clients.join(" ")));
+        // The VM itself may look whether the share is served.
+        lines.push(format!("hosts allow = {} 127.0.0.1 ::1", clients.join(" ")));
+        // With a list of each kind, whoever is on neither is let in (hosts_access(5)): a `hosts deny` of
+        // the operator's in [global] would open the share.
+        lines.push("hosts deny = ALL".to_owned());
     }
     lines.join("\n\t") + "\n"
 }

@@ -53,7 +53,7 @@ enum Command {
         /// How many power cuts.
         #[arg(long, value_name = "COUNT")]
         rounds: Option<usize>,
-        /// What the moments of the power cuts follow from, as an earlier run said it.
+        /// What the moments of the power cuts, or the passwords, follow from, as an earlier run said it.
         #[arg(long)]
         seed: Option<u64>,
     },

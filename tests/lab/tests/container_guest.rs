@@ -9,7 +9,7 @@ use wasagent_lab::tier::{
     install_tier_file, tier_file,
 };
 use wasagent_lab::wasagent::{Apply, Plan};
-use wasagent_lab::{Disk, Guest, Lab, Output, Release, Spec, agent, progress, trace};
+use wasagent_lab::{Disk, Guest, Lab, Output, Release, Spec, agent, progress, smb, trace};
 
 /// A storage guest with the agent, the tier file, the repository and a blank disk; nothing is applied yet.
 fn storage_guest(lab: &Lab, release: Release) -> Result<Guest> {
@@ -56,20 +56,9 @@ fn unchanged(by: &str, before: &str, after: &str) -> Result<()> {
     Ok(())
 }
 
-/// Lists the share over SMB, encrypted, as a client with this password sees it.
+/// Lists the share as a client with this password sees it.
 fn smb_client(guest: &Guest, password: &str) -> Result<Output> {
-    guest.write(
-        "/root/smb.auth",
-        format!("username = user1\npassword = {password}\n"),
-        0o600,
-    )?;
-    guest.run([
-        "smbclient",
-        "//127.0.0.1/user1",
-        "--authentication-file=/root/smb.auth",
-        "--client-protection=encrypt",
-        "--command=ls",
-    ])
+    smb::client(guest, "user1", ("user1", password), "ls")
 }
 
 #[test]
@@ -132,7 +121,7 @@ fn storage_role(release: Release) -> Result<()> {
         listing.success() && listing.stdout.contains("server.js"),
         "{listing}"
     );
-    ensure!(!smb_client(&guest, "another")?.success());
+    smb::refused(&guest, "user1", ("user1", "another"))?;
     ensure!(
         guest.answer(["cat", "/mnt/data/shared_folder/server.js"])?
             == std::fs::read_to_string(agent::checkout().join("tests/lab/sample-app/server.js"))?
@@ -480,7 +469,7 @@ fn an_apply_starts_no_shell_and_enters_no_nss() -> Result<()> {
         let lab = Lab::new()?;
         let guest = storage_guest(&lab, release)?;
         let helpers = trace::apply_without_shell_or_nss(&guest, Role::Storage)?;
-        ensure!(helpers.contains("/usr/sbin/mkfs.xfs") && helpers.contains("/usr/bin/smbpasswd"));
+        ensure!(helpers.contains("/usr/sbin/mkfs.xfs") && helpers.contains("/usr/bin/pdbedit"));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use wasagent_lab::Release;
-use wasagent_lab::soak::{Scope, fault, kill, power, revert};
+use wasagent_lab::soak::{Scope, fault, kill, password, power, revert};
 use wasagent_lab::tier::Role;
 
 #[test]
@@ -13,6 +13,14 @@ fn killed_at_some_of_the_fail_points() -> Result<()> {
 #[test]
 fn an_error_at_some_of_the_fail_points() -> Result<()> {
     fault::run(&Scope::sample(6, Role::Storage, Release::Bookworm))
+}
+
+#[test]
+fn passwords_of_each_kind_are_replaced() -> Result<()> {
+    for release in Release::BOTH {
+        password::run(&Scope::sample(7, Role::Storage, release))?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::tier::Role;
 pub mod fault;
 pub mod ground;
 pub mod kill;
+pub mod password;
 pub mod power;
 pub mod revert;
 pub mod stage;
@@ -26,7 +27,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 4] = [
+pub const CAMPAIGNS: [Campaign; 5] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -36,6 +37,11 @@ pub const CAMPAIGNS: [Campaign; 4] = [
         name: "fault",
         proves: "the same when an effect fails, with an error that names the resource and the way out",
         run: fault::run,
+    },
+    Campaign {
+        name: "password",
+        proves: "any password lets a client in after the apply that sets it, and the one before no longer",
+        run: password::run,
     },
     Campaign {
         name: "power",
@@ -103,7 +109,7 @@ pub struct Scope {
     pub point: Option<String>,
     /// How many power cuts.
     pub rounds: Option<usize>,
-    /// What the moments of the power cuts follow from.
+    /// What the moments of the power cuts, or the passwords, follow from.
     pub seed: Option<u64>,
 }
 

@@ -8,7 +8,7 @@
 
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
@@ -19,6 +19,7 @@ use super::{Scope, Size, Tally};
 use crate::failpoint::{Moment, Point, kill_at};
 use crate::guest::Guest;
 use crate::progress::say;
+use crate::random::{Random, new_seed};
 use crate::release::Release;
 use crate::snapshot::{Except, Snapshot, same};
 use crate::tier::Role;
@@ -51,10 +52,7 @@ const SHARED: &str = "/mnt/data/shared_folder";
 
 pub fn run(scope: &Scope) -> Result<()> {
     let agent = agent::build()?;
-    let seed = match scope.seed {
-        Some(seed) => seed,
-        None => SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
-    };
+    let seed = scope.seed.unwrap_or_else(new_seed);
     say(format!("power: --seed {seed}"));
     let rounds = match (scope.rounds, scope.size) {
         (Some(rounds), _) | (None, Size::Sample(rounds)) => rounds,
@@ -296,36 +294,4 @@ fn intact(guest: &Guest, list: &str) -> Result<()> {
         .map(drop)?;
     let script = "head -c $(stat -c %s /root/smb.conf) /etc/samba/smb.conf | cmp - /root/smb.conf";
     guest.ok(["sh", "-c", script]).map(drop)
-}
-
-/// SplitMix64 (Steele, Lea and Flood, 2014): a few numbers that follow from a seed need no more.
-struct Random(u64);
-
-impl Random {
-    /// Between 0 and 1.
-    fn fraction(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        (mixed >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_moments_follow_from_the_seed_and_are_spread() {
-        let moments = |seed| {
-            let mut random = Random(seed);
-            (0..1000).map(|_| random.fraction()).collect::<Vec<f64>>()
-        };
-        assert_eq!(moments(7), moments(7));
-        assert_ne!(moments(7), moments(8));
-        let early = moments(7).iter().filter(|moment| **moment < 0.5).count();
-        assert!((400..600).contains(&early), "{early}");
-    }
 }

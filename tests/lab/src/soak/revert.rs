@@ -270,7 +270,13 @@ fn operators_own(stage: &Stage) -> Result<()> {
 
 fn storage_before(guest: &Guest) -> Result<()> {
     let rule = r#"--add-rich-rule=rule family="ipv4" source address="192.168.2.0/24" port port="445" protocol="tcp" accept"#;
-    guest.ok(["useradd", "--system", "--shell", "/bin/sh", "user1"])?;
+    guest.ok([
+        "useradd",
+        "--system",
+        "--shell",
+        "/usr/sbin/nologin",
+        "user1",
+    ])?;
     // Another password, which apply changes and revert brings back.
     let password = b"operator\noperator\n";
     let added = guest.run_with(["smbpasswd", "-a", "-s", "user1"], password, LIMIT)?;

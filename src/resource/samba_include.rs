@@ -44,12 +44,6 @@ impl SambaInclude {
         conf: &SmbConf,
     ) -> Result<Vec<(&'static str, Vec<String>, &'static str)>> {
         let mut elsewhere = Vec::new();
-        // While our line is absent, testparm tells of the operator's shares in every file that
-        // smb.conf includes; later it would tell of ours too.
-        if !self.has_line(text) {
-            let shares = samba::check_configuration(Path::new(SMB_CONF)).await?;
-            elsewhere.push((SMB_CONF, shares, "remove that section"));
-        }
         if samba::has_registry_shares(conf) {
             let shares = samba::registry_shares().await?;
             elsewhere.push(("Samba's registry", shares, "run `net conf delshare` for it"));
@@ -60,6 +54,12 @@ impl SambaInclude {
             usershares,
             "run `net usershare delete` for it",
         ));
+        // While our line is absent, testparm tells of the operator's shares in every file that
+        // smb.conf includes; later it would tell of ours too.
+        if !self.has_line(text) {
+            let shares = samba::check_configuration(Path::new(SMB_CONF)).await?;
+            elsewhere.push((SMB_CONF, shares, "remove that section"));
+        }
         Ok(elsewhere)
     }
 

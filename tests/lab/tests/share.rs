@@ -68,7 +68,7 @@ fn a_client_writes_through_applies_that_change_the_share() -> Result<()> {
         ensure!(sums.len() == 1, "what arrived is not what was sent");
         let size = guest.answer(["stat", "-c", "%s", HELD])?;
         progress::say(format!(
-            "{release}: {size} bytes through five changes of the share"
+            "{release}: {size} bytes through six changes of the share"
         ));
         ensure!(guest.answer(["stat", "-c", "%U %a", HELD])? == "user1 660");
     }
@@ -121,7 +121,7 @@ fn still_written(guest: &Guest) -> Result<()> {
         Ok(answer.parse()?)
     };
     let before = size()?;
-    until("the file to grow", Duration::from_secs(30), || {
+    until("the file to grow", Duration::from_secs(120), || {
         Ok((size()? > before).then_some(()))
     })
     .map(drop)
@@ -132,12 +132,12 @@ fn still_written(guest: &Guest) -> Result<()> {
 /// Shares, in smb.conf and in a file that it includes, an account of Samba's, a zone, rules of all kinds, a table of
 /// nft's, a unit, an account.
 const OPERATORS: &str = r#"
-printf '\n[Operator Share]\n   path = /srv/operator\n   valid users = operator\n   read only = no\n\ninclude = /etc/samba/operator.conf\n' >>/etc/samba/smb.conf
+printf '\n[Operator Share]\n   path = /srv/operator\n   valid users = alice\n   read only = no\n\ninclude = /etc/samba/operator.conf\n' >>/etc/samba/smb.conf
 printf '[second]\n path = /srv/second\n guest ok = yes\n' >/etc/samba/operator.conf
 mkdir -p -m 777 /srv/operator /srv/second
-useradd --system --shell /usr/sbin/nologin operator2
-useradd --create-home --shell /bin/bash operator
-printf 'operator\noperator\n' | smbpasswd -a -s operator
+useradd --system --shell /usr/sbin/nologin alice2
+useradd --create-home --shell /bin/bash alice
+printf 'operator\noperator\n' | smbpasswd -a -s alice
 systemctl enable --now smbd
 firewall-cmd --permanent --new-zone=backend
 firewall-cmd --reload
@@ -155,7 +155,7 @@ nft add rule inet operator input tcp dport 9 counter drop
 printf '[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n' >/etc/systemd/system/operator.service
 mkdir -p /etc/systemd/system/smbd.service.d /etc/sysusers.d
 printf '[Service]\nNice=5\n' >/etc/systemd/system/smbd.service.d/operator.conf
-printf 'u operator3 -\n' >/etc/sysusers.d/operator.conf
+printf 'u alice3 -\n' >/etc/sysusers.d/operator.conf
 systemctl daemon-reload
 systemctl enable --now operator.service
 systemctl restart smbd
@@ -197,7 +197,7 @@ fn operators(guest: &Guest) -> Result<String> {
     sh(
         guest,
         "firewall-cmd --list-all-zones; firewall-cmd --permanent --list-all-zones; firewall-cmd --permanent --direct --get-all-rules;\
-         pdbedit --list --smbpasswd-style --user operator; getent passwd operator operator2; systemctl is-active operator.service;\
+         pdbedit --list --smbpasswd-style --user alice; getent passwd alice alice2; systemctl is-active operator.service;\
          systemctl show -P Nice smbd; systemctl show -P MainPID operator.service",
     )
 }
@@ -285,7 +285,7 @@ fn what_an_operator_has_stays_to_the_byte() -> Result<()> {
         let plain = guest.run([
             "smbclient",
             share,
-            "--user=operator%operator",
+            "--user=alice%operator",
             "--command=put /etc/hostname x",
         ])?;
         ensure!(plain.success(), "{plain}");
@@ -297,7 +297,7 @@ fn what_an_operator_has_stays_to_the_byte() -> Result<()> {
         ])?;
         ensure!(second.success(), "{second}");
         // And nobody of theirs gets into ours, nor a guest.
-        for login in ["--user=operator%operator", "--no-pass"] {
+        for login in ["--user=alice%operator", "--no-pass"] {
             let refused = guest.run([
                 "smbclient",
                 "//127.0.0.1/user1",

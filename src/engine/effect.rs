@@ -134,6 +134,17 @@ pub enum Effect {
     RemoveImage {
         image: String,
     },
+    /// A rule in the store of SELinux's policy.
+    AddFileContext {
+        specification: String,
+        label: String,
+    },
+    RemoveFileContext {
+        specification: String,
+    },
+    Relabel {
+        tree: PathBuf,
+    },
     FetchContent {
         commit: String,
     },
@@ -165,6 +176,7 @@ pub enum Thing {
     Account(String),
     SambaUser(String),
     Image(String),
+    FileContext(String),
     /// What is never undone: data, and what has no state.
     Kept(String),
 }
@@ -202,7 +214,12 @@ impl Effect {
                 Thing::SambaUser(name.clone())
             }
             Self::PullImage { image } | Self::RemoveImage { image } => Thing::Image(image.clone()),
+            Self::AddFileContext { specification, .. }
+            | Self::RemoveFileContext { specification } => {
+                Thing::FileContext(specification.clone())
+            }
             Self::ReloadUnits
+            | Self::Relabel { .. }
             | Self::Format { .. }
             | Self::FetchContent { .. }
             | Self::DeployContent { .. } => Thing::Kept(self.to_string()),
@@ -248,6 +265,13 @@ impl fmt::Display for Effect {
             Self::RestoreSambaUser { name } => write!(f, "restore Samba account {name}"),
             Self::PullImage { image } => write!(f, "pull {image}"),
             Self::RemoveImage { image } => write!(f, "remove image {image}"),
+            Self::AddFileContext { specification, .. } => {
+                write!(f, "add SELinux rule {specification}")
+            }
+            Self::RemoveFileContext { specification } => {
+                write!(f, "remove SELinux rule {specification}")
+            }
+            Self::Relabel { tree } => write!(f, "relabel {}", path(tree)),
             Self::FetchContent { commit } => write!(f, "fetch {commit}"),
             Self::DeployContent { commit, .. } => write!(f, "deploy {commit}"),
         }

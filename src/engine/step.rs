@@ -18,7 +18,7 @@ use crate::host::failpoint;
 use crate::host::firewalld::{self, Opening, Settings};
 use crate::host::fs::{self, DirState, FileMeta, NewFile, RegularFile};
 use crate::host::systemd::Job;
-use crate::host::{Host, Permit, account, blocking, mount, podman, samba};
+use crate::host::{Host, Permit, account, blocking, mount, podman, samba, selinux};
 
 /// Files that are kept for undo are small: configuration, not data.
 const MAX_SAVED: u64 = 16 << 20;
@@ -104,6 +104,11 @@ impl Step {
         match effect {
             Effect::PullImage { image } => Some(podman::image_id(image).await.ok()?.is_some()),
             Effect::MakeAccount { name } => Some(account::look_up(name).await.ok()?.is_some()),
+            Effect::AddFileContext { specification, .. } => {
+                let specification = specification.clone();
+                let rule = blocking(move || selinux::local_rule(&specification)).await;
+                Some(rule.ok()?.is_some())
+            }
             Effect::Open {
                 settings,
                 zone,

@@ -21,7 +21,7 @@ use crate::host::firewalld::{Opening, Settings};
 use crate::host::fs::{self, DirState, FileMeta, RegularFile};
 use crate::host::mount::{mount_at, mounts};
 use crate::host::systemd::Job;
-use crate::host::{Host, account, blocking, podman, samba};
+use crate::host::{Host, account, blocking, podman, samba, selinux};
 
 /// How much is undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,6 +221,9 @@ impl<'a> Undoing<'a> {
             }
             Thing::Account(name) => undo_account(step, name).await,
             Thing::SambaUser(name) => undo_samba_user(step, name, effects).await,
+            Thing::FileContext(specification) => {
+                undo_file_context(step, specification, effects).await
+            }
             Thing::Image(image) => undo_image(step, image, self.extent).await,
             Thing::Kept(_) => {
                 if let Some(Effect::DeployContent { path, .. }) = effects.first() {
@@ -659,6 +662,35 @@ async fn undo_samba_user(step: &Step, name: &str, effects: &[&Effect]) -> Result
     ))
 }
 
+/// Removes a rule of ours, if it still says what we had it say.
+async fn undo_file_context(
+    step: &Step,
+    specification: &str,
+    effects: &[&Effect],
+) -> Result<Undone> {
+    let ours = effects.iter().find_map(|effect| match effect {
+        Effect::AddFileContext { label, .. } => Some(label),
+        _ => None,
+    });
+    let of = specification.to_owned();
+    match blocking(move || selinux::local_rule(&of)).await? {
+        None => Ok(Undone::Already),
+        Some(now) if Some(&now) != ours => Ok(Undone::Kept(format!(
+            "the SELinux rule {specification} was changed by somebody to {now}, and is kept"
+        ))),
+        Some(_) => {
+            let effect = Effect::RemoveFileContext {
+                specification: specification.to_owned(),
+            };
+            step.effect(effect, |permit| async move {
+                selinux::remove_rule(&permit, specification).await
+            })
+            .await?;
+            Ok(Undone::Restored("removed".to_owned()))
+        }
+    }
+}
+
 async fn undo_image(step: &Step, image: &str, extent: Extent) -> Result<Undone> {
     if extent == Extent::OneRun {
         return Ok(Undone::Kept(format!(
@@ -690,6 +722,10 @@ fn kept_for_good(effects: &[&Effect]) -> Undone {
             "{} stays formatted, with the files on it",
             device.display()
         )),
+        Some(Effect::Relabel { tree }) => Undone::Kept(format!(
+            "the files in {} keep their SELinux labels until restorecon -R gives them others",
+            tree.display()
+        )),
         Some(Effect::DeployContent { path, .. }) => {
             Undone::Kept(format!("the files in {} stay", path.display()))
         }
@@ -708,6 +744,7 @@ impl std::fmt::Display for Thing {
             Self::Account(name) => write!(f, "account {name}"),
             Self::SambaUser(name) => write!(f, "Samba account {name}"),
             Self::Image(image) => write!(f, "image {image}"),
+            Self::FileContext(specification) => write!(f, "SELinux rule {specification}"),
             Self::Kept(what) => f.write_str(what),
         }
     }

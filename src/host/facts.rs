@@ -111,8 +111,10 @@ impl PackageManager {
             "findmnt" | "blkid" => "util-linux",
             "getent" if self == Self::Apt => "libc-bin",
             "getent" => "glibc-common",
-            "semanage" if self == Self::Apt => "policycoreutils-python-utils",
             "semanage" => "policycoreutils-python-utils",
+            "restorecon" => "policycoreutils",
+            "net" if self == Self::Dnf => "samba-common-tools",
+            "net" => "samba-common-bin",
             other => other,
         }
     }

@@ -20,6 +20,7 @@ pub mod permit;
 pub mod podman;
 pub mod process;
 pub mod samba;
+pub mod selinux;
 pub mod smb_conf;
 pub mod systemd;
 pub mod unnamed;

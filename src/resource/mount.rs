@@ -16,18 +16,12 @@ use crate::host::{Host, blocking};
 /// A share holds data, not programs that gain rights and not devices.
 const OPTIONS: [&str; 2] = ["nodev", "nosuid"];
 
-/// The label that smbd may serve (samba_selinux(8)), for the whole file system: a fresh one has
-/// none that smbd may read.
-const SELINUX_OPTION: &str = "context=system_u:object_r:samba_share_t:s0";
-
 /// A local file system that is mounted.
 #[derive(Debug, Clone)]
 pub struct Mount {
     pub device: Device,
     pub filesystem: Filesystem,
     pub mount_point: PathBuf,
-    /// Whether the guest runs SELinux, so that the files need a label.
-    pub selinux: bool,
 }
 
 /// What is in the place, and what should be.
@@ -39,14 +33,6 @@ pub struct Observed {
 }
 
 impl Mount {
-    fn options(&self) -> Vec<&'static str> {
-        let mut options = OPTIONS.to_vec();
-        if self.selinux {
-            options.push(SELINUX_OPTION);
-        }
-        options
-    }
-
     fn unit(&self, filesystem: &FsInfo) -> MountUnit {
         MountUnit {
             description: format!("Data disk of {}", self.mount_point.display()),
@@ -54,7 +40,7 @@ impl Mount {
             what: format!("/dev/disk/by-uuid/{}", filesystem.uuid),
             mount_point: self.mount_point.clone(),
             fs_type: self.filesystem.to_string(),
-            options: self.options().join(","),
+            options: OPTIONS.join(","),
             wanted_by: "local-fs.target",
         }
     }
@@ -90,7 +76,7 @@ impl Resource for Mount {
                 return Err(in_the_way(&self.mount_point, other));
             }
             diff.field("source", None, "the new file system");
-            diff.field("options", None, self.options().join(","));
+            diff.field("options", None, OPTIONS.join(","));
             return Ok(diff);
         };
         if let Some(mounted) = &observed.unit.mounted
@@ -135,13 +121,6 @@ impl Resource for Mount {
             let line = format!("{partition} {mount_point} {} defaults 0 0", self.filesystem);
             steps.push(GuideStep::new(2, format!("echo '{line}' >> /etc/fstab")));
         }
-        if self.selinux && diff.action == Action::Create {
-            for boolean in ["samba_enable_home_dirs", "samba_export_all_rw"] {
-                steps.push(GuideStep::new(11, format!("setsebool -P {boolean} on")));
-            }
-            let label = format!("chcon -R -t samba_share_t {mount_point}");
-            steps.push(GuideStep::new(11, label));
-        }
         steps
     }
 
@@ -153,13 +132,12 @@ impl Resource for Mount {
             let device = disk.path.clone();
             let mount_point = self.mount_point.clone();
             let fs_type = self.filesystem.to_string();
-            let options = self.options();
             step.make_directories(&mount_point, FileMeta::root(0o755))
                 .await?;
             let source = device.display().to_string();
             step.mount(&self.mount_point, &source, |permit| {
                 blocking(move || {
-                    mount_filesystem(&permit, &device, &mount_point, &fs_type, &options)
+                    mount_filesystem(&permit, &device, &mount_point, &fs_type, &OPTIONS)
                 })
             })
             .await?;

@@ -9,7 +9,7 @@ use crate::host::Facts;
 use crate::host::cifs::SMB_PORT;
 use crate::host::firewalld::Opening;
 use crate::resource::{
-    Account, Check, Content, DataDisk, Directory, Disk, File, Firewall, Mount, OurShare,
+    Account, Check, Content, DataDisk, Directory, Disk, File, Firewall, Label, Mount, OurShare,
     SambaInclude, SambaUser, Unit,
 };
 
@@ -43,7 +43,6 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
                 device: disk.device.clone(),
                 filesystem: disk.filesystem,
                 mount_point: disk.mount.clone(),
-                selinux: facts.selinux,
             },
             &[formatted],
         );
@@ -85,6 +84,17 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
         },
         &places,
     );
+    // What smbd may serve, before there is anything in it: new files get the label of their directory.
+    let mut ready = vec![directory];
+    if facts.selinux {
+        ready.push(graph.add(
+            Label {
+                path: storage.path.clone(),
+                disk: disk.clone(),
+            },
+            &[directory],
+        ));
+    }
     if let Some(content) = &storage.content {
         graph.add(
             Content {
@@ -93,7 +103,7 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
                 source: content.clone(),
                 owner: share.user.clone(),
             },
-            &[directory],
+            &ready,
         );
     }
 
@@ -124,7 +134,8 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
         },
         &[definition],
     );
-    before_samba.extend([directory, user, definition, include]);
+    before_samba.extend(ready);
+    before_samba.extend([user, definition, include]);
     graph.add(
         Unit {
             name: samba_unit,

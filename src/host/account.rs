@@ -296,7 +296,7 @@ mod tests {
         for (line, said) in [
             ("user1:x:996:995::/:/usr/sbin/nologin", ""),
             ("user1:x:1996:995::/:/sbin/nologin", ""),
-            ("old:x:996:996::/:/bin/false", ""),
+            ("old:x:985:985::/:/bin/false", ""),
             ("toor:x:0:0::/:/usr/sbin/nologin", "root by another name"),
             (
                 "www-data:x:33:33::/var/www:/usr/sbin/nologin",

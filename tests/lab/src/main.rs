@@ -5,9 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use wasagent_lab::soak::ground::Scenario;
-use wasagent_lab::soak::{self, Scope, Size};
-use wasagent_lab::tier::Role;
+use wasagent_lab::soak::{self, Scope};
 use wasagent_lab::{Lab, Release, demo, progress, test_command};
 
 /// Boots real guests and proves the agent on them.
@@ -38,24 +36,8 @@ enum Command {
     /// A long campaign in full, of which the tests run a sample; without a name, lists them.
     Soak {
         name: Option<String>,
-        /// Only on this release.
-        #[arg(long)]
-        release: Option<Release>,
-        /// Only this role.
-        #[arg(long)]
-        role: Option<Role>,
-        /// Only with this command disturbed.
-        #[arg(long)]
-        scenario: Option<Scenario>,
-        /// Only the points with this in their names.
-        #[arg(long, value_name = "TEXT")]
-        point: Option<String>,
-        /// How many power cuts.
-        #[arg(long, value_name = "COUNT")]
-        rounds: Option<usize>,
-        /// What the moments of the power cuts, or the passwords, follow from, as an earlier run said it.
-        #[arg(long)]
-        seed: Option<u64>,
+        #[command(flatten)]
+        scope: Scope,
     },
     /// Builds the guest roots and saved states that everything else starts from (10 minutes the first time).
     Setup,
@@ -76,26 +58,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Demo { once, image } => demo::run(once, image.as_deref()),
         Command::Test => test_command::run(),
-        Command::Soak {
-            name,
-            release,
-            role,
-            scenario,
-            point,
-            rounds,
-            seed,
-        } => {
-            let scope = Scope {
-                size: Size::All,
-                release,
-                role,
-                scenario,
-                point,
-                rounds,
-                seed,
-            };
-            soak::run(name.as_deref(), &scope)
-        }
+        Command::Soak { name, scope } => soak::run(name.as_deref(), &scope),
         Command::Setup => setup(),
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
 
 use crate::progress::say;
 use crate::release::Release;
@@ -98,18 +99,27 @@ impl Size {
 }
 
 /// Which part of a campaign is run.
-#[derive(Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Scope {
+    #[arg(skip)]
     pub size: Size,
+    /// Only on this release.
+    #[arg(long)]
     pub release: Option<Release>,
+    /// Only this role.
+    #[arg(long)]
     pub role: Option<Role>,
     /// Only with this command disturbed.
+    #[arg(long)]
     pub scenario: Option<Scenario>,
-    /// Only points with this in their names: to try one again that failed.
+    /// Only the points with this in their names.
+    #[arg(long, value_name = "TEXT")]
     pub point: Option<String>,
     /// How many power cuts.
+    #[arg(long, value_name = "COUNT")]
     pub rounds: Option<usize>,
-    /// What the moments of the power cuts, or the passwords, follow from.
+    /// What the moments of the power cuts, or the passwords, follow from, as an earlier run said it.
+    #[arg(long)]
     pub seed: Option<u64>,
 }
 

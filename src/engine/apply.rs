@@ -132,14 +132,14 @@ pub async fn apply(
                     let diff = planned
                         .remove(&node.address)
                         .filter(|diff| !a_need_changed && !diff.foreseen);
-                    let work = Work {
+                    let convergence = Convergence {
                         resource: Arc::clone(&node.resource),
                         step: Step::new(host, journal, listener, node.address.clone()),
                         conduct: Arc::clone(conduct),
                         journal: Arc::clone(journal),
                         listener: Arc::clone(listener),
                     };
-                    running.spawn(async move { (index, work.run(diff).await) });
+                    running.spawn(async move { (index, convergence.run(diff).await) });
                 }
             }
         }
@@ -194,8 +194,8 @@ fn readiness(graph: &Graph, node: &Node, outcomes: &[Option<Outcome>], stop: boo
     Readiness::Ready { a_need_changed }
 }
 
-/// The work on one resource.
-struct Work {
+/// One resource on its way to what it should be.
+struct Convergence {
     resource: Arc<dyn Managed>,
     step: Step,
     conduct: Arc<Conduct>,
@@ -203,7 +203,7 @@ struct Work {
     listener: Listener,
 }
 
-impl Work {
+impl Convergence {
     /// `diff` is the one of the plan, where it still holds.
     async fn run(self, diff: Option<Diff>) -> Outcome {
         let started = Instant::now();
@@ -297,67 +297,47 @@ mod tests {
         }
     }
 
-    async fn tries(budget: Duration, error: Error) -> u32 {
+    /// How often something that always fails is tried; `tell` is called before each pause.
+    async fn tries(conduct: &Conduct, error: Error, tell: impl Fn()) -> u32 {
         let mut tries = 0;
-        let result: Result<()> = conduct(budget)
+        let result: Result<()> = conduct
             .retry(
                 || {
                     tries += 1;
                     std::future::ready(Err(error.clone()))
                 },
-                |_, _| {},
+                |_, _| tell(),
             )
             .await;
         assert!(result.is_err());
         tries
     }
 
+    fn passing() -> Error {
+        Error::new("not up yet").transient()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_may_pass_is_tried_again_until_the_budget_is_spent() {
-        let transient = Error::new("not up yet").transient();
-        assert_eq!(tries(Duration::ZERO, transient.clone()).await, 1);
-        assert!(tries(Duration::from_secs(2), transient).await > 1);
+        let none = conduct(Duration::ZERO);
+        assert_eq!(tries(&none, passing(), || ()).await, 1);
+        let some = conduct(Duration::from_secs(2));
+        assert!(tries(&some, passing(), || ()).await > 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_stays_is_not_tried_again() {
-        assert_eq!(
-            tries(Duration::from_secs(60), Error::new("wrong password")).await,
-            1
-        );
+        let conduct = conduct(Duration::from_secs(60));
+        let error = Error::new("wrong password");
+        assert_eq!(tries(&conduct, error, || ()).await, 1);
     }
 
     #[tokio::test]
-    async fn a_signal_in_a_pause_ends_it_without_another_try() {
+    async fn a_signal_ends_the_tries_also_in_a_pause() {
         let conduct = conduct(Duration::from_secs(60));
-        let stop = Arc::clone(&conduct.stop);
-        let mut tries = 0;
-        let result: Result<()> = conduct
-            .retry(
-                || {
-                    tries += 1;
-                    std::future::ready(Err(Error::new("not up yet").transient()))
-                },
-                |_, _| stop.store(true, Ordering::Relaxed),
-            )
-            .await;
-        assert!(result.is_err() && tries == 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_signal_ends_the_tries() {
-        let conduct = conduct(Duration::from_secs(60));
-        conduct.stop.store(true, Ordering::Relaxed);
-        let mut tries = 0;
-        let result: Result<()> = conduct
-            .retry(
-                || {
-                    tries += 1;
-                    std::future::ready(Err(Error::new("not up yet").transient()))
-                },
-                |_, _| {},
-            )
-            .await;
-        assert!(result.is_err() && tries == 1);
+        let signal = || conduct.stop.store(true, Ordering::Relaxed);
+        assert_eq!(tries(&conduct, passing(), signal).await, 1);
+        // It is set from now on.
+        assert_eq!(tries(&conduct, passing(), || ()).await, 1);
     }
 }

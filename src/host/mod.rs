@@ -20,6 +20,7 @@ pub mod permit;
 pub mod podman;
 pub mod process;
 pub mod samba;
+mod signature;
 pub mod systemd;
 pub mod unnamed;
 

@@ -690,6 +690,14 @@ fn kept_for_good(effects: &[&Effect]) -> Undone {
             "{} stays formatted, with the files on it",
             device.display()
         )),
+        Some(Effect::Grow {
+            mount_point,
+            filesystem,
+            ..
+        }) => Undone::Kept(format!(
+            "the {filesystem} of {} keeps its new size: it cannot shrink while it holds files",
+            mount_point.display()
+        )),
         Some(Effect::DeployContent { path, .. }) => {
             Undone::Kept(format!("the files in {} stay", path.display()))
         }

@@ -11,6 +11,7 @@ pub mod firewalld;
 pub mod fs;
 pub mod git;
 mod git_refs;
+pub mod grow;
 mod image_store;
 pub mod journald;
 pub mod kmsg;

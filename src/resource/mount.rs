@@ -1,20 +1,25 @@
 //! The data disk's file system in its place, now and at every boot, by UUID: a disk's name may be
-//! another one after the next boot.
+//! another one after the next boot. It grows with the disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::disk::{formatted, partition};
+use super::disk::{formatted, missing, partition};
 use super::mount_unit::{self, MountUnit};
 use crate::config::{Device, Filesystem};
+use crate::engine::effect::Effect;
 use crate::engine::{Action, Address, Diff, GuideStep, Kind, Resource, Step};
 use crate::error::{Error, Result};
-use crate::host::block::{BlockDevice, FsInfo};
+use crate::host::block::{BlockDevice, FsInfo, size_in_words};
 use crate::host::fs::FileMeta;
 use crate::host::mount::{MountInfo, mount_filesystem};
-use crate::host::{Host, blocking};
+use crate::host::{Host, blocking, grow};
 
 /// A share holds data, not programs that gain rights and not devices.
 const OPTIONS: [&str; 2] = ["nodev", "nosuid"];
+
+/// What a file system may leave of its disk: ext4 does not begin a block group that would hold little
+/// but its own tables, and has 128 MiB in one.
+const LEFT_OVER: u64 = 128 << 20;
 
 /// The label that smbd may serve (samba_selinux(8)), for the whole file system: a fresh one has
 /// none that smbd may read.
@@ -38,6 +43,11 @@ pub struct Observed {
     unit: mount_unit::Observed,
 }
 
+/// A size as a plan shows it: what an operator reads, and what two sizes are compared by.
+fn shown(bytes: u64) -> String {
+    format!("{} ({bytes} bytes)", size_in_words(bytes))
+}
+
 impl Mount {
     fn options(&self) -> Vec<&'static str> {
         let mut options = OPTIONS.to_vec();
@@ -58,6 +68,19 @@ impl Mount {
             wanted_by: "local-fs.target",
         }
     }
+
+    /// The file system's size as it is now: of a mounted xfs only the kernel knows it.
+    fn with_size(&self, mut filesystem: FsInfo, is_mounted: bool) -> Result<FsInfo> {
+        if is_mounted && filesystem.fs_type == "xfs" {
+            filesystem.size_bytes = grow::xfs_size(&self.mount_point)?;
+        }
+        Ok(filesystem)
+    }
+}
+
+/// Whether the disk has become larger than its file system.
+fn is_outgrown(disk: &BlockDevice, filesystem: &FsInfo) -> bool {
+    disk.size_bytes.saturating_sub(filesystem.size_bytes) >= LEFT_OVER
 }
 
 impl Resource for Mount {
@@ -68,15 +91,18 @@ impl Resource for Mount {
     }
 
     async fn observe(&self, host: &Host) -> Result<Observed> {
-        let device = self.device.clone();
         let unit = mount_unit::observe(host, &self.mount_point).await?;
-        blocking(move || {
-            Ok(Observed {
-                disk: formatted(&device)?,
-                unit,
-            })
+        let mount = self.clone();
+        let mounted = unit.mounted.as_ref().map(|m| m.major_minor.clone());
+        let disk = blocking(move || match formatted(&mount.device)? {
+            None => Ok(None),
+            Some((disk, filesystem)) => {
+                let is_mounted = mounted.as_deref() == Some(&disk.major_minor);
+                Ok(Some((disk, mount.with_size(filesystem, is_mounted)?)))
+            }
         })
-        .await
+        .await?;
+        Ok(Observed { disk, unit })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
@@ -86,6 +112,9 @@ impl Resource for Mount {
             Diff::create("nothing is mounted there")
         };
         let Some((disk, filesystem)) = &observed.disk else {
+            if let Some(unit) = &observed.unit.file {
+                return Err(missing(&self.mount_point, unit));
+            }
             if let Some(other) = &observed.unit.mounted {
                 return Err(in_the_way(&self.mount_point, other));
             }
@@ -115,6 +144,12 @@ impl Resource for Mount {
                 Some(observed.unit.state.active.as_str()),
                 "active",
             );
+        }
+        if is_outgrown(disk, filesystem) {
+            if observed.unit.mounted.is_some() {
+                diff.because("the disk is larger than its file system");
+            }
+            diff.improvement("size", shown(filesystem.size_bytes), shown(disk.size_bytes));
         }
         self.unit(filesystem).diff(&observed.unit, &mut diff);
         Ok(diff)
@@ -164,11 +199,31 @@ impl Resource for Mount {
             })
             .await?;
         }
+        if is_outgrown(disk, filesystem) {
+            self.grow(step, disk, filesystem).await?;
+        }
         self.unit(filesystem).converge(step, &observed.unit).await
     }
 }
 
-fn in_the_way(mount_point: &std::path::Path, other: &MountInfo) -> Error {
+impl Mount {
+    async fn grow(&self, step: &Step, disk: &BlockDevice, filesystem: &FsInfo) -> Result<()> {
+        let (mount_point, to_bytes) = (self.mount_point.clone(), disk.size_bytes);
+        let fs_type = filesystem.fs_type.clone();
+        let effect = Effect::Grow {
+            mount_point: mount_point.clone(),
+            filesystem: fs_type.clone(),
+            from_bytes: filesystem.size_bytes,
+            to_bytes,
+        };
+        step.effect(effect, |permit| {
+            blocking(move || grow::grow(&permit, &mount_point, &fs_type, to_bytes))
+        })
+        .await
+    }
+}
+
+fn in_the_way(mount_point: &Path, other: &MountInfo) -> Error {
     Error::new(format!(
         "{} on {} is another file system than the data disk's",
         other.source,

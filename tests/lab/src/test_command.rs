@@ -53,6 +53,8 @@ const GUESTS: [Stage; 3] = [
             "--test",
             "container_guest",
             "--test",
+            "data_disk",
+            "--test",
             "soak",
             "--test",
             "tier",

@@ -1,8 +1,9 @@
 //! The data disk's file system in its place, now and at every boot, by UUID: a disk's name may be
-//! another one after the next boot. It grows with the disk.
+//! another one after the next boot. It comes and goes with the disk, and grows with it.
 
 use std::path::{Path, PathBuf};
 
+use super::device_unit::{self, DeviceUnit};
 use super::disk::{formatted, missing, partition};
 use super::mount_unit::{self, MountUnit};
 use crate::config::{Device, Filesystem};
@@ -16,6 +17,9 @@ use crate::host::{Host, blocking, grow};
 
 /// A share holds data, not programs that gain rights and not devices.
 const OPTIONS: [&str; 2] = ["nodev", "nosuid"];
+
+/// The boot does not wait for the disk (systemd.mount(5)): what is on it does, and nothing else.
+const NOFAIL: &str = "nofail";
 
 /// What a file system may leave of its disk: ext4 does not begin a block group that would hold little
 /// but its own tables, and has 128 MiB in one.
@@ -33,6 +37,10 @@ pub struct Mount {
     pub mount_point: PathBuf,
     /// Whether the guest runs SELinux, so that the files need a label.
     pub selinux: bool,
+    /// Whether udev gives disks units of their own.
+    pub udev: bool,
+    /// The unit that serves what is mounted: it is started when the disk comes.
+    pub serves: String,
 }
 
 /// What is in the place, and what should be.
@@ -41,6 +49,13 @@ pub struct Observed {
     /// `None` while the disk is still blank.
     disk: Option<(BlockDevice, FsInfo)>,
     unit: mount_unit::Observed,
+    /// `None` without a disk, and where there is no udev.
+    device: Option<device_unit::Observed>,
+}
+
+/// Where udev puts a link to the file system's disk, whatever the disk's name.
+fn by_uuid(filesystem: &FsInfo) -> PathBuf {
+    Path::new("/dev/disk/by-uuid").join(&filesystem.uuid)
 }
 
 /// A size as a plan shows it: what an operator reads, and what two sizes are compared by.
@@ -58,15 +73,33 @@ impl Mount {
     }
 
     fn unit(&self, filesystem: &FsInfo) -> MountUnit {
+        let what = by_uuid(filesystem);
+        let mut options = self.options();
+        options.push(NOFAIL);
+        let mut unit_lines = Vec::new();
+        if let Some(device) = self.device_unit(filesystem) {
+            // A file system whose disk is gone gives errors for ever: it makes room for the disk's
+            // return. Only BindsTo= does so when a disk goes unannounced.
+            unit_lines.push(format!("BindsTo={}", device.name()));
+            unit_lines.push(format!("After={}", device.name()));
+        }
         MountUnit {
             description: format!("Data disk of {}", self.mount_point.display()),
-            unit_lines: Vec::new(),
-            what: format!("/dev/disk/by-uuid/{}", filesystem.uuid),
+            unit_lines,
+            what: what.display().to_string(),
             mount_point: self.mount_point.clone(),
             fs_type: self.filesystem.to_string(),
-            options: self.options().join(","),
+            options: options.join(","),
             wanted_by: "local-fs.target",
         }
+    }
+
+    fn device_unit(&self, filesystem: &FsInfo) -> Option<DeviceUnit> {
+        self.udev.then(|| DeviceUnit {
+            node: by_uuid(filesystem),
+            mount_point: self.mount_point.clone(),
+            serves: self.serves.clone(),
+        })
     }
 
     /// The file system's size as it is now: of a mounted xfs only the kernel knows it.
@@ -102,7 +135,11 @@ impl Resource for Mount {
             }
         })
         .await?;
-        Ok(Observed { disk, unit })
+        let device = match disk.as_ref().and_then(|(_, found)| self.device_unit(found)) {
+            Some(device) => Some(device.observe(host).await?),
+            None => None,
+        };
+        Ok(Observed { disk, unit, device })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
@@ -152,6 +189,9 @@ impl Resource for Mount {
             diff.improvement("size", shown(filesystem.size_bytes), shown(disk.size_bytes));
         }
         self.unit(filesystem).diff(&observed.unit, &mut diff);
+        if let (Some(unit), Some(device)) = (self.device_unit(filesystem), &observed.device) {
+            unit.diff(device, &mut diff);
+        }
         Ok(diff)
     }
 
@@ -201,6 +241,9 @@ impl Resource for Mount {
         }
         if is_outgrown(disk, filesystem) {
             self.grow(step, disk, filesystem).await?;
+        }
+        if let (Some(unit), Some(device)) = (self.device_unit(filesystem), &observed.device) {
+            unit.converge(step, device).await?;
         }
         self.unit(filesystem).converge(step, &observed.unit).await
     }

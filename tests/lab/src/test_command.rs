@@ -74,6 +74,8 @@ const GUESTS: [Stage; 3] = [
             "--features",
             "guests",
             "--test",
+            "vm_disk",
+            "--test",
             "vm_guest",
             "--",
             "--test-threads=1",

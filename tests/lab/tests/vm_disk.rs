@@ -1,7 +1,8 @@
 //! The data disk on VM guests, where it is really attached, enlarged, pulled out, missing at a boot, and put into
 //! another VM: one life of one disk, each step of which begins where the last one ended.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -166,7 +167,7 @@ fn is_used_on_another_vm(
     lab: &Lab,
     release: Release,
     guest: Guest,
-    binary: &PathBuf,
+    binary: &Path,
     tier_file: &str,
 ) -> Result<()> {
     let sums = "cd /mnt/data/shared_folder && find . -type f | sort | xargs sha256sum";
@@ -207,7 +208,6 @@ fn is_used_on_another_vm(
     );
     ensure!(other.answer(["sh", "-c", sums])? == before);
     for index in 0..blank.len() {
-        use std::os::unix::fs::MetadataExt;
         let written = std::fs::metadata(other.disk_file(index))?.blocks();
         ensure!(written == 0, "blank disk {index} was written to");
     }

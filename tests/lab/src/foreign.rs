@@ -88,7 +88,7 @@ pub const TABLE: &[Row] = &[
 impl Row {
     /// Makes a disk of zeros what this row says, as the machine sees the device.
     pub fn make(&self, device: &str) -> Result<()> {
-        // Punches holes: the next row begins with zeros.
+        // The row before leaves nothing to this one.
         ok(command(["blkdiscard", "--zeroout", "--force", device]))?;
         match self.made {
             Made::By(line) => {

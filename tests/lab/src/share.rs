@@ -80,7 +80,8 @@ impl<'a> Writer<'a> {
         let end = self.client.answer(["cat", "/root/writer/end"])?;
         let odd: Vec<&str> = log
             .lines()
-            .filter(|line| !line.contains("putting file") && !line.trim().is_empty())
+            .filter(|line| !line.contains("putting file") && !line.starts_with("Try \"help\""))
+            .filter(|line| !line.trim().is_empty())
             .collect();
         ensure!(
             end == "0" && odd.is_empty(),

@@ -64,6 +64,8 @@ pub struct Diff {
     pub foreseen: bool,
     /// What the operator should know though nothing is changed for it.
     pub notes: Vec<String>,
+    /// Fields by which nobody is served worse until they are changed: for health they are none.
+    improves: Vec<String>,
 }
 
 impl Diff {
@@ -85,6 +87,7 @@ impl Diff {
             disturbs: Vec::new(),
             foreseen: false,
             notes: Vec::new(),
+            improves: Vec::new(),
         }
     }
 
@@ -139,6 +142,20 @@ impl Diff {
         }
     }
 
+    /// Adds a field that differs without harm: more room that could be used.
+    pub fn improvement(&mut self, name: &str, from: String, to: String) {
+        self.field(name, Some(from), to);
+        self.improves.push(name.to_owned());
+    }
+
+    /// The names of the fields by which somebody is served worse than the tier file says.
+    pub fn harmful(&self) -> Vec<&str> {
+        let names = self.fields.iter().map(|field| field.name.as_str());
+        names
+            .filter(|name| !self.improves.iter().any(|better| better == name))
+            .collect()
+    }
+
     /// Adds a field whose value is secret.
     pub fn secret(&mut self, name: &str, there: bool) {
         self.fields.push(Field {
@@ -188,6 +205,15 @@ mod tests {
         diff.foresee("definition", "changed on disk", "loaded", "another");
         assert_eq!((diff.fields.len(), diff.foreseen), (2, true));
         assert_eq!(diff.why, "one reason");
+    }
+
+    #[test]
+    fn an_improvement_is_a_change_that_harms_nobody() {
+        let mut diff = Diff::update("test");
+        diff.improvement("size", "1 GiB".to_owned(), "2 GiB".to_owned());
+        assert!(!diff.is_empty() && diff.harmful().is_empty());
+        diff.field("mode", None, "0755");
+        assert_eq!(diff.harmful(), ["mode"]);
     }
 
     #[test]

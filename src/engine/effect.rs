@@ -114,6 +114,13 @@ pub enum Effect {
         size_bytes: u64,
         filesystem: String,
     },
+    /// A file system that is mounted there, to the size of its disk.
+    Grow {
+        mount_point: PathBuf,
+        filesystem: String,
+        from_bytes: u64,
+        to_bytes: u64,
+    },
     MakeAccount {
         name: String,
     },
@@ -221,6 +228,7 @@ impl Effect {
             Self::ReloadUnits
             | Self::Relabel { .. }
             | Self::Format { .. }
+            | Self::Grow { .. }
             | Self::FetchContent { .. }
             | Self::DeployContent { .. } => Thing::Kept(self.to_string()),
         }
@@ -259,6 +267,7 @@ impl fmt::Display for Effect {
             Self::Mount { mount_point, .. } => write!(f, "mount {}", path(mount_point)),
             Self::Unmount { mount_point, .. } => write!(f, "unmount {}", path(mount_point)),
             Self::Format { device, .. } => write!(f, "format {}", path(device)),
+            Self::Grow { mount_point, .. } => write!(f, "grow {}", path(mount_point)),
             Self::MakeAccount { name } => write!(f, "make account {name}"),
             Self::RemoveAccount { name } => write!(f, "remove account {name}"),
             Self::SetSambaPassword { name, .. } => write!(f, "set Samba password of {name}"),

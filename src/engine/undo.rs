@@ -726,6 +726,14 @@ fn kept_for_good(effects: &[&Effect]) -> Undone {
             "the files in {} keep their SELinux labels until restorecon -R gives them others",
             tree.display()
         )),
+        Some(Effect::Grow {
+            mount_point,
+            filesystem,
+            ..
+        }) => Undone::Kept(format!(
+            "the {filesystem} of {} keeps its new size: it cannot shrink while it holds files",
+            mount_point.display()
+        )),
         Some(Effect::DeployContent { path, .. }) => {
             Undone::Kept(format!("the files in {} stay", path.display()))
         }

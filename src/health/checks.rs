@@ -128,10 +128,10 @@ fn as_the_tier_file_says(graph: &Graph, host: &Arc<Host>) -> Vec<(Address, Boxed
             let name = node.address.name.clone();
             let finding: BoxedFinding = Box::pin(async move {
                 let diff = resource.inspect(&host).await?;
-                if diff.is_empty() {
+                let differing = diff.harmful();
+                if differing.is_empty() {
                     return Ok(format!("{name} is as the tier file says"));
                 }
-                let differing: Vec<&str> = diff.fields.iter().map(|f| f.name.as_str()).collect();
                 Err(
                     Error::new(format!("{name}: {} ({})", diff.why, differing.join(", ")))
                         .hint("run: wasagent plan"),

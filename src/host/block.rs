@@ -14,6 +14,7 @@ use crate::error::{Doing, Error, Result};
 use crate::host::Permit;
 use crate::host::mount::{self, MountInfo};
 use crate::host::process::Helper;
+use crate::host::signature;
 
 /// What a block device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,11 +158,21 @@ pub fn at_path(path: &Path) -> Result<BlockDevice> {
 /// is the one disk that is proved blank.
 ///
 /// # Errors
-/// When there is none, or more than one for `auto` or a serial: with a table of what was seen.
+/// When there is none, which may pass by itself: a volume is attached while the guest runs. When
+/// there is more than one for `auto` or a serial. Both with a table of what was seen.
 pub fn find(selector: &Selector) -> Result<BlockDevice> {
     match selector {
+        Selector::Path(path) if !path.exists() => {
+            let what = format!("there is no {}", path.display());
+            Err(not_one(&what, &disks()?).transient())
+        }
         Selector::Path(path) => at_path(path),
         Selector::Serial(serial) => {
+            // The whole name below by-id is understood too: `virtio-…`, `scsi-0QEMU_QEMU_HARDDISK_…`.
+            let by_id = Path::new("/dev/disk/by-id").join(serial);
+            if is_block_device(&by_id) {
+                return at_path(&by_id);
+            }
             let (mut found, seen) = (Vec::new(), disks()?);
             found.extend(seen.iter().filter(|disk| {
                 disk.serial
@@ -170,7 +181,7 @@ pub fn find(selector: &Selector) -> Result<BlockDevice> {
             }));
             match found[..] {
                 [one] => Ok(one.clone()),
-                [] => Err(not_one(&format!("no disk has the serial {serial}"), &seen)),
+                [] => Err(not_one(&format!("no disk has the serial {serial}"), &seen).transient()),
                 _ => Err(not_one(
                     &format!("more than one disk has the serial {serial}"),
                     &seen,
@@ -188,7 +199,7 @@ pub fn find(selector: &Selector) -> Result<BlockDevice> {
             }
             match blank[..] {
                 [one] => Ok(one.clone()),
-                [] => Err(not_one("there is no blank disk", &seen)),
+                [] => Err(not_one("there is no blank disk", &seen).transient()),
                 _ => Err(not_one("there is more than one blank disk", &seen)),
             }
         }
@@ -222,12 +233,13 @@ pub fn prove_blank(path: &Path) -> Result<Blankness> {
         }
         Err(error) => return Err(error).doing(doing()),
     };
+    let size = file.seek(SeekFrom::End(0)).doing(doing())?;
     if !device.partitions.is_empty() {
+        let table = named_by_blkid(&device.path).unwrap_or_else(|| "a partition table".to_owned());
         return Ok(Blankness::Found {
-            what: format!("partitions {}", device.partitions.join(", ")),
+            what: format!("{table} with {}", device.partitions.join(", ")),
         });
     }
-    let size = file.seek(SeekFrom::End(0)).doing(doing())?;
     let Some(at) = first_data(&mut file, size).map_err(|error| {
         Error::new(format!("{}: {error}", doing()))
             .hint("a disk that cannot be read in whole is not used; look at `dmesg`")
@@ -237,7 +249,12 @@ pub fn prove_blank(path: &Path) -> Result<Blankness> {
     };
     let what = match read_filesystem(&mut file).doing(doing())? {
         Some(found) => in_words(&found),
-        None => named_by_blkid(&device.path).unwrap_or_else(|| format!("data at byte {at}")),
+        None => {
+            let names = signature::names(&mut file, size).doing(doing())?;
+            named_by_blkid(&device.path)
+                .or_else(|| (!names.is_empty()).then(|| names.join(", ")))
+                .unwrap_or_else(|| format!("data of no known format, from byte {at} on"))
+        }
     };
     Ok(Blankness::Found { what })
 }
@@ -371,7 +388,8 @@ fn render(devices: &[BlockDevice], what_is_on: impl Fn(&BlockDevice) -> String) 
     text
 }
 
-fn size_in_words(bytes: u64) -> String {
+/// A size for an operator, such as `10.5 GiB`.
+pub fn size_in_words(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
     while unit + 1 < UNITS.len() && bytes >> (10 * (unit + 1)) > 0 {
@@ -396,12 +414,22 @@ fn not_one(what: &str, seen: &[BlockDevice]) -> Error {
     )
 }
 
-/// The serial of a CloudStack volume is the first 20 characters of its UUID without hyphens: the
-/// whole UUID is understood too.
+/// How much of a serial virtio-blk and ATA show: `VIRTIO_BLK_ID_BYTES`, and words 10 to 19 of the
+/// identity.
+const SHOWN: usize = 20;
+
+/// The serial of a CloudStack volume is the first 20 characters of its UUID without hyphens, and a
+/// bus may show no more than 20 of any serial, where SCSI shows all: the whole serial or UUID is
+/// understood where a part is shown, and the part where the whole is.
 fn serial_matches(wanted: &str, has: &str) -> bool {
-    let plain = wanted.replace('-', "").to_lowercase();
-    let is_uuid = plain.len() == 32 && plain.bytes().all(|byte| byte.is_ascii_hexdigit());
-    wanted == has || (is_uuid && has.len() == 20 && plain.starts_with(&has.to_lowercase()))
+    let plain = |serial: &str| serial.replace('-', "").to_lowercase();
+    let (plain_wanted, plain_has) = (plain(wanted), plain(has));
+    let is_part = |part: &str, whole: &str| part.len() == SHOWN && whole.starts_with(part);
+    !plain_wanted.is_empty()
+        && (plain_wanted == plain_has
+            || is_part(has, wanted)
+            || is_part(&plain_has, &plain_wanted)
+            || is_part(&plain_wanted, &plain_has))
 }
 
 fn used_by(device: &BlockDevice) -> Option<String> {
@@ -568,10 +596,15 @@ fn flag(path: &Path) -> bool {
 fn places(size: u64) -> Vec<(u64, u64)> {
     const MIB: u64 = 1 << 20;
     let mut places = vec![(0, HEAD), (size.saturating_sub(TAIL), TAIL)];
-    // Copies of the superblock: btrfs at 64 MiB and 256 GiB; ext with 4 KiB blocks in the groups
-    // 1 and the powers of 3, 5 and 7, of 128 MiB each.
+    // Copies of the superblock: btrfs at 64 MiB and 256 GiB; ext in the groups 1 and the powers of
+    // 3, 5 and 7, of 8, 32 and 128 MiB each with blocks of 1, 2 and 4 KiB. Those of 1 KiB begin with
+    // the second block.
     places.extend([(64 * MIB, 2 * SAMPLE), (256 << 30, 2 * SAMPLE)]);
-    places.extend([1, 3, 5, 7, 9, 25, 27, 49].map(|group| (group * 128 * MIB, SAMPLE)));
+    for group in [8, 32, 128] {
+        places.extend([1, 3, 5, 7, 9, 25, 27, 49].map(|nth| (nth * group * MIB, SAMPLE)));
+    }
+    // An allocation group of xfs has 1 TiB at most.
+    places.extend((1..16).map(|nth: u64| (nth << 40, SAMPLE)));
     // Evenly, at multiples of the sample; the quarters are where xfs begins its allocation groups.
     places.extend((1..64).map(|part| (size / 64 * part / SAMPLE * SAMPLE, SAMPLE)));
     places.retain_mut(|(start, length)| {
@@ -787,6 +820,8 @@ mod tests {
             4 << 20,
             HEAD - 1,
             64 << 20,
+            (8 << 20) + 1024,
+            (32 << 20) + 56,
             (64 << 20) + 64,
             128 << 20,
             (49 * 128) << 20,
@@ -887,8 +922,15 @@ mod tests {
         assert!(serial_matches(has, has));
         assert!(serial_matches("0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", has));
         assert!(!serial_matches("1f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", has));
+        assert!(serial_matches(has, "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"));
+        assert!(serial_matches(
+            "a serial of 26 characters.",
+            "a serial of 26 chara"
+        ));
         assert!(!serial_matches("0f1e", has));
+        assert!(!serial_matches(has, "0f1e"));
         assert!(!serial_matches("", "x"));
+        assert!(!serial_matches("-", ""));
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub struct Facts {
     pub default_zone: Option<String>,
     /// Whether the kernel enforces or would tell of SELinux policy (`/sys/fs/selinux` is there).
     pub selinux: bool,
+    /// Whether udev tells systemd of devices, by which they have units and names below
+    /// `/dev/disk`: not in a container.
+    pub udev: bool,
 }
 
 /// Which program installs packages here: only for the words of an error.
@@ -60,6 +63,7 @@ impl Facts {
             quadlet: QUADLET_GENERATORS.iter().any(|g| Path::new(g).exists()),
             default_zone,
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            udev: Path::new("/run/udev/control").exists(),
         })
     }
 }

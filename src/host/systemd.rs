@@ -330,9 +330,18 @@ pub async fn journal_tail(unit: &str) -> String {
     }
 }
 
-/// The name of the `.mount` unit of a path: systemd.unit(5), "string escaping for inclusion in
-/// unit names".
+/// The name of the `.mount` unit of a path.
 pub fn mount_unit_name(path: &std::path::Path) -> String {
+    unit_name(path, "mount")
+}
+
+/// The name of the `.device` unit of a node below `/dev`.
+pub fn device_unit_name(path: &std::path::Path) -> String {
+    unit_name(path, "device")
+}
+
+/// The name of the unit of a path: systemd.unit(5), "string escaping for inclusion in unit names".
+fn unit_name(path: &std::path::Path, kind: &str) -> String {
     use std::os::unix::ffi::OsStrExt;
     let mut name = String::new();
     for (index, component) in path
@@ -358,7 +367,8 @@ pub fn mount_unit_name(path: &std::path::Path) -> String {
             }
         }
     }
-    name.push_str(".mount");
+    name.push('.');
+    name.push_str(kind);
     name
 }
 
@@ -477,5 +487,9 @@ mod tests {
         ] {
             assert_eq!(mount_unit_name(Path::new(path)), name);
         }
+        assert_eq!(
+            device_unit_name(Path::new("/dev/disk/by-uuid/12-ab")),
+            r"dev-disk-by\x2duuid-12\x2dab.device"
+        );
     }
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::mount_unit::MountUnit;
-use super::ours;
+use super::ours::{self, OurFile};
 use crate::config::{Device, Filesystem};
 use crate::engine::effect::Effect;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step, journal};
@@ -70,23 +70,26 @@ fn our_filesystem(disk: &BlockDevice) -> Result<Option<FsInfo>> {
 
 /// Another blank disk does not take the place of one that is missing: its data would seem gone.
 fn refuse_if_served_before(mount: &Path) -> Result<()> {
-    let unit = MountUnit::path(mount);
-    let Some(file) = ours::read(&unit)? else {
-        return Ok(());
-    };
-    let what = file
-        .text
-        .lines()
-        .find_map(|line| line.strip_prefix("What="))
-        .unwrap_or_default();
-    Err(Error::new(format!(
-        "the data disk of {} ({what}) is missing, and no other disk is formatted in its place",
-        mount.display()
+    match ours::read(&MountUnit::path(mount))? {
+        None => Ok(()),
+        Some(unit) => Err(missing(mount, &unit)),
+    }
+}
+
+/// The disk that was mounted there before is not there. It may be about to be attached.
+pub fn missing(mount: &Path, unit: &OurFile) -> Error {
+    let lines = unit.text.lines();
+    let what = lines.filter_map(|line| line.strip_prefix("What=")).next();
+    Error::new(format!(
+        "the data disk of {} ({}) is missing, and no other disk is formatted in its place",
+        mount.display(),
+        what.unwrap_or_default()
     ))
     .hint(format!(
         "attach it again; if its data is not needed any more, remove {}",
-        unit.display()
-    )))
+        MountUnit::path(mount).display()
+    ))
+    .transient()
 }
 
 fn find_named(device: &Device) -> Result<BlockDevice> {

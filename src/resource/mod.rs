@@ -6,6 +6,7 @@ mod cifs_mount;
 mod container;
 mod content;
 mod data_disk;
+mod device_unit;
 mod directory;
 mod disk;
 mod file;

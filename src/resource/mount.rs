@@ -1,20 +1,29 @@
 //! The data disk's file system in its place, now and at every boot, by UUID: a disk's name may be
-//! another one after the next boot.
+//! another one after the next boot. It comes and goes with the disk, and grows with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::disk::{formatted, partition};
+use super::device_unit::{self, DeviceUnit};
+use super::disk::{formatted, missing, partition};
 use super::mount_unit::{self, MountUnit};
 use crate::config::{Device, Filesystem};
+use crate::engine::effect::Effect;
 use crate::engine::{Action, Address, Diff, GuideStep, Kind, Resource, Step};
 use crate::error::{Error, Result};
-use crate::host::block::{BlockDevice, FsInfo};
+use crate::host::block::{BlockDevice, FsInfo, size_in_words};
 use crate::host::fs::FileMeta;
 use crate::host::mount::{MountInfo, mount_filesystem};
-use crate::host::{Host, blocking};
+use crate::host::{Host, blocking, grow};
 
 /// A share holds data, not programs that gain rights and not devices.
 const OPTIONS: [&str; 2] = ["nodev", "nosuid"];
+
+/// The boot does not wait for the disk (systemd.mount(5)): what is on it does, and nothing else.
+const NOFAIL: &str = "nofail";
+
+/// What a file system may leave of its disk: ext4 does not begin a block group that would hold little
+/// but its own tables, and has 128 MiB in one.
+const LEFT_OVER: u64 = 128 << 20;
 
 /// A local file system that is mounted.
 #[derive(Debug, Clone)]
@@ -22,6 +31,10 @@ pub struct Mount {
     pub device: Device,
     pub filesystem: Filesystem,
     pub mount_point: PathBuf,
+    /// Whether udev gives disks units of their own.
+    pub udev: bool,
+    /// The unit that serves what is mounted: it is started when the disk comes.
+    pub serves: String,
 }
 
 /// What is in the place, and what should be.
@@ -30,20 +43,61 @@ pub struct Observed {
     /// `None` while the disk is still blank.
     disk: Option<(BlockDevice, FsInfo)>,
     unit: mount_unit::Observed,
+    /// `None` without a disk, and where there is no udev.
+    device: Option<device_unit::Observed>,
+}
+
+/// Where udev puts a link to the file system's disk, whatever the disk's name.
+fn by_uuid(filesystem: &FsInfo) -> PathBuf {
+    Path::new("/dev/disk/by-uuid").join(&filesystem.uuid)
+}
+
+/// A size as a plan shows it: what an operator reads, and what two sizes are compared by.
+fn shown(bytes: u64) -> String {
+    format!("{} ({bytes} bytes)", size_in_words(bytes))
 }
 
 impl Mount {
     fn unit(&self, filesystem: &FsInfo) -> MountUnit {
+        let what = by_uuid(filesystem);
+        let mut unit_lines = Vec::new();
+        if let Some(device) = self.device_unit(filesystem) {
+            // A file system whose disk is gone gives errors for ever: it makes room for the disk's
+            // return. Only BindsTo= does so when a disk goes unannounced.
+            unit_lines.push(format!("BindsTo={}", device.name()));
+            unit_lines.push(format!("After={}", device.name()));
+        }
         MountUnit {
             description: format!("Data disk of {}", self.mount_point.display()),
-            unit_lines: Vec::new(),
-            what: format!("/dev/disk/by-uuid/{}", filesystem.uuid),
+            unit_lines,
+            what: what.display().to_string(),
             mount_point: self.mount_point.clone(),
             fs_type: self.filesystem.to_string(),
-            options: OPTIONS.join(","),
+            options: [OPTIONS.as_slice(), &[NOFAIL]].concat().join(","),
             wanted_by: "local-fs.target",
         }
     }
+
+    fn device_unit(&self, filesystem: &FsInfo) -> Option<DeviceUnit> {
+        self.udev.then(|| DeviceUnit {
+            node: by_uuid(filesystem),
+            mount_point: self.mount_point.clone(),
+            serves: self.serves.clone(),
+        })
+    }
+
+    /// The file system's size as it is now: of a mounted xfs only the kernel knows it.
+    fn with_size(&self, mut filesystem: FsInfo, is_mounted: bool) -> Result<FsInfo> {
+        if is_mounted && filesystem.fs_type == "xfs" {
+            filesystem.size_bytes = grow::xfs_size(&self.mount_point)?;
+        }
+        Ok(filesystem)
+    }
+}
+
+/// Whether the disk has become larger than its file system.
+fn is_outgrown(disk: &BlockDevice, filesystem: &FsInfo) -> bool {
+    disk.size_bytes.saturating_sub(filesystem.size_bytes) >= LEFT_OVER
 }
 
 impl Resource for Mount {
@@ -54,15 +108,22 @@ impl Resource for Mount {
     }
 
     async fn observe(&self, host: &Host) -> Result<Observed> {
-        let device = self.device.clone();
         let unit = mount_unit::observe(host, &self.mount_point).await?;
-        blocking(move || {
-            Ok(Observed {
-                disk: formatted(&device)?,
-                unit,
-            })
+        let mount = self.clone();
+        let mounted = unit.mounted.as_ref().map(|m| m.major_minor.clone());
+        let disk = blocking(move || match formatted(&mount.device)? {
+            None => Ok(None),
+            Some((disk, filesystem)) => {
+                let is_mounted = mounted.as_deref() == Some(&disk.major_minor);
+                Ok(Some((disk, mount.with_size(filesystem, is_mounted)?)))
+            }
         })
-        .await
+        .await?;
+        let device = match disk.as_ref().and_then(|(_, found)| self.device_unit(found)) {
+            Some(device) => Some(device.observe(host).await?),
+            None => None,
+        };
+        Ok(Observed { disk, unit, device })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
@@ -72,6 +133,9 @@ impl Resource for Mount {
             Diff::create("nothing is mounted there")
         };
         let Some((disk, filesystem)) = &observed.disk else {
+            if let Some(unit) = &observed.unit.file {
+                return Err(missing(&self.mount_point, unit));
+            }
             if let Some(other) = &observed.unit.mounted {
                 return Err(in_the_way(&self.mount_point, other));
             }
@@ -102,7 +166,16 @@ impl Resource for Mount {
                 "active",
             );
         }
+        if is_outgrown(disk, filesystem) {
+            if observed.unit.mounted.is_some() {
+                diff.because("the disk is larger than its file system");
+            }
+            diff.improvement("size", shown(filesystem.size_bytes), shown(disk.size_bytes));
+        }
         self.unit(filesystem).diff(&observed.unit, &mut diff);
+        if let (Some(unit), Some(device)) = (self.device_unit(filesystem), &observed.device) {
+            unit.diff(device, &mut diff);
+        }
         Ok(diff)
     }
 
@@ -142,11 +215,34 @@ impl Resource for Mount {
             })
             .await?;
         }
+        if is_outgrown(disk, filesystem) {
+            self.grow(step, disk, filesystem).await?;
+        }
+        if let (Some(unit), Some(device)) = (self.device_unit(filesystem), &observed.device) {
+            unit.converge(step, device).await?;
+        }
         self.unit(filesystem).converge(step, &observed.unit).await
     }
 }
 
-fn in_the_way(mount_point: &std::path::Path, other: &MountInfo) -> Error {
+impl Mount {
+    async fn grow(&self, step: &Step, disk: &BlockDevice, filesystem: &FsInfo) -> Result<()> {
+        let (mount_point, to_bytes) = (self.mount_point.clone(), disk.size_bytes);
+        let fs_type = filesystem.fs_type.clone();
+        let effect = Effect::Grow {
+            mount_point: mount_point.clone(),
+            filesystem: fs_type.clone(),
+            from_bytes: filesystem.size_bytes,
+            to_bytes,
+        };
+        step.effect(effect, |permit| {
+            blocking(move || grow::grow(&permit, &mount_point, &fs_type, to_bytes))
+        })
+        .await
+    }
+}
+
+fn in_the_way(mount_point: &Path, other: &MountInfo) -> Error {
     Error::new(format!(
         "{} on {} is another file system than the data disk's",
         other.source,

@@ -73,6 +73,7 @@ pub fn graph(role: Role) -> Graph {
         quadlet: true,
         default_zone: Some("public".to_owned()),
         selinux: false,
+        udev: true,
     };
     super::resources(role, &tier(), &facts).unwrap()
 }

@@ -1,6 +1,6 @@
 //! The storage VM: a disk, its share, and the files that the application runs from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::zone;
 use crate::config::{Share, Storage, Tier};
@@ -8,6 +8,7 @@ use crate::engine::{Graph, Requirement};
 use crate::host::Facts;
 use crate::host::cifs::SMB_PORT;
 use crate::host::firewalld::Opening;
+use crate::host::systemd::mount_unit_name;
 use crate::resource::{
     Account, Check, Content, DataDisk, Directory, Disk, File, Firewall, Label, Mount, OurShare,
     SambaInclude, SambaUser, Unit,
@@ -43,6 +44,8 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
                 device: disk.device.clone(),
                 filesystem: disk.filesystem,
                 mount_point: disk.mount.clone(),
+                udev: facts.udev,
+                serves: samba_unit.clone(),
             },
             &[formatted],
         );
@@ -52,8 +55,7 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
         before_samba.push(graph.add(
             File {
                 path,
-                // Without the disk the share would be the bare directory beneath it.
-                body: format!("[Unit]\nRequiresMountsFor={}\n", disk.mount.display()),
+                body: samba_drop_in(&disk.mount),
                 check: Check::None,
             },
             // In this order it is always Samba's own step that makes systemd read it.
@@ -166,6 +168,18 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
         &[],
     );
     graph
+}
+
+/// Without the disk the share would be the bare directory beneath it: Samba waits for the mount
+/// before it starts, and goes when the mount goes, however that happens. A mount that somebody takes
+/// away by hand stops what is bound to it, but not what only requires it.
+fn samba_drop_in(mount: &Path) -> String {
+    format!(
+        "[Unit]\nRequiresMountsFor={}\nBindsTo={}\n",
+        // `%` begins a specifier in a unit file.
+        mount.display().to_string().replace('%', "%%"),
+        mount_unit_name(mount)
+    )
 }
 
 /// The share's section, in the words of smb.conf(5).

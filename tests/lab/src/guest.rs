@@ -384,6 +384,24 @@ impl Guest {
         }
     }
 
+    /// Takes a data disk out, and gives back what [`Guest::attach`] puts into this guest or another; VMs only.
+    pub fn detach(&self, index: usize) -> Result<(Disk, PathBuf)> {
+        match &mut *self.machine() {
+            Machine::Vm(vm) => vm.detach(index),
+            Machine::Container(_) => bail!("{}: a container keeps its disks", self.name),
+        }
+    }
+
+    /// Attaches a disk that was taken out, with what is on it; VMs only.
+    pub fn attach(&self, (disk, file): (Disk, PathBuf)) -> Result<()> {
+        match &mut *self.machine() {
+            Machine::Vm(vm) => vm.attach(disk, file),
+            Machine::Container(_) => {
+                bail!("{}: a container gets its disks when it is made", self.name)
+            }
+        }
+    }
+
     /// Makes a data disk larger while the guest runs.
     pub fn grow(&self, index: usize, size: u64) -> Result<()> {
         match &mut *self.machine() {
@@ -512,7 +530,7 @@ impl Guest {
     pub fn wait_ssh(&self, limit: Duration) -> Result<()> {
         let answer = until("an answer over SSH", limit, || {
             self.check_alive()?;
-            self.attach();
+            self.attach_links();
             Ok(self.ssh.connect(Duration::from_secs(2)).ok())
         });
         answer.with_context(|| format!("{}\n{}", self.name, self.console_tail()))
@@ -586,7 +604,7 @@ impl Guest {
     }
 
     /// After each boot a container's links are new ones.
-    fn attach(&self) {
+    fn attach_links(&self) {
         let Machine::Container(container) = &*self.machine() else {
             return;
         };

@@ -105,6 +105,16 @@ http = {{ path = "/", status = 200, contains = "{{container.hostname}}" }}
     )
 }
 
+/// The same for a test of the storage VM alone that is not about what is deployed on it.
+pub fn without_content() -> String {
+    let whole = tier_file();
+    let (before, rest) = whole
+        .split_once("[storage.content]")
+        .unwrap_or((&whole, ""));
+    let after = rest.split_once("[was]").map_or("", |(_, after)| after);
+    format!("{before}[was]{after}")
+}
+
 /// The guests of the tier and what stands around them.
 pub struct Tier<'lab> {
     lab: &'lab Lab,

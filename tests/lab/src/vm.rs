@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -22,13 +23,15 @@ use crate::cloud_image::CloudImage;
 use crate::control_group::ControlGroup;
 use crate::guest::Disk;
 use crate::network::Network;
-use crate::process::{Daemon, command, ok};
+use crate::process::{Daemon, command, ok, until};
 use crate::qmp::Qmp;
 use crate::root::Root;
 use crate::state::State;
 
 /// Enough for podman and firewalld together; a page that the guest does not touch costs the machine nothing.
 const MEMORY: &str = "1G";
+/// How long a guest may take to let go of a disk on an emulated processor.
+const DETACH: Duration = Duration::from_secs(120);
 /// A cloud image brings a whole distribution, and its package manager needs more than its services.
 const IMAGE_MEMORY: &str = "2G";
 
@@ -94,10 +97,22 @@ pub(crate) enum Memory<'a> {
     Saved(&'a State),
 }
 
+/// A data disk of a VM.
+#[derive(Debug)]
+struct Attached {
+    disk: Disk,
+    /// Its contents; raw.
+    file: PathBuf,
+    /// Of its device in QEMU and its slot on the bus.
+    number: usize,
+}
+
 #[derive(Debug)]
 pub(crate) struct Vm {
     hardware: Hardware,
-    disks: Vec<Disk>,
+    disks: Vec<Attached>,
+    /// How many disks it ever had.
+    numbered: usize,
     group: ControlGroup,
     qemu: Option<(Daemon, Qmp)>,
 }
@@ -119,6 +134,7 @@ impl Vm {
         Ok(Vm {
             hardware,
             disks: Vec::new(),
+            numbered: 0,
             group,
             qemu: None,
         })
@@ -199,14 +215,14 @@ impl Vm {
         if let Some(seed) = &hardware.seed {
             add_drive(&mut qemu, "seed", "raw", seed, "0x7", "");
         }
-        for (index, disk) in self.disks.iter().enumerate() {
+        for attached in &self.disks {
             add_drive(
                 &mut qemu,
-                &disk_id(index),
+                &disk_id(attached.number),
                 "raw",
-                &self.disk_file(index),
-                &disk_slot(index),
-                &disk.serial,
+                &attached.file,
+                &disk_slot(attached.number),
+                &attached.disk.serial,
             );
         }
         let console = hardware
@@ -301,36 +317,73 @@ impl Vm {
 
     /// Attaches a blank disk while the guest runs, as Mold attaches a volume.
     pub fn plug(&mut self, disk: &Disk) -> Result<()> {
-        let index = self.disks.len();
-        let file = self.disk_file(index);
+        let file = self
+            .hardware
+            .directory
+            .join(format!("disk{}", self.numbered));
         fs::File::create(&file)?.set_len(disk.size)?;
-        self.disks.push(disk.clone());
+        self.attach(disk.clone(), file)
+    }
+
+    /// Attaches a disk with what is on it.
+    pub fn attach(&mut self, disk: Disk, file: PathBuf) -> Result<()> {
+        let number = self.numbered;
+        self.numbered += 1;
+        let (id, serial) = (disk_id(number), disk.serial.clone());
+        self.disks.push(Attached {
+            disk,
+            file: file.clone(),
+            number,
+        });
         let Some((_, qmp)) = self.qemu.as_mut() else {
             return Ok(());
         };
-        let id = disk_id(index);
         qmp.execute("blockdev-add", json!({ "driver": "raw", "node-name": id, "discard": "unmap", "cache": { "no-flush": true },
                                             "file": { "driver": "file", "filename": file, "discard": "unmap" } }))?;
-        let device = json!({ "driver": "virtio-blk-pci", "id": format!("{id}-device"), "drive": id, "serial": disk.serial,
-                             "addr": disk_slot(index) });
+        let device = json!({ "driver": "virtio-blk-pci", "id": format!("{id}-device"), "drive": id, "serial": serial,
+                             "addr": disk_slot(number) });
         qmp.execute("device_add", device).map(drop)
+    }
+
+    /// Takes a disk out, also while the guest runs: it is told as it is on a real machine's button, and comes back to
+    /// say that it has let go.
+    pub fn detach(&mut self, index: usize) -> Result<(Disk, PathBuf)> {
+        if index >= self.disks.len() {
+            bail!("there is no disk {index}");
+        }
+        let Attached { disk, file, number } = self.disks.remove(index);
+        let Some((_, qmp)) = self.qemu.as_mut() else {
+            return Ok((disk, file));
+        };
+        let id = disk_id(number);
+        let device = format!("{id}-device");
+        qmp.execute("device_del", json!({ "id": device }))?;
+        until("the guest to let go of its disk", DETACH, || {
+            let path = json!({ "path": "/machine/peripheral" });
+            let left = qmp.execute("qom-list", path)?;
+            let mut names = left.as_array().into_iter().flatten();
+            Ok((!names.any(|one| one["name"] == device.as_str())).then_some(()))
+        })?;
+        // One that it was booted with is gone with its device.
+        let _ = qmp.execute("blockdev-del", json!({ "node-name": id }));
+        Ok((disk, file))
     }
 
     /// Makes a disk larger while the guest runs, as Mold resizes a volume.
     pub fn grow(&mut self, index: usize, size: u64) -> Result<()> {
-        let disk = self
+        let attached = self
             .disks
             .get_mut(index)
             .with_context(|| format!("there is no disk {index}"))?;
-        disk.size = size;
+        attached.disk.size = size;
         let Some((_, qmp)) = self.qemu.as_mut() else {
             return Ok(fs::OpenOptions::new()
                 .write(true)
-                .open(self.disk_file(index))?
+                .open(&attached.file)?
                 .set_len(size)?);
         };
         // By its device, because a disk has a node name when it was plugged in and a drive name when it was booted with.
-        let id = format!("{}-device", disk_id(index));
+        let id = format!("{}-device", disk_id(attached.number));
         let node = node_of(qmp, &id)?;
         qmp.execute("block_resize", json!({ "node-name": node, "size": size }))
             .map(drop)
@@ -355,7 +408,10 @@ impl Vm {
 
     /// The raw files of its data disks, to look at when it is off.
     pub fn disk_file(&self, index: usize) -> PathBuf {
-        self.hardware.directory.join(format!("disk{index}"))
+        match self.disks.get(index) {
+            Some(attached) => attached.file.clone(),
+            None => self.hardware.directory.join(format!("disk{index}")),
+        }
     }
 }
 
@@ -387,12 +443,12 @@ fn tap(hardware: &Hardware) -> String {
     format!("tap{}", hardware.number)
 }
 
-fn disk_id(index: usize) -> String {
-    format!("data{index}")
+fn disk_id(number: usize) -> String {
+    format!("data{number}")
 }
 
-fn disk_slot(index: usize) -> String {
-    format!("{:#x}", 8 + index)
+fn disk_slot(number: usize) -> String {
+    format!("{:#x}", 8 + number)
 }
 
 fn add_drive(qemu: &mut Command, id: &str, format: &str, file: &Path, slot: &str, serial: &str) {

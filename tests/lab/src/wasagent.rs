@@ -90,6 +90,35 @@ impl<'a> Apply<'a> {
         Ok(applied)
     }
 
+    /// Runs apply alone while something happens beside it: no plan before it could foresee that. The plan after it must
+    /// show nothing.
+    pub fn ok_beside(
+        self,
+        of_apply: &[&str],
+        beside: impl FnOnce() -> Result<()> + Send,
+    ) -> Result<Applied> {
+        let name = self.guest.name();
+        let mut words = self.words("apply");
+        words.extend(of_apply);
+        let output = std::thread::scope(|scope| {
+            let beside = scope.spawn(beside);
+            let output = self.guest.run_unchecked(&words, b"", LIMIT)?;
+            let ended = beside.join();
+            ended.map_err(|_| anyhow::anyhow!("what happened beside panicked"))??;
+            anyhow::Ok(output)
+        })?;
+        let applied = Applied::parse(output).with_context(|| name.to_owned())?;
+        if !applied.output.success() {
+            bail!("{name}: apply: {}", applied.output);
+        }
+        let after = self.plan()?;
+        ensure!(
+            after.status == 0,
+            "{name}: plan after a whole apply: {after}"
+        );
+        Ok(applied)
+    }
+
     /// `run`; apply must exit with 0.
     pub fn ok(self) -> Result<Applied> {
         let name = self.guest.name();

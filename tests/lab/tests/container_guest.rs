@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use wasagent_lab::process::until;
 use wasagent_lab::tier::{
     Role, SHARE_PASSWORD, SHARE_PASSWORD_FILE, TIER_FILE, apply, install_repository,
     install_tier_file, tier_file,
@@ -219,6 +220,13 @@ fn what_drifts_is_mended(guest: &Guest) -> Result<()> {
     ];
     for (drift, resource) in drifts {
         guest.ok(drift)?;
+        if drift[0] == "umount" {
+            // The bare directory is not served: Samba goes with the mount, once systemd has seen that.
+            until("Samba's end", Duration::from_secs(20), || {
+                let state = guest.run(["systemctl", "is-active", "smbd"])?;
+                Ok((state.stdout.trim() == "inactive").then_some(()))
+            })?;
+        }
         let mended = Apply::on(guest).ok()?;
         ensure!(
             mended.changed().contains(resource),
@@ -251,47 +259,6 @@ fn uploads_stay(guest: &Guest) -> Result<()> {
     ensure!(guest.answer(["cat", &format!("{root}/server.js")])? == "// by hand");
     ensure!(guest.answer(["cat", &format!("{root}/public/upload.txt")])? == "a user's");
     Ok(())
-}
-
-/// What is on the disk decides: anything there is refused by name and left as it is.
-#[test]
-fn a_disk_that_holds_something_is_refused() -> Result<()> {
-    let lab = Lab::new()?;
-    let guest = storage_guest(&lab, Release::Trixie)?;
-    let device = guest.devices()[0].clone();
-    let checksum = || guest.answer(["sh", "-c", &format!("head -c 64M {device} | sha256sum")]);
-    for (make, name) in [
-        (&["mkfs.ext4", "-q", &device] as &[&str], "ext4"),
-        (&["mkfs.xfs", "-q", "-f", &device], "xfs"),
-        (&["mkswap", "--quiet", "--force", &device], "swap"),
-        (&["dd", "conv=notrunc", &format!("of={device}")], "dos"),
-    ] {
-        guest.ok(["wipefs", "--all", "--quiet", &device])?;
-        // Read by dd alone.
-        let made = guest.run_with(make, &partition_table(), Duration::from_secs(60))?;
-        ensure!(made.success(), "{made}");
-        let (before, disk) = (state(&guest)?, checksum()?);
-        let refused = Apply::on(&guest).role(Role::Storage).run()?.output;
-        ensure!(refused.status == 1, "{refused}");
-        ensure!(
-            refused.stderr.contains("disk:/mnt/data")
-                && refused.stderr.to_lowercase().contains(name),
-            "{name} is not named: {refused}"
-        );
-        ensure!(
-            checksum()? == disk && state(&guest)? == before,
-            "{name}: something changed"
-        );
-    }
-    Ok(())
-}
-
-/// A master boot record with one Linux partition.
-fn partition_table() -> Vec<u8> {
-    let mut sector = vec![0; 512];
-    sector[446..462].copy_from_slice(&[0, 0, 2, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 0, 1, 0]);
-    sector[510..].copy_from_slice(&[0x55, 0xaa]);
-    sector
 }
 
 #[test]

@@ -233,13 +233,13 @@ pub fn prove_blank(path: &Path) -> Result<Blankness> {
         }
         Err(error) => return Err(error).doing(doing()),
     };
-    let size = file.seek(SeekFrom::End(0)).doing(doing())?;
     if !device.partitions.is_empty() {
         let table = named_by_blkid(&device.path).unwrap_or_else(|| "a partition table".to_owned());
         return Ok(Blankness::Found {
             what: format!("{table} with {}", device.partitions.join(", ")),
         });
     }
+    let size = file.seek(SeekFrom::End(0)).doing(doing())?;
     let Some(at) = first_data(&mut file, size).map_err(|error| {
         Error::new(format!("{}: {error}", doing()))
             .hint("a disk that cannot be read in whole is not used; look at `dmesg`")
@@ -249,12 +249,13 @@ pub fn prove_blank(path: &Path) -> Result<Blankness> {
     };
     let what = match read_filesystem(&mut file).doing(doing())? {
         Some(found) => in_words(&found),
-        None => {
-            let names = signature::names(&mut file, size).doing(doing())?;
-            named_by_blkid(&device.path)
-                .or_else(|| (!names.is_empty()).then(|| names.join(", ")))
-                .unwrap_or_else(|| format!("data of no known format, from byte {at} on"))
-        }
+        None => match named_by_blkid(&device.path) {
+            Some(name) => name,
+            None => match signature::names(&mut file, size).doing(doing())?[..] {
+                [] => format!("data of no known format, from byte {at} on"),
+                ref names => names.join(", "),
+            },
+        },
     };
     Ok(Blankness::Found { what })
 }

@@ -18,15 +18,16 @@ use crate::process::{command, ok};
 pub enum Made {
     /// By a line of sh(1), with the disk as `$1` and a directory with files as `$2`.
     By(&'static str),
-    /// By hand: bytes and their places, for a disk of this size. blkid(8) calls it so.
-    ByHand(fn(u64) -> Vec<(u64, Vec<u8>)>, &'static str),
+    /// By hand: bytes and their places, for a disk of this size. The machine's blkid(8) is asked whether that is
+    /// what it should be.
+    ByHand(fn(u64) -> Vec<(u64, Vec<u8>)>),
 }
 
 /// A kind of disk that must be refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     pub what: &'static str,
-    /// What the refusal has to say.
+    /// What the refusal has to say, in upper or lower case.
     pub named: &'static str,
     pub made: Made,
 }
@@ -50,7 +51,7 @@ const fn by_hand(
     Row {
         what,
         named,
-        made: Made::ByHand(bytes, named),
+        made: Made::ByHand(bytes),
     }
 }
 
@@ -76,7 +77,8 @@ pub const TABLE: &[Row] = &[
     by_hand("md 1.0", "linux_raid_member", md_1_0),
     by_hand("md 1.1", "linux_raid_member", md_1_1),
     by_hand("md 1.2", "linux_raid_member", md_1_2),
-    by_hand("ZFS", "zfs_member", zfs),
+    // Of blkid of bookworm: trixie's wants more of a label than this one has, and there the agent names it by itself.
+    by_hand("ZFS", "zfs", zfs),
     by("GPT", "gpt", "echo ',,L' | sfdisk -q --no-reread --no-tell-kernel --label gpt $1"),
     by("MBR", "dos", "echo ',,L' | sfdisk -q --no-reread --no-tell-kernel --label dos $1"),
     by("GPT without its primary header", "gpt", "echo ',,L' | sfdisk -q --no-reread --no-tell-kernel --label gpt $1; dd if=/dev/zero of=$1 bs=512 seek=1 count=1 conv=notrunc status=none"),
@@ -96,7 +98,7 @@ impl Row {
                 shell.arg(agent::checkout().join("tests/lab/sample-app"));
                 ok(shell).context(self.what)?;
             }
-            Made::ByHand(bytes, name) => {
+            Made::ByHand(bytes) => {
                 let disk = OpenOptions::new().write(true).open(device)?;
                 for (at, bytes) in bytes(SIZE) {
                     disk.write_all_at(&bytes, at)?;
@@ -106,7 +108,7 @@ impl Row {
                     "blkid", "-p", "-o", "value", "-s", "TYPE", device,
                 ]))?;
                 ensure!(
-                    called.stdout.trim() == name,
+                    called.stdout.contains(self.named),
                     "{}: blkid calls it {called}",
                     self.what
                 );

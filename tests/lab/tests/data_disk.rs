@@ -63,7 +63,9 @@ fn each_row_is_refused(release: Release) -> Result<()> {
             row.what
         );
         ensure!(
-            said.stderr.contains(row.named),
+            said.stderr
+                .to_lowercase()
+                .contains(&row.named.to_lowercase()),
             "{}: {:?} is not named: {said}",
             row.what,
             row.named

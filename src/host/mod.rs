@@ -11,6 +11,7 @@ pub mod firewalld;
 pub mod fs;
 pub mod git;
 mod git_refs;
+pub mod holders;
 mod image_store;
 pub mod journald;
 pub mod kmsg;
@@ -21,6 +22,7 @@ pub mod podman;
 pub mod process;
 pub mod samba;
 pub mod systemd;
+pub mod tree;
 pub mod unnamed;
 
 pub use facts::Facts;

@@ -34,6 +34,8 @@ pub enum Disturbance {
     Reload(String),
     /// What is mounted at the path goes and comes back.
     Remount(String),
+    /// Clients of the shared directory connect to it anew.
+    Reconnect(String),
 }
 
 impl fmt::Display for Disturbance {
@@ -42,6 +44,7 @@ impl fmt::Display for Disturbance {
             Self::Restart(unit) => write!(f, "restart {unit}"),
             Self::Reload(unit) => write!(f, "reload {unit}"),
             Self::Remount(path) => write!(f, "remount {path}"),
+            Self::Reconnect(path) => write!(f, "reconnect clients of {path}"),
         }
     }
 }
@@ -64,6 +67,8 @@ pub struct Diff {
     pub foreseen: bool,
     /// What the operator should know though nothing is changed for it.
     pub notes: Vec<String>,
+    /// What differs and stays so: it is shown, and no change.
+    pub kept: Vec<Field>,
 }
 
 impl Diff {
@@ -85,6 +90,7 @@ impl Diff {
             disturbs: Vec::new(),
             foreseen: false,
             notes: Vec::new(),
+            kept: Vec::new(),
         }
     }
 

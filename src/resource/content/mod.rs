@@ -1,42 +1,48 @@
 //! The application's files on the share: one revision of a git repository, or a sub-directory of
-//! it. What the application or an operator added stays; a deployed file that somebody changed is
-//! reported and kept.
+//! it, built and edited as the tier file says. What the application or an operator added stays; a
+//! deployed file that somebody changed is reported and kept.
 //!
-//! A manifest remembers what was deployed, so that a file can be told from one that was changed,
-//! and so that a run without a change need not read the files. New files are written and synced
-//! beside their places and renamed into them; the manifest comes last, so that an interrupted run
-//! is taken up by the next one: a file is then either of the old or of the new revision, and both
-//! are known.
+//! A revision is put together beside the shared directory and takes its place by one exchange of
+//! the two. Before that nothing shows; after it nothing is missing. What is about to happen is on
+//! the disk first, so that a run that was cut off at any moment is finished by the next one.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+mod build;
+mod edit;
+mod manifest;
+mod staging;
+mod switch;
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-use sha1::{Digest, Sha1};
-
-use super::data_disk::{self, DataDisk};
-use crate::config;
+use self::edit::Filled;
+use self::manifest::{Intent, Look, Manifest};
+use self::staging::{HOME, NEW, Staging};
+use self::switch::Carried;
+use super::data_disk::{self, DataDisk, Place};
+use crate::config::{self, Database};
 use crate::engine::effect::Effect;
-use crate::engine::record::STATE_DIRECTORY;
-use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
+use crate::engine::{
+    Address, Diff, Disturbance, Field, GuideStep, Kind, Requirement, Resource, Step,
+};
 use crate::error::{Doing, Error, Result};
-use crate::host::account;
-use crate::host::fs::{FileMeta, make_directory, read_regular, write_own};
-use crate::host::git::{Revision, Source, TreeEntry};
-use crate::host::{Host, Permit, blocking};
+use crate::host::account::{self, Account};
+use crate::host::fs::FileMeta;
+use crate::host::git::{Revision, Source};
+use crate::host::tree::Dir;
+use crate::host::{Host, Permit, blocking, samba};
 
-const MANIFEST: &str = "content.json";
-const MAX_MANIFEST: u64 = 256 << 20;
+/// Files that were changed by hand are compared line by line up to this size, and so many of them.
+const MOST_COMPARED: u64 = 256 << 10;
+const MOST_COMPARISONS: usize = 20;
 
-/// Where new files are written before they take their places: on the same file system.
-const STAGING: &str = ".wasagent-staging";
-
-const FILE_MODE: u32 = 0o660;
-const EXECUTABLE_MODE: u32 = 0o770;
-const DIRECTORY_MODE: u32 = 0o2770;
+/// How long a server of the share that is idle may take to come to the new directory by itself.
+const SERVERS_LEAVE: Duration = Duration::from_secs(1);
+/// How long one may take to end.
+const SERVERS_END: Duration = Duration::from_secs(10);
 
 /// A revision's files in a directory.
 #[derive(Debug, Clone)]
@@ -45,36 +51,34 @@ pub struct Content {
     /// The disk that it will be on.
     pub disk: Option<DataDisk>,
     pub source: config::Content,
+    /// Where the values of edits come from.
+    pub database: Option<Database>,
     /// The account that owns the files.
     pub owner: String,
-}
-
-/// What was deployed: written when all of it is in place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    path: PathBuf,
-    commit: String,
-    subdir: Option<PathBuf>,
-    files: BTreeMap<PathBuf, Deployed>,
-}
-
-/// A file as it was deployed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Deployed {
-    /// git's name of its bytes.
-    blob: String,
-    size: u64,
-    /// Of the last look at it, in nanoseconds since 1970: a file with this size and time is
-    /// believed to be unchanged, as git's own index does.
-    modified: i128,
 }
 
 #[derive(Debug)]
 pub struct Observed {
     commit: String,
     manifest: Option<Manifest>,
+    /// The edits are those of the tier file.
+    edited: bool,
     missing: Vec<PathBuf>,
-    changed: Vec<PathBuf>,
+    changed: Vec<Changed>,
+    /// A change of revision left something to do.
+    unfinished: bool,
+    /// Why a revision cannot take its place at once.
+    obstacle: Option<Error>,
+    /// Why the build cannot be begun.
+    no_build: Option<Error>,
+}
+
+/// A deployed file that somebody changed.
+#[derive(Debug)]
+struct Changed {
+    path: PathBuf,
+    /// What the revision has and what is there, where both are texts without a secret.
+    texts: Option<(String, String)>,
 }
 
 impl Content {
@@ -84,9 +88,11 @@ impl Content {
             rev: self.source.rev.clone(),
         }
     }
-}
 
-impl Content {
+    fn edits(&self) -> Vec<Filled> {
+        edit::fill(&self.source.edit, self.database.as_ref())
+    }
+
     /// The revision's objects: read in place from a repository on this VM, fetched from any other.
     async fn obtain(&self, step: &Step, commit: &str) -> Result<Revision> {
         let source = self.git_source();
@@ -103,6 +109,313 @@ impl Content {
         })
         .await
     }
+
+    /// Compares what is there with what was deployed.
+    async fn compare(&self, manifest: &Manifest) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+        let (path, disk, files) = (self.path.clone(), self.disk.clone(), manifest.files.clone());
+        blocking(move || {
+            let place = data_disk::find(&path, disk.as_ref())?;
+            let root = match place.path() {
+                Some(path) => Dir::open(&path)?,
+                None => None,
+            };
+            let (mut missing, mut changed) = (Vec::new(), Vec::new());
+            for (relative, deployed) in files {
+                let look = match &root {
+                    Some(root) => deployed.look(root, &relative)?,
+                    None => Look::Missing,
+                };
+                match look {
+                    Look::AsDeployed => {}
+                    Look::Missing => missing.push(relative),
+                    Look::Changed => changed.push(relative),
+                }
+            }
+            Ok((missing, changed))
+        })
+        .await
+    }
+
+    /// What the revision has in a changed file, and what is there. A file that the tier file's
+    /// values were set in is never shown.
+    async fn texts(&self, manifest: &Manifest, changed: &Path) -> Option<(String, String)> {
+        let edited = manifest.edits.as_ref().map(|edits| &edits.files);
+        if edited.is_some_and(|files| files.iter().any(|file| file == changed)) {
+            return None;
+        }
+        let deployed = manifest.files.get(changed)?;
+        let source = self.git_source();
+        let revision = source.known(&manifest.commit);
+        let (root, relative) = (self.path.clone(), changed.to_owned());
+        let there = blocking(move || {
+            let Some(root) = Dir::open(&root)? else {
+                return Ok(None);
+            };
+            match root.look(&relative)? {
+                Some(found) if found.size <= MOST_COMPARED => root.read(&relative, found.size),
+                _ => Ok(None),
+            }
+        });
+        let there = String::from_utf8(there.await.ok()??).ok()?;
+        let blobs = revision.blobs(&[&deployed.blob]).await.ok()?;
+        let was = String::from_utf8(blobs.into_iter().next()?).ok()?;
+        (was.len() as u64 <= MOST_COMPARED).then_some((was, there))
+    }
+
+    /// Finishes what an apply that was cut off had begun, or removes it; and takes away trees that
+    /// nobody uses any more.
+    async fn tidy_up(&self, step: &Step) -> Result<()> {
+        if let Some(intent) = blocking(manifest::read_intent).await?
+            && blocking({
+                let intent = intent.clone();
+                move || switch::has_happened(&intent)
+            })
+            .await?
+        {
+            self.settle(step, intent, Carried::new()).await?;
+        }
+        clear(step, &self.path, Extent::Unused).await
+    }
+
+    /// Puts the revision together beside the shared directory.
+    async fn stage(&self, step: &Step, revision: &Revision, owner: &Account) -> Result<()> {
+        let entries = revision.files(self.source.subdir.as_deref()).await?;
+        let names: Vec<&str> = entries.iter().map(|e| e.blob.as_str()).collect();
+        let blobs = revision.blobs(&names).await?;
+        let effect = Effect::StageContent {
+            path: self.path.clone(),
+            commit: revision.commit.clone(),
+        };
+        let (path, owner) = (self.path.clone(), owner.clone());
+        step.effect(effect, |permit| {
+            blocking(move || {
+                let staging = Staging::make(&permit, &path)?;
+                staging::write(&permit, &staging, &entries, &blobs, &owner)?;
+                permit.during()
+            })
+        })
+        .await
+    }
+
+    async fn build(&self, step: &Step, commit: &str, owner: &Account) -> Result<()> {
+        if self.source.build.is_empty() {
+            return Ok(());
+        }
+        let directory = staging::path(&self.path)?;
+        let description = format!("Build of {commit} for {}", self.path.display());
+        let unit = build::unit(
+            &self.source.build,
+            &directory,
+            &self.path,
+            owner,
+            description,
+        )?;
+        let effect = Effect::BuildContent {
+            path: self.path.clone(),
+            commit: commit.to_owned(),
+        };
+        let meta = FileMeta {
+            mode: 0o700,
+            uid: owner.uid,
+            gid: owner.gid,
+        };
+        let path = self.path.clone();
+        step.effect(effect, |permit| async move {
+            let staging = move |permit: Permit, make: bool| {
+                blocking(move || {
+                    let Some(staging) = Staging::open(&path)? else {
+                        return Ok(());
+                    };
+                    let home = OsStr::new(HOME);
+                    if make {
+                        staging.dir.make_directory(&permit, home, meta).map(drop)
+                    } else {
+                        staging.dir.remove_tree(&permit, home)
+                    }
+                })
+            };
+            staging.clone()(permit.clone(), true).await?;
+            step.systemd
+                .run_transient(&permit, &unit)
+                .await
+                .map_err(|e| e.while_doing("storage.content.build"))?;
+            permit.during()?;
+            staging(permit, false).await
+        })
+        .await
+    }
+
+    /// Edits the new tree, brings what is not ours into it, and puts it in the place of the old one.
+    async fn deploy(
+        &self,
+        step: &Step,
+        commit: &str,
+        before: Option<Manifest>,
+    ) -> Result<(Intent, Carried)> {
+        let edits = self.edits();
+        let mut next = Manifest {
+            path: self.path.clone(),
+            commit: commit.to_owned(),
+            subdir: self.source.subdir.clone(),
+            build: self.source.build.clone(),
+            ..Manifest::default()
+        };
+        let before = before.unwrap_or_default();
+        let effect = Effect::DeployContent {
+            path: self.path.clone(),
+            commit: commit.to_owned(),
+        };
+        step.effect(effect, |permit| {
+            blocking(move || {
+                let gone = || Error::new("what was put together is gone").hint("apply again");
+                let staging = Staging::open(&next.path)?.ok_or_else(gone)?;
+                let new = staging.dir.directory(Path::new(NEW))?.ok_or_else(gone)?;
+                let known: Vec<PathBuf> = staging::list(&new)?.into_keys().collect();
+                edit::apply(&permit, &new, &edits, &known)?;
+                next.edits = edit::digest(&edits, &salt()?);
+                next.files = staging::list(&new)?;
+                let old = staging.open_shared()?;
+                let carried = switch::carry(&permit, &old, &new, &before, &mut next)?;
+                let intent = Intent {
+                    manifest: next,
+                    inode: new.found()?.inode,
+                };
+                new.sync_filesystem()?;
+                manifest::write_intent(&intent)?;
+                permit.during()?;
+                switch::exchange(&permit, &staging, &old, &new)?;
+                Ok((intent, carried))
+            })
+        })
+        .await
+    }
+
+    /// Has the share's servers go over to the new tree, and moves over what came late.
+    async fn settle(&self, step: &Step, intent: Intent, carried: Carried) -> Result<()> {
+        let effect = Effect::SettleContent {
+            path: intent.manifest.path.clone(),
+            commit: intent.manifest.commit.clone(),
+        };
+        let told = step
+            .effect(effect, |permit| async move {
+                let shared = intent.manifest.path.clone();
+                blocking({
+                    let permit = permit.clone();
+                    move || servers_leave(&permit, &shared)
+                })
+                .await?;
+                blocking(move || switch::settle(&permit, &intent, &carried)).await
+            })
+            .await?;
+        for note in told {
+            step.progress(note);
+        }
+        Ok(())
+    }
+}
+
+/// smbd works in the directory that its client connected to, and only some versions look again for
+/// one that has the path by now (`vfs_ChDir` of Samba's source3/smbd/vfs.c, `LastDir`). One that
+/// stays is ended: its client connects anew at the next request, and opens its files again.
+fn servers_leave(permit: &Permit, shared: &Path) -> Result<()> {
+    let Some(staging) = Staging::open(shared)? else {
+        return Ok(());
+    };
+    let mut inodes = HashSet::new();
+    let now = staging.open_shared()?.found()?.inode;
+    for name in staging.dir.names()? {
+        if let Some(tree) = staging.dir.directory(Path::new(&name))? {
+            inodes.extend(staging::directories(&tree)?);
+        }
+    }
+    inodes.remove(&now);
+    let device = staging.dir.device()?;
+    let begun = Instant::now();
+    let mut ended = false;
+    loop {
+        let servers = samba::servers_in(device, &inodes);
+        if servers.is_empty() || begun.elapsed() > SERVERS_END {
+            return Ok(());
+        }
+        if begun.elapsed() > SERVERS_LEAVE && !ended {
+            samba::end_servers(permit, &servers)?;
+            ended = true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// 128 bits, in hexadecimal.
+fn salt() -> Result<String> {
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .doing("read /dev/urandom")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Which trees that were replaced are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Those that nobody has open.
+    Unused,
+    All,
+}
+
+/// Stops a build that outlived its apply, and removes what was being put together and trees that
+/// were replaced.
+async fn clear(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
+    let build = step.systemd.unit(build::UNIT).await?;
+    let runs = !matches!(build.active.as_str(), "inactive" | "failed");
+    let path = shared.to_owned();
+    let idle =
+        blocking(move || Ok(manifest::read_intent()?.is_none() && Staging::open(&path)?.is_none()));
+    if !runs && idle.await? {
+        return Ok(());
+    }
+    let effect = Effect::ClearContent {
+        path: shared.to_owned(),
+    };
+    let shared = shared.to_owned();
+    step.effect(effect, |permit| async move {
+        if runs {
+            use crate::host::systemd::Job;
+            step.systemd.job(&permit, Job::Stop, build::UNIT).await?;
+        }
+        blocking(move || {
+            manifest::remove_intent()?;
+            if let Some(staging) = Staging::open(&shared)? {
+                staging.clear(&permit)?;
+            }
+            switch::remove_replaced(&permit, &shared, extent == Extent::All).map(drop)
+        })
+        .await
+    })
+    .await
+}
+
+/// Leaves nothing of the agent's beside the shared directory: an exchange that was begun is
+/// finished, since files may have come late, and all else is removed.
+pub async fn put_away(step: &Step, shared: &Path) -> Result<()> {
+    let path = shared.to_owned();
+    let intent = blocking(move || {
+        let intent = manifest::read_intent()?.filter(|intent| intent.manifest.path == path);
+        Ok(match intent {
+            Some(intent) if switch::has_happened(&intent)? => Some(intent),
+            _ => None,
+        })
+    });
+    if let Some(intent) = intent.await? {
+        let effect = Effect::SettleContent {
+            path: shared.to_owned(),
+            commit: intent.manifest.commit.clone(),
+        };
+        step.effect(effect, |permit| {
+            blocking(move || switch::settle(&permit, &intent, &Carried::new()).map(drop))
+        })
+        .await?;
+    }
+    clear(step, shared, Extent::All).await
 }
 
 impl Resource for Content {
@@ -117,55 +430,65 @@ impl Resource for Content {
     }
 
     async fn observe(&self, _host: &Host) -> Result<Observed> {
-        let path = self.path.clone();
-        let subdir = self.source.subdir.clone();
-        let manifest =
-            blocking(move || Ok(read_manifest()?.filter(|m| m.path == path && m.subdir == subdir)))
-                .await?;
-        let deployed = manifest.as_ref().map(|m| m.commit.as_str());
-        let commit = self.git_source().resolve(deployed).await?;
-        let path = self.path.clone();
-        let disk = self.disk.clone();
-        blocking(move || {
-            let mut observed = Observed {
-                commit,
-                manifest,
-                missing: Vec::new(),
-                changed: Vec::new(),
-            };
-            let Some(manifest) = &observed.manifest else {
-                return Ok(observed);
-            };
+        let (path, disk) = (self.path.clone(), self.disk.clone());
+        let (manifest, unfinished, obstacle) = blocking(move || {
+            let manifest = manifest::read()?.filter(|manifest| manifest.path == path);
             let place = data_disk::find(&path, disk.as_ref())?;
-            let root = place.path();
-            for (relative, deployed) in &manifest.files {
-                let look = match &root {
-                    Some(root) => look_at(&root.join(relative), deployed)?,
-                    None => Look::Missing,
-                };
-                match look {
-                    Look::AsDeployed => {}
-                    Look::Missing => observed.missing.push(relative.clone()),
-                    Look::Changed => observed.changed.push(relative.clone()),
+            let is_disk = disk.is_some_and(|disk| disk.mount == path);
+            let (unfinished, obstacle) = match place {
+                Place::Mounted(path) if !is_disk => {
+                    (staging::is_unfinished(&path)?, staging::obstacle(&path)?)
                 }
-            }
-            Ok(observed)
+                _ => (false, is_disk.then(|| staging::no_exchange(&path))),
+            };
+            Ok((manifest, unfinished, obstacle))
         })
-        .await
+        .await?;
+        let same = manifest
+            .as_ref()
+            .filter(|manifest| manifest.subdir == self.source.subdir);
+        let deployed = same.map(|manifest| manifest.commit.as_str());
+        let commit = self.git_source().resolve(deployed).await?;
+        let (missing, changed) = match &manifest {
+            Some(manifest) => self.compare(manifest).await?,
+            None => Default::default(),
+        };
+        let mut compared = Vec::new();
+        for (index, path) in changed.into_iter().enumerate() {
+            let texts = match &manifest {
+                Some(manifest) if index < MOST_COMPARISONS => self.texts(manifest, &path).await,
+                _ => None,
+            };
+            compared.push(Changed { path, texts });
+        }
+        let edited = match &manifest {
+            Some(manifest) => edit::is_deployed(&self.edits(), manifest),
+            None => true,
+        };
+        Ok(Observed {
+            commit,
+            manifest,
+            edited,
+            missing,
+            changed: compared,
+            unfinished,
+            obstacle,
+            no_build: build::check(&self.source.build).err(),
+        })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
-        if !self.source.build.is_empty() || !self.source.edit.is_empty() {
-            return Err(Error::new(
-                "storage.content.build and storage.content.edit are not carried out by this version",
-            )
-            .hint("leave both out, and keep the built and edited application in the repository"));
-        }
         let deployed = observed.manifest.as_ref();
         let mut diff = match deployed {
             None => Diff::create("no revision is deployed"),
             Some(manifest) if manifest.commit != observed.commit => {
                 Diff::update("the tier file's revision is another one by now")
+            }
+            Some(manifest) if manifest.build != self.source.build || !observed.edited => {
+                Diff::update("the tier file says otherwise how the revision is made fit")
+            }
+            Some(_) if observed.missing.is_empty() && observed.unfinished => {
+                Diff::update("a change of revision is to be finished")
             }
             Some(_) => Diff::update("files of the revision are missing"),
         };
@@ -174,14 +497,59 @@ impl Resource for Content {
             deployed.map(|manifest| manifest.commit.clone()),
             observed.commit.clone(),
         );
+        if let Some(manifest) = deployed {
+            let subdir = |subdir: &Option<PathBuf>| match subdir {
+                Some(subdir) => subdir.display().to_string(),
+                None => ".".to_owned(),
+            };
+            diff.field(
+                "subdir",
+                Some(subdir(&manifest.subdir)),
+                subdir(&self.source.subdir),
+            );
+            let words = |build: &[String]| build.join(" ");
+            diff.field(
+                "build",
+                Some(words(&manifest.build)),
+                words(&self.source.build),
+            );
+        } else if !self.source.build.is_empty() {
+            diff.field("build", None, self.source.build.join(" "));
+        }
+        let edits = !self.source.edit.is_empty();
+        if !observed.edited || (deployed.is_none() && edits) {
+            diff.secret("edit", deployed.is_some());
+        }
         for path in &observed.missing {
             diff.field(&path.display().to_string(), Some("missing"), "deployed");
         }
-        for path in &observed.changed {
+        if observed.unfinished {
+            diff.field("beside the share", Some("left over"), "nothing");
+        }
+        for changed in &observed.changed {
+            let path = changed.path.display();
             diff.notes.push(format!(
-                "{} was changed by somebody and is kept as it is",
-                path.display()
+                "{path} was changed by somebody and is kept as it is; remove it, and apply puts the revision's there"
             ));
+            if let Some((was, there)) = &changed.texts {
+                diff.kept.push(Field {
+                    name: path.to_string(),
+                    from: Some(was.clone()),
+                    to: Some(there.clone()),
+                });
+            }
+        }
+        if diff.is_empty() {
+            return Ok(diff);
+        }
+        for refusal in [&observed.obstacle, &observed.no_build] {
+            if let Some(refusal) = refusal {
+                return Err(refusal.clone());
+            }
+        }
+        if deployed.is_some() {
+            let share = self.path.display().to_string();
+            diff.disturb(Disturbance::Reconnect(share));
         }
         Ok(diff)
     }
@@ -212,348 +580,32 @@ impl Resource for Content {
             .collect()
     }
 
-    async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
+    async fn converge(&self, step: &Step, _observed: &Observed) -> Result<()> {
+        self.tidy_up(step).await?;
+        // What was unfinished may have been all, and the branch may have moved on.
+        let observed = self.observe(step).await?;
+        if self.diff(&observed)?.is_empty() {
+            return Ok(());
+        }
         let owner = account::look_up(&self.owner)
             .await?
             .ok_or_else(|| Error::new(format!("the account {} is missing", self.owner)))?;
         let revision = self.obtain(step, &observed.commit).await?;
-        let entries = revision.files(self.source.subdir.as_deref()).await?;
-
-        let deployment = Deployment {
-            root: self.path.clone(),
-            uid: owner.uid,
-            gid: owner.gid,
-            before: observed
-                .manifest
-                .as_ref()
-                .map(|manifest| manifest.files.clone())
-                .unwrap_or_default(),
+        let put_together = async {
+            self.stage(step, &revision, &owner).await?;
+            self.build(step, &revision.commit, &owner).await?;
+            self.deploy(step, &revision.commit, observed.manifest).await
         };
-        let (deployment, entries, wanted) = blocking(move || {
-            let wanted = deployment.files_to_write(&entries)?;
-            Ok((deployment, entries, wanted))
-        })
-        .await?;
-        let names: Vec<&str> = wanted.iter().map(|e| e.blob.as_str()).collect();
-        let blobs = revision.blobs(&names).await?;
-
-        let effect = Effect::DeployContent {
-            path: self.path.clone(),
-            commit: observed.commit.clone(),
-        };
-        let commit = observed.commit.clone();
-        let subdir = self.source.subdir.clone();
-        let path = self.path.clone();
-        step.effect(effect, |permit| {
-            blocking(move || {
-                deployment.write(&permit, &wanted, &blobs)?;
-                permit.during()?;
-                deployment.remove_what_is_gone(&entries)?;
-                write_manifest(&Manifest {
-                    files: deployment.files_now(&entries)?,
-                    path,
-                    commit,
-                    subdir,
-                })
-            })
-        })
-        .await
-    }
-}
-
-/// One run of bringing a revision into place.
-struct Deployment {
-    root: PathBuf,
-    uid: u32,
-    gid: u32,
-    /// What the last revision deployed.
-    before: BTreeMap<PathBuf, Deployed>,
-}
-
-impl Deployment {
-    /// The entries whose files are absent, or are exactly what was deployed before and are
-    /// something else now. A file that somebody wrote or changed is not among them.
-    fn files_to_write(&self, entries: &[TreeEntry]) -> Result<Vec<TreeEntry>> {
-        let mut wanted = Vec::new();
-        for entry in entries {
-            let path = self.root.join(&entry.path);
-            let write = match (blob_of(&path)?, self.before.get(&entry.path)) {
-                (None, _) => true,
-                (Some(there), _) if there == entry.blob => false,
-                (Some(there), Some(before)) => there == before.blob,
-                (Some(_), None) => false,
-            };
-            if write {
-                wanted.push(entry.clone());
-            }
-        }
-        Ok(wanted)
-    }
-
-    /// Writes all files beside their places, syncs once, then renames each: what carries a final
-    /// name is whole, also after a power cut.
-    fn write(&self, permit: &Permit, entries: &[TreeEntry], blobs: &[Vec<u8>]) -> Result<()> {
-        let staging = self.root.join(STAGING);
-        let doing = || format!("write below {}", self.root.display());
-        remove_staging(&staging)?;
-        if entries.is_empty() {
-            return Ok(());
-        }
-        make_directory(permit, &staging, FileMeta::root(0o700))?;
-        for (index, (entry, blob)) in entries.iter().zip(blobs).enumerate() {
-            let mode = if entry.executable {
-                EXECUTABLE_MODE
-            } else {
-                FILE_MODE
-            };
-            let mut file = fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(staging.join(index.to_string()))
-                .doing(doing())?;
-            file.write_all(blob).doing(doing())?;
-            std::os::unix::fs::fchown(&file, Some(self.uid), Some(self.gid)).doing(doing())?;
-            file.set_permissions(fs::Permissions::from_mode(mode))
-                .doing(doing())?;
-        }
-        rustix::fs::syncfs(fs::File::open(&staging).doing(doing())?).doing(doing())?;
-        for (index, entry) in entries.iter().enumerate() {
-            let path = self.root.join(&entry.path);
-            self.make_parents(permit, &entry.path)?;
-            fs::rename(staging.join(index.to_string()), &path)
-                .doing(format_args!("put {} in place", path.display()))?;
-        }
-        remove_staging(&staging)?;
-        // Before the manifest tells that all is in place: nothing looks for leftovers after that.
-        rustix::fs::syncfs(fs::File::open(&self.root).doing(doing())?).doing(doing())
-    }
-
-    /// Makes the directories above a file. One that is a symbolic link is an error: root would
-    /// write wherever it leads.
-    fn make_parents(&self, permit: &Permit, relative: &Path) -> Result<()> {
-        let mut directory = self.root.clone();
-        let Some(parents) = relative.parent() else {
-            return Ok(());
-        };
-        for component in parents.components() {
-            directory.push(component);
-            match fs::symlink_metadata(&directory) {
-                Ok(metadata) if metadata.is_dir() => {}
-                Ok(_) => {
-                    return Err(Error::new(format!(
-                        "{} stands where the revision has a directory",
-                        directory.display()
-                    ))
-                    .hint("move it away and apply again"));
+        match put_together.await {
+            Ok((intent, carried)) => self.settle(step, intent, carried).await?,
+            Err(error) => {
+                // The revision that runs was not touched, unless the exchange is what came last.
+                if let Err(left) = self.tidy_up(step).await {
+                    tracing::debug!(%left, "what was put together is left for the next apply");
                 }
-                Err(_) => {
-                    let meta = FileMeta {
-                        mode: DIRECTORY_MODE,
-                        uid: self.uid,
-                        gid: self.gid,
-                    };
-                    make_directory(permit, &directory, meta)?;
-                }
+                return Err(error);
             }
         }
-        Ok(())
-    }
-
-    /// Removes files that the last revision deployed and this one does not have, unless somebody
-    /// changed them, and directories that are empty for it.
-    fn remove_what_is_gone(&self, entries: &[TreeEntry]) -> Result<()> {
-        let kept: std::collections::HashSet<&Path> =
-            entries.iter().map(|entry| entry.path.as_path()).collect();
-        for (relative, before) in &self.before {
-            let path = self.root.join(relative);
-            if kept.contains(relative.as_path()) || blob_of(&path)?.as_ref() != Some(&before.blob) {
-                continue;
-            }
-            fs::remove_file(&path).doing(format_args!("remove {}", path.display()))?;
-            for parent in relative.ancestors().skip(1) {
-                // The first one that is not empty ends it; the root itself is never removed.
-                if parent.as_os_str().is_empty() || fs::remove_dir(self.root.join(parent)).is_err()
-                {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The manifest's entries: every file of the revision that is in place as the revision has
-    /// it, and, for one that was kept though it differs, the revision's blob, so that it goes on
-    /// counting as changed.
-    fn files_now(&self, entries: &[TreeEntry]) -> Result<BTreeMap<PathBuf, Deployed>> {
-        let mut files = BTreeMap::new();
-        for entry in entries {
-            let path = self.root.join(&entry.path);
-            let as_deployed = blob_of(&path)?.as_ref() == Some(&entry.blob);
-            let metadata =
-                fs::symlink_metadata(&path).doing(format_args!("look at {}", path.display()))?;
-            files.insert(
-                entry.path.clone(),
-                Deployed {
-                    blob: entry.blob.clone(),
-                    size: metadata.size(),
-                    modified: if as_deployed { modified(&metadata) } else { 0 },
-                },
-            );
-        }
-        Ok(files)
-    }
-}
-
-enum Look {
-    AsDeployed,
-    Missing,
-    Changed,
-}
-
-fn look_at(path: &Path, deployed: &Deployed) -> Result<Look> {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Ok(Look::Missing);
-    };
-    if metadata.size() == deployed.size && modified(&metadata) == deployed.modified {
-        return Ok(Look::AsDeployed);
-    }
-    Ok(match blob_of(path)? {
-        Some(blob) if blob == deployed.blob => Look::AsDeployed,
-        _ => Look::Changed,
-    })
-}
-
-fn modified(metadata: &fs::Metadata) -> i128 {
-    i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
-}
-
-/// git's name of a file's bytes; `None` where there is no file. Anything but a regular file has
-/// a name that no blob has.
-fn blob_of(path: &Path) -> Result<Option<String>> {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Ok(None);
-    };
-    if !metadata.is_file() {
-        return Ok(Some(String::new()));
-    }
-    let bytes = fs::read(path).doing(format_args!("read {}", path.display()))?;
-    Ok(Some(blob_name(&bytes)))
-}
-
-/// gitformat-pack(5): an object's name is the SHA-1 of `blob`, a blank, its size, NUL, its bytes.
-fn blob_name(bytes: &[u8]) -> String {
-    let mut hash = Sha1::new();
-    hash.update(format!("blob {}\0", bytes.len()));
-    hash.update(bytes);
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Removes what a deployment that was cut off left below the shared directory.
-pub fn remove_what_is_staged(shared: &Path) -> Result<()> {
-    remove_staging(&shared.join(STAGING))
-}
-
-fn remove_staging(staging: &Path) -> Result<()> {
-    match fs::remove_dir_all(staging) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).doing(format_args!("remove {}", staging.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn read_manifest() -> Result<Option<Manifest>> {
-    let path = Path::new(STATE_DIRECTORY).join(MANIFEST);
-    let Some(file) = read_regular(&path, MAX_MANIFEST)? else {
-        return Ok(None);
-    };
-    serde_json::from_slice(&file.contents)
-        .map(Some)
-        .doing(format_args!("read {}", path.display()))
-}
-
-fn write_manifest(manifest: &Manifest) -> Result<()> {
-    let text = serde_json::to_vec(manifest).doing("write the manifest of the content")?;
-    write_own(&Path::new(STATE_DIRECTORY).join(MANIFEST), &text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_blob_is_named_as_git_names_it() {
-        // `printf 'hello\n' | git hash-object --stdin`
-        assert_eq!(
-            blob_name(b"hello\n"),
-            "ce013625030ba8dba906f756967f9e9ca394464a"
-        );
-    }
-
-    fn deployment(root: &Path) -> Deployment {
-        let metadata = fs::metadata(root).unwrap();
-        Deployment {
-            root: root.to_owned(),
-            uid: metadata.uid(),
-            gid: metadata.gid(),
-            before: BTreeMap::new(),
-        }
-    }
-
-    fn entry(path: &str, bytes: &[u8]) -> TreeEntry {
-        TreeEntry {
-            path: path.into(),
-            blob: blob_name(bytes),
-            executable: false,
-        }
-    }
-
-    #[test]
-    fn uploads_and_changed_files_survive_a_new_revision() {
-        let root = tempfile::tempdir().unwrap();
-        let at = |path: &str| root.path().join(path);
-        let mut deployment = deployment(root.path());
-        let first = [
-            entry("a", b"1"),
-            entry("dir/b", b"1"),
-            entry("gone/c", b"1"),
-        ];
-        deployment
-            .write(
-                &Permit::for_a_test(),
-                &first,
-                &[b"1".to_vec(), b"1".to_vec(), b"1".to_vec()],
-            )
-            .unwrap();
-        deployment.before = deployment.files_now(&first).unwrap();
-
-        fs::write(at("dir/b"), "by hand").unwrap();
-        fs::write(at("upload"), "a user's").unwrap();
-        let second = [
-            entry("a", b"2"),
-            entry("dir/b", b"2"),
-            entry("upload", b"2"),
-        ];
-        let wanted = deployment.files_to_write(&second).unwrap();
-        assert_eq!(wanted, [entry("a", b"2")]);
-        deployment
-            .write(&Permit::for_a_test(), &wanted, &[b"2".to_vec()])
-            .unwrap();
-        deployment.remove_what_is_gone(&second).unwrap();
-
-        assert_eq!(fs::read(at("a")).unwrap(), b"2");
-        assert_eq!(fs::read(at("dir/b")).unwrap(), b"by hand");
-        assert_eq!(fs::read(at("upload")).unwrap(), b"a user's");
-        assert!(!at("gone").exists() && !at(STAGING).exists());
-        let now = deployment.files_now(&second).unwrap();
-        assert!(matches!(
-            look_at(&at("dir/b"), &now[Path::new("dir/b")]),
-            Ok(Look::Changed)
-        ));
-        assert!(matches!(
-            look_at(&at("a"), &now[Path::new("a")]),
-            Ok(Look::AsDeployed)
-        ));
+        clear(step, &self.path, Extent::Unused).await
     }
 }

@@ -53,6 +53,8 @@ const GUESTS: [Stage; 3] = [
             "--test",
             "container_guest",
             "--test",
+            "content",
+            "--test",
             "soak",
             "--test",
             "tier",

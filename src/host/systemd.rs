@@ -48,7 +48,6 @@ trait Manager {
     async fn reload_or_restart_unit(&self, name: &str, mode: &str)
     -> zbus::Result<OwnedObjectPath>;
     async fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
-    #[expect(clippy::type_complexity)] // as org.freedesktop.systemd1(5) has it
     async fn start_transient_unit(
         &self,
         name: &str,

@@ -542,10 +542,8 @@ impl Resource for Content {
         if diff.is_empty() {
             return Ok(diff);
         }
-        for refusal in [&observed.obstacle, &observed.no_build] {
-            if let Some(refusal) = refusal {
-                return Err(refusal.clone());
-            }
+        if let Some(refusal) = observed.obstacle.as_ref().or(observed.no_build.as_ref()) {
+            return Err(refusal.clone());
         }
         if deployed.is_some() {
             let share = self.path.display().to_string();

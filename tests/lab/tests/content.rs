@@ -1,8 +1,6 @@
 //! The application's files on a storage guest: a revision appears at once and whole, whoever reads and whenever the
 //! agent is killed, and what is not the agent's stays.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use wasagent_lab::failpoint::{Moment, Point, kill_at, passed};
 use wasagent_lab::soak::Size;
@@ -253,18 +251,14 @@ fn a_revision_is_built_and_edited() -> Result<()> {
         let mode = guest.answer(["stat", "-c", "%U %a", &format!("{ROOT}/db.js")])?;
         ensure!(mode == "user1 600", "{mode}");
         ensure!(!applied.output.stdout.contains("it's"));
-        let traces = guest.run_unchecked(
-            &[
-                "grep",
-                "-rlF",
-                "$pass",
-                "/var/lib/wasagent",
-                "/var/log",
-                "/run/log",
-            ],
-            b"",
-            Duration::from_secs(60),
-        )?;
+        let traces = guest.run([
+            "grep",
+            "-rlF",
+            "$pass",
+            "/var/lib/wasagent",
+            "/var/log",
+            "/run/log",
+        ])?;
         ensure!(traces.stdout.is_empty(), "the password is in {traces}");
         let again = Apply::on(&guest).ok()?;
         ensure!(

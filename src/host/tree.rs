@@ -195,12 +195,9 @@ impl Dir {
 
     /// git's name of a file's bytes, or of a symbolic link's target, if it has exactly this size.
     pub fn blob(&self, relative: &Path, size: u64) -> Result<Option<String>> {
-        // gitformat-pack(5): `blob`, a blank, the size, NUL, the bytes.
-        let mut hash = Sha1::new();
-        hash.update(format!("blob {size}\0"));
+        let mut hash = begin_blob(size);
         let whole = self.stream(relative, size, |piece| hash.update(piece))?;
-        let digest = hash.finalize();
-        Ok(whole.then(|| digest.iter().map(|b| format!("{b:02x}")).collect()))
+        Ok(whole.then(|| end_blob(hash)))
     }
 
     fn stream(&self, relative: &Path, size: u64, mut take: impl FnMut(&[u8])) -> Result<bool> {
@@ -276,6 +273,12 @@ impl Dir {
         let mut file = std::fs::File::from(fd);
         std::io::Write::write_all(&mut file, contents).doing(doing())?;
         set_meta(&file, meta).doing(doing())
+    }
+
+    /// Makes a symbolic link that is not there yet.
+    pub fn make_symlink(&self, _permit: &Permit, name: &OsStr, target: &[u8]) -> Result<()> {
+        rustix::fs::symlinkat(OsStr::from_bytes(target), &self.fd, name)
+            .doing(format_args!("make link {}", self.at(name).display()))
     }
 
     /// Gives what is at `name` a second name in another directory.
@@ -384,6 +387,24 @@ impl Dir {
     pub fn sync(&self) -> Result<()> {
         rustix::fs::fsync(&self.fd).doing(format_args!("sync {}", self.path.display()))
     }
+}
+
+/// git's name of these bytes (gitformat-pack(5): `blob`, a blank, the size, NUL, the bytes).
+pub fn blob(bytes: &[u8]) -> String {
+    let mut hash = begin_blob(bytes.len() as u64);
+    hash.update(bytes);
+    end_blob(hash)
+}
+
+fn begin_blob(size: u64) -> Sha1 {
+    let mut hash = Sha1::new();
+    hash.update(format!("blob {size}\0"));
+    hash
+}
+
+fn end_blob(hash: Sha1) -> String {
+    let digest = hash.finalize();
+    digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// `openat2(2)` takes no empty path.

@@ -2,7 +2,7 @@
 //! nobody but the share's account may read them, and neither plan nor record shows them.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -51,17 +51,14 @@ pub fn fill(edits: &[Edit], database: Option<&Database>) -> Vec<Filled> {
     filled.collect()
 }
 
-/// The files that are edited, each once.
-fn files(edits: &[Filled]) -> BTreeSet<&Path> {
+/// The files that are edited.
+pub fn files(edits: &[Filled]) -> impl Iterator<Item = &Path> {
     let files = edits.iter().flat_map(|edit| &edit.files);
-    files.map(PathBuf::as_path).collect()
+    files.map(PathBuf::as_path)
 }
 
-/// What the manifest keeps of the edits; `None` where there are none.
-pub fn digest(edits: &[Filled], salt: &str) -> Option<Edits> {
-    if edits.is_empty() {
-        return None;
-    }
+/// Equal for equal edits.
+fn digest(edits: &[Filled], salt: &str) -> Sha256 {
     let mut text = zeroize::Zeroizing::new(salt.to_owned());
     let mut add = |part: &str| {
         // Lengths keep two parts from being read as two others.
@@ -80,21 +77,27 @@ pub fn digest(edits: &[Filled], salt: &str) -> Option<Edits> {
             add(value.expose());
         }
     }
-    Some(Edits {
-        salt: salt.to_owned(),
-        digest: Sha256::of(text.as_bytes()),
-        files: files(edits).into_iter().map(Path::to_owned).collect(),
-    })
+    Sha256::of(text.as_bytes())
 }
 
 /// Whether what is deployed has these edits.
 pub fn is_deployed(edits: &[Filled], manifest: &Manifest) -> bool {
-    let salt = manifest.edits.as_ref().map_or("", |edits| &edits.salt);
-    digest(edits, salt) == manifest.edits
+    match &manifest.edits {
+        Some(deployed) => digest(edits, &deployed.salt) == deployed.digest,
+        None => edits.is_empty(),
+    }
 }
 
-/// Edits the files of a tree that is the agent's alone.
-pub fn apply(permit: &Permit, root: &Dir, edits: &[Filled], known: &[PathBuf]) -> Result<()> {
+/// Edits the files of a tree that is the agent's alone, and gives back what the manifest keeps of
+/// it: nothing where there are no edits.
+pub fn apply(
+    permit: &Permit,
+    root: &Dir,
+    edits: &[Filled],
+    known: &[PathBuf],
+    salt: String,
+) -> Result<Option<Edits>> {
+    let mut texts = BTreeMap::new();
     for edit in edits {
         for file in &edit.files {
             let missing = || javascript::missing_file(file, known.iter().map(PathBuf::as_path));
@@ -120,9 +123,15 @@ pub fn apply(permit: &Permit, root: &Dir, edits: &[Filled], known: &[PathBuf]) -
                 ..found.meta
             };
             replace(permit, &directory, name, &edited, meta)?;
+            let text = || String::from_utf8_lossy(&source).into_owned();
+            texts.entry(file.clone()).or_insert_with(text);
         }
     }
-    Ok(())
+    Ok((!edits.is_empty()).then(|| Edits {
+        digest: digest(edits, &salt),
+        salt,
+        files: texts,
+    }))
 }
 
 fn replace(
@@ -172,7 +181,10 @@ mod tests {
         std::fs::write(&path, "mysql.createPool({password: '', port: '1'})\n").unwrap();
         let dir = Dir::open(root.path()).unwrap().unwrap();
         let permit = Permit::for_a_test();
-        apply(&permit, &dir, &edits("it's"), &[]).unwrap();
+        let salt = || "salt".to_owned();
+        let kept = apply(&permit, &dir, &edits("it's"), &[], salt()).unwrap();
+        let kept = kept.unwrap().files;
+        assert!(kept[Path::new("a.js")].contains("password: ''"), "{kept:?}");
         assert_eq!(
             std::fs::read_to_string(&path).unwrap(),
             "mysql.createPool({password: 'it\\'s', port: '3307'})\n"
@@ -183,14 +195,18 @@ mod tests {
 
         std::fs::rename(&path, root.path().join("b.js")).unwrap();
         let known = [PathBuf::from("b.js")];
-        let missing = apply(&permit, &dir, &edits("x"), &known).unwrap_err();
+        let missing = apply(&permit, &dir, &edits("x"), &known, salt()).unwrap_err();
         assert!(missing.message.contains("b.js"), "{missing}");
     }
 
     #[test]
     fn another_password_is_another_edit() {
         let manifest = Manifest {
-            edits: digest(&edits("one"), "salt"),
+            edits: Some(Edits {
+                salt: "salt".to_owned(),
+                digest: digest(&edits("one"), "salt"),
+                files: BTreeMap::new(),
+            }),
             ..Manifest::default()
         };
         assert!(is_deployed(&edits("one"), &manifest));

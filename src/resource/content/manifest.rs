@@ -39,8 +39,8 @@ pub struct Manifest {
 pub struct Edits {
     pub salt: String,
     pub digest: Sha256,
-    /// The files that hold values of the tier file: never shown.
-    pub files: Vec<PathBuf>,
+    /// The files that hold values of the tier file, which are never shown, with their text of before.
+    pub files: BTreeMap<PathBuf, String>,
 }
 
 /// A file as it was deployed.

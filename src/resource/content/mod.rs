@@ -32,6 +32,7 @@ use crate::error::{Doing, Error, Result};
 use crate::host::account::{self, Account};
 use crate::host::fs::FileMeta;
 use crate::host::git::{Revision, Source};
+use crate::host::systemd::Job;
 use crate::host::tree::Dir;
 use crate::host::{Host, Permit, blocking, samba};
 
@@ -140,7 +141,7 @@ impl Content {
     /// values were set in is never shown.
     async fn texts(&self, manifest: &Manifest, changed: &Path) -> Option<(String, String)> {
         let edited = manifest.edits.as_ref().map(|edits| &edits.files);
-        if edited.is_some_and(|files| files.iter().any(|file| file == changed)) {
+        if edited.is_some_and(|files| files.contains_key(changed)) {
             return None;
         }
         let deployed = manifest.files.get(changed)?;
@@ -162,35 +163,53 @@ impl Content {
         (was.len() as u64 <= MOST_COMPARED).then_some((was, there))
     }
 
-    /// Finishes what an apply that was cut off had begun, or removes it; and takes away trees that
-    /// nobody uses any more.
-    async fn tidy_up(&self, step: &Step) -> Result<()> {
-        if let Some(intent) = blocking(manifest::read_intent).await?
-            && blocking({
-                let intent = intent.clone();
-                move || switch::has_happened(&intent)
-            })
-            .await?
-        {
-            self.settle(step, intent, Carried::new()).await?;
-        }
-        clear(step, &self.path, Extent::Unused).await
+    /// Whether what is deployed is the revision, built, and only its edits are others.
+    fn is_built(&self, observed: &Observed) -> bool {
+        let Some(manifest) = &observed.manifest else {
+            return false;
+        };
+        let texts = manifest.edits.as_ref().map(|edits| &edits.files);
+        let has_text = |path: &Path| texts.is_some_and(|texts| texts.contains_key(path));
+        let edits = self.edits();
+        // One that somebody changed before it was ever edited: its own text is the repository's.
+        let unknown = |changed: &Changed| {
+            !has_text(&changed.path) && edit::files(&edits).any(|file| file == changed.path)
+        };
+        manifest.commit == observed.commit
+            && manifest.subdir == self.source.subdir
+            && manifest.build == self.source.build
+            && observed.missing.is_empty()
+            && !observed.changed.iter().any(unknown)
     }
 
-    /// Puts the revision together beside the shared directory.
-    async fn stage(&self, step: &Step, revision: &Revision, owner: &Account) -> Result<()> {
+    /// Puts the revision together beside the shared directory, and builds it.
+    async fn make(&self, step: &Step, commit: &str, owner: &Account) -> Result<()> {
+        let revision = self.obtain(step, commit).await?;
         let entries = revision.files(self.source.subdir.as_deref()).await?;
         let names: Vec<&str> = entries.iter().map(|e| e.blob.as_str()).collect();
         let blobs = revision.blobs(&names).await?;
+        let account = owner.clone();
+        self.stage(step, commit, move |permit, staging| {
+            staging::write(permit, staging, &entries, &blobs, &account)
+        })
+        .await?;
+        self.build(step, commit, owner).await
+    }
+
+    async fn stage(
+        &self,
+        step: &Step,
+        commit: &str,
+        write: impl FnOnce(&Permit, &Staging) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
         let effect = Effect::StageContent {
             path: self.path.clone(),
-            commit: revision.commit.clone(),
+            commit: commit.to_owned(),
         };
-        let (path, owner) = (self.path.clone(), owner.clone());
+        let path = self.path.clone();
         step.effect(effect, |permit| {
             blocking(move || {
-                let staging = Staging::make(&permit, &path)?;
-                staging::write(&permit, &staging, &entries, &blobs, &owner)?;
+                write(&permit, &Staging::make(&permit, &path)?)?;
                 permit.during()
             })
         })
@@ -251,6 +270,7 @@ impl Content {
         step: &Step,
         commit: &str,
         before: Option<Manifest>,
+        is_built: bool,
     ) -> Result<(Intent, Carried)> {
         let edits = self.edits();
         let mut next = Manifest {
@@ -271,9 +291,15 @@ impl Content {
                 let staging = Staging::open(&next.path)?.ok_or_else(gone)?;
                 let new = staging.dir.directory(Path::new(NEW))?.ok_or_else(gone)?;
                 let known: Vec<PathBuf> = staging::list(&new)?.into_keys().collect();
-                edit::apply(&permit, &new, &edits, &known)?;
-                next.edits = edit::digest(&edits, &salt()?);
+                next.edits = edit::apply(&permit, &new, &edits, &known, salt()?)?;
                 next.files = staging::list(&new)?;
+                if is_built {
+                    // Those that somebody changed are the revision's all the same.
+                    for (path, deployed) in &before.files {
+                        let entry = next.files.entry(path.clone());
+                        entry.or_insert_with(|| deployed.clone());
+                    }
+                }
                 let old = staging.open_shared()?;
                 let carried = switch::carry(&permit, &old, &new, &before, &mut next)?;
                 let intent = Intent {
@@ -289,29 +315,24 @@ impl Content {
         })
         .await
     }
+}
 
-    /// Has the share's servers go over to the new tree, and moves over what came late.
-    async fn settle(&self, step: &Step, intent: Intent, carried: Carried) -> Result<()> {
-        let effect = Effect::SettleContent {
-            path: intent.manifest.path.clone(),
-            commit: intent.manifest.commit.clone(),
-        };
-        let told = step
-            .effect(effect, |permit| async move {
-                let shared = intent.manifest.path.clone();
-                blocking({
-                    let permit = permit.clone();
-                    move || servers_leave(&permit, &shared)
-                })
-                .await?;
-                blocking(move || switch::settle(&permit, &intent, &carried)).await
-            })
-            .await?;
-        for note in told {
-            step.progress(note);
-        }
-        Ok(())
+/// Has the share's servers go over to the new tree, and moves over what came late.
+async fn settle(step: &Step, intent: Intent, carried: Carried) -> Result<()> {
+    let effect = Effect::SettleContent {
+        path: intent.manifest.path.clone(),
+        commit: intent.manifest.commit.clone(),
+    };
+    let told = step.effect(effect, |permit| {
+        blocking(move || {
+            servers_leave(&permit, &intent.manifest.path)?;
+            switch::settle(&permit, &intent, &carried)
+        })
+    });
+    for note in told.await? {
+        step.progress(note);
     }
+    Ok(())
 }
 
 /// smbd works in the directory that its client connected to, and only some versions look again for
@@ -377,9 +398,8 @@ async fn clear(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
         path: shared.to_owned(),
     };
     let shared = shared.to_owned();
-    step.effect(effect, |permit| async move {
+    let told = step.effect(effect, |permit| async move {
         if runs {
-            use crate::host::systemd::Job;
             step.systemd.job(&permit, Job::Stop, build::UNIT).await?;
         }
         blocking(move || {
@@ -387,35 +407,34 @@ async fn clear(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
             if let Some(staging) = Staging::open(&shared)? {
                 staging.clear(&permit)?;
             }
-            switch::remove_replaced(&permit, &shared, extent == Extent::All).map(drop)
+            switch::remove_replaced(&permit, &shared, extent == Extent::All)
         })
         .await
-    })
-    .await
+    });
+    for note in told.await? {
+        step.progress(note);
+    }
+    Ok(())
 }
 
-/// Leaves nothing of the agent's beside the shared directory: an exchange that was begun is
-/// finished, since files may have come late, and all else is removed.
-pub async fn put_away(step: &Step, shared: &Path) -> Result<()> {
-    let path = shared.to_owned();
-    let intent = blocking(move || {
-        let intent = manifest::read_intent()?.filter(|intent| intent.manifest.path == path);
-        Ok(match intent {
+/// Finishes an exchange that an apply which was cut off had come to, since files may have come
+/// late; and removes what else it left, and trees that were replaced.
+async fn tidy_up(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
+    let intent = blocking(|| {
+        Ok(match manifest::read_intent()? {
             Some(intent) if switch::has_happened(&intent)? => Some(intent),
             _ => None,
         })
     });
     if let Some(intent) = intent.await? {
-        let effect = Effect::SettleContent {
-            path: shared.to_owned(),
-            commit: intent.manifest.commit.clone(),
-        };
-        step.effect(effect, |permit| {
-            blocking(move || switch::settle(&permit, &intent, &Carried::new()).map(drop))
-        })
-        .await?;
+        settle(step, intent, Carried::new()).await?;
     }
-    clear(step, shared, Extent::All).await
+    clear(step, shared, extent).await
+}
+
+/// Leaves nothing of the agent's beside the shared directory.
+pub async fn put_away(step: &Step, shared: &Path) -> Result<()> {
+    tidy_up(step, shared, Extent::All).await
 }
 
 impl Resource for Content {
@@ -437,7 +456,7 @@ impl Resource for Content {
             let is_disk = disk.is_some_and(|disk| disk.mount == path);
             let (unfinished, obstacle) = match place {
                 Place::Mounted(path) if !is_disk => {
-                    (staging::is_unfinished(&path)?, staging::obstacle(&path)?)
+                    (switch::is_unfinished(&path)?, staging::obstacle(&path)?)
                 }
                 _ => (false, is_disk.then(|| staging::no_exchange(&path))),
             };
@@ -579,7 +598,7 @@ impl Resource for Content {
     }
 
     async fn converge(&self, step: &Step, _observed: &Observed) -> Result<()> {
-        self.tidy_up(step).await?;
+        tidy_up(step, &self.path, Extent::Unused).await?;
         // What was unfinished may have been all, and the branch may have moved on.
         let observed = self.observe(step).await?;
         if self.diff(&observed)?.is_empty() {
@@ -588,17 +607,27 @@ impl Resource for Content {
         let owner = account::look_up(&self.owner)
             .await?
             .ok_or_else(|| Error::new(format!("the account {} is missing", self.owner)))?;
-        let revision = self.obtain(step, &observed.commit).await?;
+        let is_built = self.is_built(&observed);
+        let Observed {
+            commit, manifest, ..
+        } = observed;
         let put_together = async {
-            self.stage(step, &revision, &owner).await?;
-            self.build(step, &revision.commit, &owner).await?;
-            self.deploy(step, &revision.commit, observed.manifest).await
+            match manifest.clone().filter(|_| is_built) {
+                Some(deployed) => {
+                    let copy = move |permit: &Permit, staging: &Staging| {
+                        staging::copy(permit, staging, &deployed, &owner)
+                    };
+                    self.stage(step, &commit, copy).await?;
+                }
+                None => self.make(step, &commit, &owner).await?,
+            }
+            self.deploy(step, &commit, manifest, is_built).await
         };
         match put_together.await {
-            Ok((intent, carried)) => self.settle(step, intent, carried).await?,
+            Ok((intent, carried)) => settle(step, intent, carried).await?,
             Err(error) => {
                 // The revision that runs was not touched, unless the exchange is what came last.
-                if let Err(left) = self.tidy_up(step).await {
+                if let Err(left) = tidy_up(step, &self.path, Extent::Unused).await {
                     tracing::debug!(%left, "what was put together is left for the next apply");
                 }
                 return Err(error);

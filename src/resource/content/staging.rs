@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::host::account::Account;
 use crate::host::fs::FileMeta;
 use crate::host::git::TreeEntry;
-use crate::host::tree::{Dir, Sort, is_mount_point};
+use crate::host::tree::{Dir, Sort, blob, is_mount_point};
 use crate::host::{Permit, holders};
 
 const FILE_MODE: u32 = 0o660;
@@ -173,6 +173,14 @@ impl Staging {
         self.dir.sync()
     }
 
+    /// Whether an apply that was cut off left something here. Trees that were replaced are no such
+    /// thing: the next change removes them.
+    pub fn is_left(&self) -> Result<bool> {
+        let names = self.dir.names()?;
+        let replaced = |name: &OsString| number(name).is_some() || is_known(name);
+        Ok(names.is_empty() || !names.iter().all(replaced))
+    }
+
     /// Forgets a tree that is gone.
     pub fn forget(&self, permit: &Permit, name: &OsStr) -> Result<()> {
         let known = known(name);
@@ -221,24 +229,50 @@ fn known(tree: &OsStr) -> OsString {
     name
 }
 
-/// Whether a change of revision left something that is to be finished or removed: all but replaced
-/// trees that somebody has open.
-pub fn is_unfinished(shared: &Path) -> Result<bool> {
-    if manifest::read_intent()?.is_some() {
-        return Ok(true);
+fn is_known(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.ends_with(KNOWN))
+}
+
+/// Makes the new tree, with nothing in it.
+fn begin(permit: &Permit, staging: &Staging, owner: &Account) -> Result<Dir> {
+    let new = staging
+        .dir
+        .make_directory(permit, OsStr::new(NEW), owned(owner, 0o700))?;
+    // Before anything is in it: what is made in a directory takes over its label and its access
+    // control list.
+    new.dress_as(permit, &staging.open_shared()?)?;
+    Ok(new)
+}
+
+fn owned(owner: &Account, mode: u32) -> FileMeta {
+    FileMeta {
+        mode,
+        uid: owner.uid,
+        gid: owner.gid,
     }
-    let Some(staging) = Staging::open(shared)? else {
-        return Ok(false);
-    };
-    let mut left = staging.dir.names()?;
-    for name in left.clone() {
-        if number(&name).is_some() && staging.is_used(&name)? {
-            let known = known(&name);
-            left.retain(|other| *other != name && *other != known);
-        }
+}
+
+/// The directory of a file that is to be made, and the file's name in it.
+fn place<'p>(
+    permit: &Permit,
+    new: &Dir,
+    path: &'p Path,
+    owner: &Account,
+) -> Result<(Dir, &'p OsStr)> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| Error::new(format!("{} is no file", path.display())))?;
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let directory = make_directories(permit, new, parent, owned(owner, DIRECTORY_MODE))?;
+    Ok((directory, name))
+}
+
+fn mode(executable: bool) -> u32 {
+    if executable {
+        EXECUTABLE_MODE
+    } else {
+        FILE_MODE
     }
-    // An empty directory too, unless all that was in it is in use.
-    Ok(!left.is_empty() || staging.dir.names()?.is_empty())
 }
 
 /// Puts the files of a revision together, dressed as those of the shared directory.
@@ -249,30 +283,45 @@ pub fn write(
     blobs: &[Vec<u8>],
     owner: &Account,
 ) -> Result<()> {
-    let meta = |mode| FileMeta {
-        mode,
-        uid: owner.uid,
-        gid: owner.gid,
-    };
-    let new = staging
-        .dir
-        .make_directory(permit, OsStr::new(NEW), meta(0o700))?;
-    // Before anything is in it: what is made in a directory takes over its label and its access
-    // control list.
-    new.dress_as(permit, &staging.open_shared()?)?;
+    let new = begin(permit, staging, owner)?;
     for (entry, blob) in entries.iter().zip(blobs) {
-        let name = entry
-            .path
-            .file_name()
-            .ok_or_else(|| Error::new(format!("{} is no file", entry.path.display())))?;
-        let parent = entry.path.parent().unwrap_or(Path::new(""));
-        let directory = make_directories(permit, &new, parent, meta(DIRECTORY_MODE))?;
-        let mode = if entry.executable {
-            EXECUTABLE_MODE
-        } else {
-            FILE_MODE
+        let (directory, name) = place(permit, &new, &entry.path, owner)?;
+        let meta = owned(owner, mode(entry.executable));
+        directory.make_file(permit, name, blob, meta)?;
+    }
+    Ok(())
+}
+
+/// Puts the files that are deployed together once more, built as they are, without what was edited
+/// into them. One that somebody changed is left out.
+pub fn copy(
+    permit: &Permit,
+    staging: &Staging,
+    deployed: &Manifest,
+    owner: &Account,
+) -> Result<()> {
+    let old = staging.open_shared()?;
+    let new = begin(permit, staging, owner)?;
+    let texts = deployed.edits.as_ref().map(|edits| &edits.files);
+    for (path, file) in &deployed.files {
+        let Some(found) = old.look(path)? else {
+            continue;
         };
-        directory.make_file(permit, name, blob, meta(mode))?;
+        if let Some(text) = texts.and_then(|texts| texts.get(path)) {
+            let (directory, name) = place(permit, &new, path, owner)?;
+            let meta = owned(owner, mode(found.meta.mode & 0o100 != 0));
+            directory.make_file(permit, name, text.as_bytes(), meta)?;
+            continue;
+        }
+        let Some(bytes) = old.read(path, file.size)?.filter(|b| blob(b) == file.blob) else {
+            continue;
+        };
+        let (directory, name) = place(permit, &new, path, owner)?;
+        if file.symlink {
+            directory.make_symlink(permit, name, &bytes)?;
+        } else {
+            directory.make_file(permit, name, &bytes, found.meta)?;
+        }
     }
     Ok(())
 }

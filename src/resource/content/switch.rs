@@ -19,9 +19,6 @@ use crate::error::{Error, Result};
 use crate::host::Permit;
 use crate::host::tree::{Dir, Found, Sort};
 
-/// Where the version before kept its unfinished files, in the shared directory itself.
-const FORMER_STAGING: &str = ".wasagent-staging";
-
 /// How often late files are looked for while a tree is removed: who goes on writing there has it
 /// open, and then it is not removed.
 const TRIES: u32 = 5;
@@ -138,9 +135,6 @@ impl Carrying<'_> {
             let Some(inner) = from.directory(Path::new(&name))? else {
                 continue;
             };
-            if is_former_staging(&path, found) {
-                continue;
-            }
             let target = to.below(&name, &inner);
             if !self.before.has_directory(&path) {
                 // Somebody else's, also when it is empty.
@@ -189,10 +183,6 @@ impl Carrying<'_> {
         self.carried.insert(found.inode, found.modified);
         Ok(())
     }
-}
-
-fn is_former_staging(path: &Path, found: Found) -> bool {
-    path == Path::new(FORMER_STAGING) && found.meta.uid == 0 && found.meta.mode & 0o077 == 0
 }
 
 fn in_the_way(path: &Path) -> Error {
@@ -270,8 +260,44 @@ pub fn settle(permit: &Permit, intent: &Intent, carried: &Carried) -> Result<Vec
     Ok(told)
 }
 
-/// Takes trees that were replaced away, but for those that somebody uses: those wait for another
-/// time, unless `all` are to go. What is not the agent's is moved over before.
+/// Whether a change of revision left something to do: it was cut off, or somebody who has a tree
+/// that was replaced open wrote there since.
+pub fn is_unfinished(shared: &Path) -> Result<bool> {
+    if manifest::read_intent()?.is_some() {
+        return Ok(true);
+    }
+    let Some(staging) = Staging::open(shared)? else {
+        return Ok(false);
+    };
+    for (name, before) in staging.replaced()? {
+        if let Some(old) = staging.dir.directory(Path::new(&name))?
+            && holds_others(&old, &old, Path::new(""), &before)?
+        {
+            return Ok(true);
+        }
+    }
+    staging.is_left()
+}
+
+/// Whether anything in the tree is not the agent's.
+fn holds_others(root: &Dir, from: &Dir, relative: &Path, before: &Manifest) -> Result<bool> {
+    for name in from.names()? {
+        let path = relative.join(&name);
+        let own = match from.directory(Path::new(&name))? {
+            Some(inner) => {
+                before.has_directory(&path) && !holds_others(root, &inner, &path, before)?
+            }
+            None => before.is_deployed(root, &path)?,
+        };
+        if !own {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Moves what is not the agent's out of trees that were replaced, and takes them away, but for those
+/// that somebody uses: those wait for another time, unless `all` are to go.
 pub fn remove_replaced(permit: &Permit, shared: &Path, all: bool) -> Result<Vec<String>> {
     let Some(staging) = Staging::open(shared)? else {
         return Ok(Vec::new());
@@ -280,28 +306,23 @@ pub fn remove_replaced(permit: &Permit, shared: &Path, all: bool) -> Result<Vec<
     let now = now.unwrap_or_default();
     let mut told = Vec::new();
     for (name, before) in staging.replaced()? {
-        if let Some(old) = staging.dir.directory(Path::new(&name))? {
+        let Some(old) = staging.dir.directory(Path::new(&name))? else {
+            staging.forget(permit, &name)?;
+            continue;
+        };
+        let new = staging.open_shared()?;
+        for tries in 1.. {
+            let late = move_late(permit, &old, &new, &before, &now, &Carried::new())?;
+            told.extend(late);
             if !all && staging.is_used(&name)? {
-                continue;
+                break;
             }
-            let new = staging.open_shared()?;
-            let mut gone = false;
-            for _ in 0..TRIES {
-                told.extend(move_late(
-                    permit,
-                    &old,
-                    &new,
-                    &before,
-                    &now,
-                    &Carried::new(),
-                )?);
-                remove_own(permit, &old, &old, Path::new(""), &before)?;
-                gone = staging.dir.remove_directory(permit, &name)?;
-                if gone {
-                    break;
-                }
+            remove_own(permit, &old, &old, Path::new(""), &before)?;
+            if staging.dir.remove_directory(permit, &name)? {
+                staging.forget(permit, &name)?;
+                break;
             }
-            if !gone {
+            if tries == TRIES {
                 return Err(Error::new(format!(
                     "{} does not become empty: somebody goes on writing there",
                     old.path().display()
@@ -309,7 +330,6 @@ pub fn remove_replaced(permit: &Permit, shared: &Path, all: bool) -> Result<Vec<
                 .hint("see who does (fuser -v), stop it, and apply again"));
             }
         }
-        staging.forget(permit, &name)?;
     }
     staging.remove_if_empty(permit)?;
     Ok(told)
@@ -330,9 +350,7 @@ fn remove_own(
             continue;
         };
         if found.sort == Sort::Directory {
-            if is_former_staging(&path, found) {
-                from.remove_tree(permit, &name)?;
-            } else if let Some(inner) = from.directory(Path::new(&name))? {
+            if let Some(inner) = from.directory(Path::new(&name))? {
                 remove_own(permit, root, &inner, &path, before)?;
                 from.remove_directory(permit, &name)?;
             }
@@ -392,9 +410,6 @@ impl Late<'_> {
             let Some(inner) = from.directory(Path::new(&name))? else {
                 continue;
             };
-            if is_former_staging(&path, found) {
-                continue;
-            }
             let target = to.below(&name, &inner);
             let own = self.before.has_directory(&path);
             if !own && target.get(self.permit)?.is_none() {

@@ -43,6 +43,9 @@ pub fn text(plan: &Plan, role: Role, node: &str, telling: Telling, output: Outpu
             let note = format!("    {} {note}", output.ink(Ink::Yellow, "note:"));
             line(&mut text, &note);
         }
+        for field in &diff.kept {
+            unified(&mut text, field, output);
+        }
     }
     line(&mut text, &summary(plan, role, node));
     text

@@ -34,6 +34,8 @@ pub enum Disturbance {
     Reload(String),
     /// What is mounted at the path goes and comes back.
     Remount(String),
+    /// Clients of the shared directory connect to it anew.
+    Reconnect(String),
 }
 
 impl fmt::Display for Disturbance {
@@ -42,6 +44,7 @@ impl fmt::Display for Disturbance {
             Self::Restart(unit) => write!(f, "restart {unit}"),
             Self::Reload(unit) => write!(f, "reload {unit}"),
             Self::Remount(path) => write!(f, "remount {path}"),
+            Self::Reconnect(path) => write!(f, "reconnect clients of {path}"),
         }
     }
 }
@@ -66,6 +69,8 @@ pub struct Diff {
     pub notes: Vec<String>,
     /// Fields by which nobody is served worse until they are changed: for health they are none.
     improves: Vec<String>,
+    /// What differs and stays so: it is shown, and no change.
+    pub kept: Vec<Field>,
 }
 
 impl Diff {
@@ -88,6 +93,7 @@ impl Diff {
             foreseen: false,
             notes: Vec::new(),
             improves: Vec::new(),
+            kept: Vec::new(),
         }
     }
 

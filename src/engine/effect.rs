@@ -155,9 +155,29 @@ pub enum Effect {
     FetchContent {
         commit: String,
     },
+    /// Files of a revision are put together beside the shared directory.
+    StageContent {
+        path: PathBuf,
+        commit: String,
+    },
+    /// They are built.
+    BuildContent {
+        path: PathBuf,
+        commit: String,
+    },
+    /// They take the place of the files of before.
     DeployContent {
         path: PathBuf,
         commit: String,
+    },
+    /// What was written to the files of before meanwhile is moved over.
+    SettleContent {
+        path: PathBuf,
+        commit: String,
+    },
+    /// What lies beside the shared directory is removed.
+    ClearContent {
+        path: PathBuf,
     },
 }
 
@@ -230,7 +250,11 @@ impl Effect {
             | Self::Format { .. }
             | Self::Grow { .. }
             | Self::FetchContent { .. }
-            | Self::DeployContent { .. } => Thing::Kept(self.to_string()),
+            | Self::StageContent { .. }
+            | Self::BuildContent { .. }
+            | Self::DeployContent { .. }
+            | Self::SettleContent { .. }
+            | Self::ClearContent { .. } => Thing::Kept(self.to_string()),
         }
     }
 }
@@ -282,7 +306,11 @@ impl fmt::Display for Effect {
             }
             Self::Relabel { tree } => write!(f, "relabel {}", path(tree)),
             Self::FetchContent { commit } => write!(f, "fetch {commit}"),
+            Self::StageContent { commit, .. } => write!(f, "stage {commit}"),
+            Self::BuildContent { commit, .. } => write!(f, "build {commit}"),
             Self::DeployContent { commit, .. } => write!(f, "deploy {commit}"),
+            Self::SettleContent { commit, .. } => write!(f, "settle {commit}"),
+            Self::ClearContent { path: p } => write!(f, "clear beside {}", path(p)),
         }
     }
 }

@@ -224,13 +224,6 @@ impl Step {
         blocking(move || fs::remove_leftover(&path)).await
     }
 
-    /// Removes what a deployment that was cut off left in the shared directory: copies of what the
-    /// repository has.
-    pub(super) async fn remove_staging(&self, shared: &Path) -> Result<()> {
-        let shared = shared.to_owned();
-        blocking(move || crate::resource::remove_what_is_staged(&shared)).await
-    }
-
     /// The file as it is, with its contents kept.
     async fn saved(&self, path: &Path) -> Result<Option<SavedFile>> {
         let (path, journal) = (path.to_owned(), Arc::clone(&self.journal));

@@ -226,8 +226,11 @@ impl<'a> Undoing<'a> {
             }
             Thing::Image(image) => undo_image(step, image, self.extent).await,
             Thing::Kept(_) => {
-                if let Some(Effect::DeployContent { path, .. }) = effects.first() {
-                    step.remove_staging(path).await?;
+                if let Some(
+                    Effect::StageContent { path, .. } | Effect::DeployContent { path, .. },
+                ) = effects.first()
+                {
+                    crate::resource::put_away_content(step, path).await?;
                 }
                 Ok(kept_for_good(effects))
             }

@@ -241,6 +241,8 @@ pub struct CifsState {
     pub nosuid: bool,
     pub nodev: bool,
     pub read_only: bool,
+    /// Files have the inode numbers that the server has for them.
+    pub server_inodes: bool,
 }
 
 /// What the kernel's client knows of its servers and shares (`fs/smb/client/cifs_debug.c`).
@@ -405,6 +407,7 @@ impl CifsMount {
             nosuid: true,
             nodev: true,
             read_only: false,
+            server_inodes: false,
         }
     }
 
@@ -537,6 +540,10 @@ impl CifsMount {
             // Else a mount shares connection and superblock with another of the same share, also
             // with one that was detached and is still in use: old options, a dead connection.
             ("nosharesock", None),
+            // A new revision is another directory in the share's place. With the server's inode
+            // numbers the root of a mount that is there is "stale" from then on (ESTALE of
+            // `update_inode_info` in fs/smb/client/inode.c), until it is mounted anew.
+            ("noserverino", None),
         ];
         if self.port != SMB_PORT {
             options.push(("port", Some(self.port.to_string())));
@@ -1127,6 +1134,7 @@ pub fn observe(info: &MountInfo) -> Option<CifsState> {
         nosuid: info.has_flag("nosuid"),
         nodev: info.has_flag("nodev"),
         read_only: info.has_flag("ro"),
+        server_inodes: info.has_flag("serverino"),
     })
 }
 
@@ -1318,7 +1326,7 @@ mod tests {
         assert_eq!(
             options,
             "credentials=/etc/wasagent/100%%.cred,nosuid,nodev,ip=192.168.2.13,vers=3.1.1,uid=0,gid=988,\
-             forceuid,forcegid,file_mode=0660,dir_mode=02770,soft,echo_interval=10,nosharesock,seal,\
+             forceuid,forcegid,file_mode=0660,dir_mode=02770,soft,echo_interval=10,nosharesock,noserverino,seal,\
              context=system_u:object_r:container_file_t:s0"
         );
         let labelled = CifsMount {
@@ -1353,6 +1361,8 @@ mod tests {
         assert_eq!(observe(&mounts[0]), Some(share().expected()));
         let older = mount::parse(&line.replace("vers=3.1.1", "vers=3.02")).unwrap();
         assert_eq!(observe(&older[0]).unwrap().vers.as_deref(), Some("3.0.2"));
+        let inodes = mount::parse(&line.replace("mapposix", "serverino,mapposix")).unwrap();
+        assert_ne!(observe(&inodes[0]), Some(share().expected()));
         let other = mount::parse("22 1 252:1 / / rw - ext4 /dev/vda1 rw").unwrap();
         assert_eq!(observe(&other[0]), None);
     }

@@ -66,22 +66,14 @@ impl Source {
         }
         let listing = git()
             .args(["ls-remote", "--", &self.git])
-            .args([
-                format!("refs/heads/{}", self.rev),
-                format!("refs/tags/{}", self.rev),
-                format!("refs/tags/{}^{{}}", self.rev),
-            ])
+            .args(refs(&self.rev).into_iter().flat_map(|name| {
+                let peeled = format!("{name}^{{}}");
+                [name, peeled]
+            }))
             .run()
             .await
-            .map_err(|e| {
-                over_network(e).hint("is storage.content.git right, and reachable from this VM?")
-            })?;
-        // A peeled tag (`^{}`) comes after the tag itself and names the commit.
-        String::from_utf8_lossy(&listing)
-            .lines()
-            .last()
-            .and_then(|line| line.split_whitespace().next())
-            .map(str::to_owned)
+            .map_err(|e| with_way_out(over_network(e)))?;
+        named_in(&String::from_utf8_lossy(&listing), &self.rev)
             .ok_or_else(|| self.no_such_revision())
     }
 
@@ -89,6 +81,14 @@ impl Source {
     pub fn in_place(&self, commit: &str) -> Option<Revision> {
         self.local_path().map(|directory| Revision {
             directory: git_directory(directory),
+            commit: commit.to_owned(),
+        })
+    }
+
+    /// A commit that was obtained before: nothing is fetched for it.
+    pub fn known(&self, commit: &str) -> Revision {
+        self.in_place(commit).unwrap_or_else(|| Revision {
+            directory: PathBuf::from(STORE),
             commit: commit.to_owned(),
         })
     }
@@ -118,7 +118,7 @@ impl Source {
             .deadline(FETCH_DEADLINE)
             .run()
             .await
-            .map_err(over_network)?;
+            .map_err(|e| with_way_out(over_network(e)))?;
         Ok(Revision {
             directory,
             commit: commit.to_owned(),
@@ -157,6 +157,46 @@ impl Source {
         Error::new(format!("{} has no revision {:?}", self.git, self.rev))
             .hint("compare storage.content.rev with the repository's branches and tags")
     }
+}
+
+/// What a name may stand for, in the order of gitrevisions(7): a tag before a branch. `heads/x`
+/// names a branch though a tag has the name too.
+fn refs(rev: &str) -> Vec<String> {
+    if rev.starts_with("refs/") || rev == "HEAD" {
+        return vec![rev.to_owned()];
+    }
+    ["refs/", "refs/tags/", "refs/heads/"]
+        .map(|before| format!("{before}{rev}"))
+        .to_vec()
+}
+
+/// The commit that `rev` names in a listing of git-ls-remote(1): `object TAB ref`, and for a tag
+/// with a message `ref^{}` and the commit that it was put on.
+fn named_in(listing: &str, rev: &str) -> Option<String> {
+    let object = |name: &str| {
+        let mut lines = listing.lines().filter_map(|line| line.split_once('\t'));
+        lines
+            .find(|(_, listed)| *listed == name)
+            .map(|(object, _)| object.to_owned())
+    };
+    refs(rev)
+        .iter()
+        .find_map(|name| object(&format!("{name}^{{}}")).or_else(|| object(name)))
+}
+
+/// The way out of what ssh(1) and git say most often; nobody is there to be asked for a password.
+fn with_way_out(error: Error) -> Error {
+    let says = |words: &str| error.message.contains(words);
+    let hint = if says("Host key verification failed") {
+        "this VM does not know the server's key: get it by ssh-keyscan, compare it with what the server's operator says, and add it to /etc/ssh/ssh_known_hosts"
+    } else if says("Permission denied (publickey") {
+        "give root's key (/root/.ssh) read access to the repository: a deploy key"
+    } else if says("could not read Username") || says("Authentication failed") {
+        "the repository is not open to everybody, or is not there: use its ssh address with a deploy key of root's"
+    } else {
+        "is storage.content.git right, and reachable from this VM?"
+    };
+    error.hint(hint)
 }
 
 impl Revision {
@@ -346,6 +386,31 @@ mod tests {
         for deployed in [None, Some("b".repeat(40).as_str())] {
             assert!(source.resolve(deployed).await.is_err());
         }
+    }
+
+    #[test]
+    fn a_tag_and_a_branch_of_one_name_are_told_apart() {
+        let listing = "1\trefs/heads/both\n2\trefs/tags/both\n3\trefs/tags/both^{}\n\
+            4\trefs/heads/main\n5\trefs/tags/light\n6\trefs/remotes/x/refs/heads/other\n";
+        for (rev, commit) in [
+            ("both", Some("3")),
+            ("tags/both", Some("3")),
+            ("heads/both", Some("1")),
+            ("refs/heads/both", Some("1")),
+            ("main", Some("4")),
+            ("light", Some("5")),
+            ("other", None),
+        ] {
+            assert_eq!(named_in(listing, rev).as_deref(), commit, "{rev}");
+        }
+    }
+
+    #[test]
+    fn what_git_says_comes_with_the_way_out() {
+        let hint = |message: &str| with_way_out(Error::new(message)).hint.unwrap();
+        assert!(hint("git: Host key verification failed.").contains("ssh_known_hosts"));
+        assert!(hint("git@x: Permission denied (publickey).").contains("deploy key"));
+        assert!(hint("fatal: could not read Username for 'https://x'").contains("ssh"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod fs;
 pub mod git;
 mod git_refs;
 pub mod grow;
+pub mod holders;
 mod image_store;
 pub mod journald;
 pub mod kmsg;
@@ -25,6 +26,7 @@ pub mod selinux;
 mod signature;
 pub mod smb_conf;
 pub mod systemd;
+pub mod tree;
 pub mod unnamed;
 
 pub use facts::Facts;

@@ -2,7 +2,9 @@
 //! `smbpasswd` sets a password read from standard input, `testparm` checks a candidate
 //! configuration.
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use md4::{Digest, Md4};
@@ -11,7 +13,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 use super::blocking;
 use super::passdb::{self, Unclear};
 use super::permit::Permit;
-use super::process::Helper;
+use super::process::{Helper, find_program};
 use super::smb_conf::{self, SmbConf};
 use super::unnamed::Unnamed;
 use crate::config::Secret;
@@ -333,6 +335,39 @@ pub fn sections(text: &str) -> Vec<String> {
         .filter_map(|line| line.trim().strip_prefix('[')?.split_once(']'))
         .map(|(name, _)| name.trim().to_owned())
         .collect()
+}
+
+/// The processes of smbd that work in one of these directories.
+pub fn servers_in(device: u64, directories: &HashSet<u64>) -> Vec<i32> {
+    let Some(smbd) = find_program("smbd") else {
+        return Vec::new();
+    };
+    let works_there = |pid: &i32| {
+        let process = Path::new("/proc").join(pid.to_string());
+        // One that was upgraded while it runs is told as `/usr/sbin/smbd (deleted)`.
+        let is_smbd = std::fs::read_link(process.join("exe"))
+            .is_ok_and(|exe| exe.to_string_lossy().starts_with(&*smbd.to_string_lossy()));
+        is_smbd
+            && std::fs::metadata(process.join("cwd"))
+                .is_ok_and(|found| found.dev() == device && directories.contains(&found.ino()))
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(works_there)
+        .collect()
+}
+
+/// Ends servers of single clients. On SIGTERM smbd closes what its client has open (smbd(8)).
+pub fn end_servers(_permit: &Permit, servers: &[i32]) -> Result<()> {
+    use nix::sys::signal::{Signal, kill};
+    for &pid in servers {
+        match kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM) {
+            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+            Err(error) => return Err(error).doing(format_args!("end smbd ({pid})")),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

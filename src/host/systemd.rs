@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use zbus::{Connection, DBusError};
-use zbus::{OwnedObjectPath, OwnedVariant};
+use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
 use super::permit::Permit;
 use super::process::Helper;
@@ -19,6 +19,8 @@ const JOB_DEADLINE: Duration = Duration::from_secs(300);
 
 /// The lines of a failed unit's journal that reach the operator.
 const JOURNAL_LINES: &str = "5";
+/// Those of a unit that ran a program of others, which may have more to say.
+const PRINTED_LINES: &str = "12";
 
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
@@ -46,6 +48,13 @@ trait Manager {
     async fn reload_or_restart_unit(&self, name: &str, mode: &str)
     -> zbus::Result<OwnedObjectPath>;
     async fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+    async fn start_transient_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        properties: &[(&str, Variant<'_>)],
+        auxiliary: &[(&str, Vec<(&str, Variant<'_>)>)],
+    ) -> zbus::Result<OwnedObjectPath>;
     #[zbus(signal)]
     async fn job_removed(
         &self,
@@ -125,6 +134,31 @@ impl UnitState {
             .into_iter()
             .any(|path| std::path::Path::new(path) == file)
     }
+}
+
+/// A property of a transient unit, under the name that systemd has for it on the bus.
+#[derive(Debug)]
+pub struct Property {
+    name: &'static str,
+    value: Variant<'static>,
+}
+
+impl Property {
+    pub fn new(name: &'static str, value: impl Into<Variant<'static>>) -> Self {
+        Self {
+            name,
+            value: value.into(),
+        }
+    }
+}
+
+/// A unit that is no file and is gone when it has ended.
+#[derive(Debug)]
+pub struct Transient {
+    pub name: &'static str,
+    pub properties: Vec<Property>,
+    /// After this its end is not waited for, and it is stopped.
+    pub deadline: Duration,
 }
 
 /// A connection to the manager.
@@ -254,42 +288,17 @@ impl Systemd {
     /// unit's journal.
     pub async fn job(&self, _permit: &Permit, job: Job, unit: &str) -> Result<()> {
         let doing = format!("{job} {unit}");
-        self.subscribe().await?;
-        // The match stands before the call: a job may end before the call's answer is read.
-        let mut removed = self
-            .manager
-            .receive_job_removed()
-            .await
-            .map_err(|e| bus_error(&doing, e))?;
         // A unit that failed too often before is not held back by its past.
         let _ = self.manager.reset_failed_unit(unit).await;
-        let path = match job {
-            Job::Start => self.manager.start_unit(unit, "replace").await,
-            Job::Stop => self.manager.stop_unit(unit, "replace").await,
-            Job::Restart => self.manager.restart_unit(unit, "replace").await,
-            Job::ReloadOrRestart => self.manager.reload_or_restart_unit(unit, "replace").await,
-        }
-        .map_err(|e| bus_error(&doing, e))?;
-
-        let wait = async {
-            while let Some(signal) = removed.next().await {
-                let Ok(args) = signal.args() else { continue };
-                if args.job == path {
-                    return Some(args.result.clone());
-                }
+        let begin = async {
+            match job {
+                Job::Start => self.manager.start_unit(unit, "replace").await,
+                Job::Stop => self.manager.stop_unit(unit, "replace").await,
+                Job::Restart => self.manager.restart_unit(unit, "replace").await,
+                Job::ReloadOrRestart => self.manager.reload_or_restart_unit(unit, "replace").await,
             }
-            None
         };
-        let result = tokio::time::timeout(JOB_DEADLINE, wait)
-            .await
-            .map_err(|_| {
-                Error::new(format!(
-                    "{doing}: no end after {} s",
-                    JOB_DEADLINE.as_secs()
-                ))
-                .hint(format!("see systemctl status {unit}"))
-            })?
-            .ok_or_else(|| Error::new(format!("{doing}: the connection to systemd was lost")))?;
+        let result = self.result_of(&doing, unit, JOB_DEADLINE, begin).await?;
         if result == "done" {
             if job == Job::Stop {
                 // How it ended when it was told to is no failure to show for ever.
@@ -303,20 +312,93 @@ impl Systemd {
                 .hint(format!("see journalctl -u {unit}")),
         )
     }
+
+    /// Runs a transient unit of `Type=oneshot` to its end. A failed one is an error with the last
+    /// lines that it printed.
+    pub async fn run_transient(&self, _permit: &Permit, unit: &Transient) -> Result<()> {
+        let doing = format!("run {}", unit.name);
+        let begin = async {
+            let properties: Vec<(&str, Variant<'_>)> = unit
+                .properties
+                .iter()
+                .map(|property| Ok((property.name, property.value.try_clone()?)))
+                .collect::<zbus::Result<_>>()?;
+            self.manager
+                .start_transient_unit(unit.name, "fail", &properties, &[])
+                .await
+        };
+        let ended = self
+            .result_of(&doing, unit.name, unit.deadline, begin)
+            .await;
+        let hint = format!("see journalctl -u {}", unit.name);
+        match ended {
+            Ok(result) if result == "done" => Ok(()),
+            Ok(result) => {
+                let why = match result.as_str() {
+                    "timeout" => "it took too long, and was stopped",
+                    _ => "it failed",
+                };
+                let words = printed(unit.name).await;
+                Err(Error::new(format!("{doing}: {why}{words}")).hint(hint))
+            }
+            Err(error) => {
+                let _ = self.manager.stop_unit(unit.name, "replace").await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins a job, waits for its end, and gives back what systemd says of it.
+    async fn result_of(
+        &self,
+        doing: &str,
+        unit: &str,
+        deadline: Duration,
+        begin: impl Future<Output = zbus::Result<OwnedObjectPath>>,
+    ) -> Result<String> {
+        self.subscribe().await?;
+        // The match stands before the call: a job may end before the call's answer is read.
+        let mut removed = self
+            .manager
+            .receive_job_removed()
+            .await
+            .map_err(|e| bus_error(doing, e))?;
+        let path = begin.await.map_err(|e| bus_error(doing, e))?;
+        let wait = async {
+            while let Some(signal) = removed.next().await {
+                let Ok(args) = signal.args() else { continue };
+                if args.job == path {
+                    return Some(args.result.clone());
+                }
+            }
+            None
+        };
+        tokio::time::timeout(deadline, wait)
+            .await
+            .map_err(|_| {
+                Error::new(format!("{doing}: no end after {} s", deadline.as_secs()))
+                    .hint(format!("see systemctl status {unit}"))
+            })?
+            .ok_or_else(|| Error::new(format!("{doing}: the connection to systemd was lost")))
+    }
+}
+
+/// The last lines that the processes of a unit printed, without what systemd says of the unit.
+async fn printed(unit: &str) -> String {
+    // A pipe to journald may still hold some of it (journalctl(1), --sync).
+    let _ = Helper::new("journalctl").args(["--sync"]).run().await;
+    said(&[&format!("_SYSTEMD_UNIT={unit}")], PRINTED_LINES).await
 }
 
 /// The last lines that a unit logged, for an error. Empty where there are none.
 pub async fn journal_tail(unit: &str) -> String {
+    said(&["--unit", unit], JOURNAL_LINES).await
+}
+
+async fn said(matches: &[&str], most: &str) -> String {
     let lines = Helper::new("journalctl")
-        .args([
-            "--no-pager",
-            "--quiet",
-            "--output=cat",
-            "--lines",
-            JOURNAL_LINES,
-            "--unit",
-            unit,
-        ])
+        .args(["--no-pager", "--quiet", "--output=cat", "--lines", most])
+        .args(matches)
         .deadline(Duration::from_secs(10))
         .run()
         .await

@@ -171,6 +171,7 @@ impl CifsShare {
             state.dir_mode.map(octal),
             octal(DIRECTORY_MODE),
         );
+        diff.field("options.serverino", Some(state.server_inodes), false);
         let recovery = |recovery: Recovery| match recovery {
             Recovery::Soft => "soft",
             Recovery::Hard => "hard",

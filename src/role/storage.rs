@@ -103,6 +103,7 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
                 path: storage.path.clone(),
                 disk: disk.clone(),
                 source: content.clone(),
+                database: tier.database.clone(),
                 owner: share.user.clone(),
             },
             &ready,

@@ -57,6 +57,8 @@ const GUESTS: [Stage; 3] = [
             "--test",
             "data_disk",
             "--test",
+            "content",
+            "--test",
             "soak",
             "--test",
             "tier",

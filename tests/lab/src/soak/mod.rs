@@ -11,6 +11,7 @@ use crate::progress::say;
 use crate::release::Release;
 use crate::tier::Role;
 
+pub mod content;
 pub mod fault;
 pub mod ground;
 pub mod kill;
@@ -28,7 +29,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 5] = [
+pub const CAMPAIGNS: [Campaign; 6] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -53,6 +54,11 @@ pub const CAMPAIGNS: [Campaign; 5] = [
         name: "revert",
         proves: "apply and revert leave a guest as it was, but for a list of exceptions",
         run: revert::run,
+    },
+    Campaign {
+        name: "content",
+        proves: "killed in any phase of a change of revision, under a reader: whole revisions are read, and nobody's files are lost",
+        run: content::run,
     },
 ];
 

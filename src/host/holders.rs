@@ -1,0 +1,126 @@
+//! Who has a directory tree open: a working directory, an open directory or file, or a mount of it
+//! in any mount namespace. What is in use is not taken away from under its user.
+//!
+//! proc(5) is the only source: there is no system call that tells.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, makedev, statx};
+
+use crate::error::{Doing, Result};
+
+/// The processes, as `name (PID)`, that have something of the tree open, but for this one. `root`
+/// is the tree's path as this process sees it, `inodes` the inodes of its directories.
+pub fn of(root: &Path, inodes: &HashSet<u64>) -> Result<Vec<String>> {
+    let metadata = fs::metadata(root).doing(format_args!("look at {}", root.display()))?;
+    let device = metadata.dev();
+    let mut namespaces = HashSet::new();
+    let mut holders = Vec::new();
+    for entry in fs::read_dir("/proc").doing("read /proc")? {
+        let Ok(entry) = entry else { continue };
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        if pid == std::process::id() {
+            continue;
+        }
+        let process = entry.path();
+        // A process may end while it is looked at: it holds nothing then.
+        let in_tree = |link: &Path| {
+            is_directory_of(link, device, inodes)
+                || fs::read_link(link).is_ok_and(|target| target.starts_with(root))
+        };
+        let open = fs::read_dir(process.join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|fd| in_tree(&fd.path()));
+        let new_namespace = fs::read_link(process.join("ns/mnt"))
+            .is_ok_and(|namespace| namespaces.insert(namespace));
+        if open
+            || in_tree(&process.join("cwd"))
+            || in_tree(&process.join("root"))
+            || (new_namespace && mounts(&process, device, inodes))
+        {
+            let comm = fs::read_to_string(process.join("comm")).unwrap_or_default();
+            holders.push(format!("{} ({pid})", comm.trim()));
+        }
+    }
+    Ok(holders)
+}
+
+/// Whether the path leads to one of these directories. A server of a network file system is not
+/// asked: it may be dead, and the answer would never come.
+fn is_directory_of(path: &Path, device: u64, inodes: &HashSet<u64>) -> bool {
+    let flags = AtFlags::STATX_DONT_SYNC;
+    statx(CWD, path, flags, StatxFlags::TYPE | StatxFlags::INO).is_ok_and(|found| {
+        makedev(found.stx_dev_major, found.stx_dev_minor) == device
+            && FileType::from_raw_mode(found.stx_mode.into()) == FileType::Directory
+            && inodes.contains(&found.stx_ino)
+    })
+}
+
+/// Whether a mount namespace has a directory of the tree mounted somewhere.
+fn mounts(process: &Path, device: u64, inodes: &HashSet<u64>) -> bool {
+    let Ok(text) = fs::read_to_string(process.join("mountinfo")) else {
+        return false;
+    };
+    let number = format!(
+        "{}:{}",
+        nix::sys::stat::major(device),
+        nix::sys::stat::minor(device)
+    );
+    text.lines().any(|line| {
+        // proc_pid_mountinfo(5): id, parent, major:minor, root within the file system, mount point.
+        let mut fields = line.split(' ').skip(2);
+        let (Some(on), Some(_), Some(point)) = (fields.next(), fields.next(), fields.next()) else {
+            return false;
+        };
+        // Through the process's root the path is as it sees it.
+        let seen: PathBuf = process
+            .join("root")
+            .join(unescape(point).trim_start_matches('/'));
+        on == number && is_directory_of(&seen, device, inodes)
+    })
+}
+
+/// Blank, tab, newline and backslash are written as `\` and three octal digits.
+fn unescape(text: &str) -> String {
+    [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ]
+    .iter()
+    .fold(text.to_owned(), |text, (escaped, plain)| {
+        text.replace(escaped, plain)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn who_works_in_a_tree_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let inodes = HashSet::from([fs::metadata(root.path()).unwrap().ino()]);
+        assert_eq!(of(root.path(), &inodes).unwrap(), Vec::<String>::new());
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .current_dir(root.path())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let holders = of(root.path(), &inodes).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(holders, [format!("sleep ({})", child.id())]);
+    }
+}

@@ -1,0 +1,502 @@
+//! Work inside a directory tree that another account may change at any moment: every step is by the
+//! descriptor of a directory and one name below it, or by `openat2(2)` that leaves neither the tree
+//! nor its file system and follows no symbolic link. What is no regular file is never opened.
+
+use std::ffi::OsStr;
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec,
+    Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+use sha1::{Digest, Sha1};
+
+use super::fs::FileMeta;
+use super::permit::Permit;
+use crate::error::{Doing, Error, Result};
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::RDONLY);
+/// Opening a FIFO must not wait for a writer.
+const FILE: OFlags = OFlags::NOFOLLOW
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::RDONLY)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+/// An attribute of a directory has at most 64 KiB (`XATTR_SIZE_MAX` of the kernel's limits.h), as
+/// has the list of their names.
+const XATTR_MAX: usize = 1 << 16;
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    File,
+    Directory,
+    Symlink,
+    /// A FIFO, a socket, a device.
+    Other,
+}
+
+/// What lstat(2) tells of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    pub sort: Sort,
+    pub size: u64,
+    /// In nanoseconds since 1970.
+    pub modified: i128,
+    pub inode: u64,
+    pub meta: FileMeta,
+}
+
+impl Found {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            sort: match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => Sort::File,
+                FileType::Directory => Sort::Directory,
+                FileType::Symlink => Sort::Symlink,
+                _ => Sort::Other,
+            },
+            size: u64::try_from(stat.st_size).unwrap_or_default(),
+            modified: i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec),
+            inode: stat.st_ino,
+            meta: FileMeta {
+                mode: stat.st_mode & 0o7777,
+                uid: stat.st_uid,
+                gid: stat.st_gid,
+            },
+        }
+    }
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    /// For messages only.
+    path: PathBuf,
+}
+
+impl Dir {
+    /// Opens a directory whose path root alone can change; `None` where there is none.
+    pub fn open(path: &Path) -> Result<Option<Self>> {
+        match rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self {
+                fd,
+                path: path.to_owned(),
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).doing(format_args!("open directory {}", path.display())),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn at(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The directory `relative`; `None` where there is none, or where a symbolic link leads there.
+    ///
+    /// # Errors
+    /// When something is mounted on it or above it within the tree, or a system call fails.
+    pub fn directory(&self, relative: &Path) -> Result<Option<Self>> {
+        let relative = not_empty(relative);
+        match rustix::fs::openat2(&self.fd, relative, DIRECTORY, Mode::empty(), BENEATH) {
+            Ok(fd) => Ok(Some(Self {
+                fd,
+                path: self.at(relative),
+            })),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(error) => Err(self.failure(relative, error)),
+        }
+    }
+
+    fn failure(&self, relative: &Path, error: Errno) -> Error {
+        let path = self.at(relative);
+        if error == Errno::XDEV {
+            return Error::new(format!(
+                "{}: something is mounted there, within the shared directory",
+                path.display()
+            ))
+            .hint("mount it outside of storage.path, and apply again");
+        }
+        let failed: Result<(), Errno> = Err(error);
+        match failed.doing(format_args!("open {}", path.display())) {
+            Err(error) => error,
+            Ok(()) => Error::new(format!("open {}", path.display())),
+        }
+    }
+
+    /// What is at `relative`, without following a symbolic link; `None` where nothing is.
+    pub fn look(&self, relative: &Path) -> Result<Option<Found>> {
+        let relative = not_empty(relative);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = match rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), BENEATH) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(self.failure(relative, error)),
+        };
+        let stat = rustix::fs::fstat(&fd)
+            .doing(format_args!("look at {}", self.at(relative).display()))?;
+        Ok(Some(Found::of(&stat)))
+    }
+
+    /// What this directory is itself.
+    pub fn found(&self) -> Result<Found> {
+        rustix::fs::fstat(&self.fd)
+            .map(|stat| Found::of(&stat))
+            .doing(format_args!("look at {}", self.path.display()))
+    }
+
+    /// The number of its file system.
+    pub fn device(&self) -> Result<u64> {
+        rustix::fs::fstat(&self.fd)
+            .map(|stat| stat.st_dev)
+            .doing(format_args!("look at {}", self.path.display()))
+    }
+
+    /// The names in it, sorted, without `.` and `..`.
+    pub fn names(&self) -> Result<Vec<OsString>> {
+        let doing = || format!("read directory {}", self.path.display());
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.fd).doing(doing())? {
+            let entry = entry.doing(doing())?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name != "." && name != ".." {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The bytes of a regular file of exactly this size, or of a symbolic link; `None` for anything
+    /// else.
+    pub fn read(&self, relative: &Path, size: u64) -> Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        let whole = self.stream(relative, size, |piece| bytes.extend_from_slice(piece))?;
+        Ok(whole.then_some(bytes))
+    }
+
+    /// git's name of a file's bytes, or of a symbolic link's target, if it has exactly this size.
+    pub fn blob(&self, relative: &Path, size: u64) -> Result<Option<String>> {
+        let mut hash = begin_blob(size);
+        let whole = self.stream(relative, size, |piece| hash.update(piece))?;
+        Ok(whole.then(|| end_blob(hash)))
+    }
+
+    fn stream(&self, relative: &Path, size: u64, mut take: impl FnMut(&[u8])) -> Result<bool> {
+        let doing = || format!("read {}", self.at(relative).display());
+        let Some(found) = self.look(relative)?.filter(|found| found.size == size) else {
+            return Ok(false);
+        };
+        match found.sort {
+            Sort::Symlink => {
+                let (Some(parent), Some(name)) = (relative.parent(), relative.file_name()) else {
+                    return Ok(false);
+                };
+                let Some(parent) = self.directory(parent)? else {
+                    return Ok(false);
+                };
+                let target = rustix::fs::readlinkat(&parent.fd, name, Vec::new()).doing(doing())?;
+                take(target.to_bytes());
+                Ok(target.to_bytes().len() as u64 == size)
+            }
+            Sort::File => {
+                let fd = match rustix::fs::openat2(&self.fd, relative, FILE, Mode::empty(), BENEATH)
+                {
+                    Ok(fd) => fd,
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+                    Err(error) => return Err(self.failure(relative, error)),
+                };
+                // It may be another one by now.
+                let stat = rustix::fs::fstat(&fd).doing(doing())?;
+                if Found::of(&stat).sort != Sort::File {
+                    return Ok(false);
+                }
+                // One byte more than it should have tells one that grows.
+                let mut file = std::fs::File::from(fd).take(size + 1);
+                let mut piece = vec![0; 1 << 16];
+                let mut length = 0;
+                loop {
+                    let read = file.read(&mut piece).doing(doing())?;
+                    if read == 0 {
+                        return Ok(length == size);
+                    }
+                    length += read as u64;
+                    take(&piece[..read]);
+                }
+            }
+            Sort::Directory | Sort::Other => Ok(false),
+        }
+    }
+
+    /// Makes a directory, with its owner before its mode.
+    pub fn make_directory(&self, _permit: &Permit, name: &OsStr, meta: FileMeta) -> Result<Self> {
+        let doing = || format!("make directory {}", self.at(name).display());
+        rustix::fs::mkdirat(&self.fd, name, Mode::RWXU).doing(doing())?;
+        let made = self
+            .directory(Path::new(name))?
+            .ok_or_else(|| Error::new(format!("{}: it is gone at once", doing())))?;
+        set_meta(&made.fd, meta).doing(doing())?;
+        Ok(made)
+    }
+
+    /// Makes a file that is not there yet.
+    pub fn make_file(
+        &self,
+        _permit: &Permit,
+        name: &OsStr,
+        contents: &[u8],
+        meta: FileMeta,
+    ) -> Result<()> {
+        let doing = || format!("write {}", self.at(name).display());
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd =
+            rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR).doing(doing())?;
+        let mut file = std::fs::File::from(fd);
+        std::io::Write::write_all(&mut file, contents).doing(doing())?;
+        set_meta(&file, meta).doing(doing())
+    }
+
+    /// Makes a symbolic link that is not there yet.
+    pub fn make_symlink(&self, _permit: &Permit, name: &OsStr, target: &[u8]) -> Result<()> {
+        rustix::fs::symlinkat(OsStr::from_bytes(target), &self.fd, name)
+            .doing(format_args!("make link {}", self.at(name).display()))
+    }
+
+    /// Gives what is at `name` a second name in another directory.
+    pub fn link(&self, _permit: &Permit, name: &OsStr, other: &Self) -> Result<()> {
+        // Without AT_SYMLINK_FOLLOW a symbolic link itself is linked.
+        rustix::fs::linkat(&self.fd, name, &other.fd, name, AtFlags::empty()).doing(format_args!(
+            "link {} to {}",
+            self.at(name).display(),
+            other.at(name).display()
+        ))
+    }
+
+    /// Renames; `false` where something has the new name already, unless `flags` say otherwise.
+    pub fn rename(
+        &self,
+        _permit: &Permit,
+        name: &OsStr,
+        other: &Self,
+        new: &OsStr,
+        flags: RenameFlags,
+    ) -> Result<bool> {
+        match rustix::fs::renameat_with(&self.fd, name, &other.fd, new, flags) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(error) => Err(error).doing(format_args!(
+                "move {} to {}",
+                self.at(name).display(),
+                other.at(new).display()
+            )),
+        }
+    }
+
+    pub fn remove_file(&self, _permit: &Permit, name: &OsStr) -> Result<()> {
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())
+            .doing(format_args!("remove {}", self.at(name).display()))
+    }
+
+    /// Removes a directory if it is empty; `false` where it holds something.
+    pub fn remove_directory(&self, _permit: &Permit, name: &OsStr) -> Result<bool> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(error) => {
+                Err(error).doing(format_args!("remove directory {}", self.at(name).display()))
+            }
+        }
+    }
+
+    /// Removes a tree that is the agent's alone; nothing where there is none.
+    pub fn remove_tree(&self, permit: &Permit, name: &OsStr) -> Result<()> {
+        match self.look(Path::new(name))? {
+            None => return Ok(()),
+            Some(found) if found.sort != Sort::Directory => return self.remove_file(permit, name),
+            Some(_) => {}
+        }
+        if let Some(directory) = self.directory(Path::new(name))? {
+            for inner in directory.names()? {
+                directory.remove_tree(permit, &inner)?;
+            }
+        }
+        self.remove_directory(permit, name).map(drop)
+    }
+
+    /// Gives this directory the owner, mode, label, access control lists and other attributes of
+    /// another, and its time.
+    pub fn dress_as(&self, _permit: &Permit, other: &Self) -> Result<()> {
+        let doing = || {
+            format!(
+                "give {} the attributes of {}",
+                self.path.display(),
+                other.path.display()
+            )
+        };
+        for name in attributes(&other.fd).doing(doing())? {
+            let mut value = vec![0; XATTR_MAX];
+            let length = match rustix::fs::fgetxattr(&other.fd, &name, &mut value[..]) {
+                Ok(length) => length,
+                // Gone since, or shown to nobody.
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => continue,
+                Err(error) => return Err(error).doing(doing()),
+            };
+            rustix::fs::fsetxattr(&self.fd, &name, &value[..length], XattrFlags::empty())
+                .doing(doing())?;
+        }
+        let stat = rustix::fs::fstat(&other.fd).doing(doing())?;
+        set_meta(&self.fd, Found::of(&stat).meta).doing(doing())?;
+        let times = Timestamps {
+            last_access: Timespec {
+                tv_sec: stat.st_atime,
+                tv_nsec: stat.st_atime_nsec as _,
+            },
+            last_modification: Timespec {
+                tv_sec: stat.st_mtime,
+                tv_nsec: stat.st_mtime_nsec as _,
+            },
+        };
+        rustix::fs::futimens(&self.fd, &times).doing(doing())
+    }
+
+    /// Brings all of its file system to the disk.
+    pub fn sync_filesystem(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.fd).doing(format_args!("sync {}", self.path.display()))
+    }
+
+    /// Brings its own entries to the disk.
+    pub fn sync(&self) -> Result<()> {
+        rustix::fs::fsync(&self.fd).doing(format_args!("sync {}", self.path.display()))
+    }
+}
+
+/// git's name of these bytes (gitformat-pack(5): `blob`, a blank, the size, NUL, the bytes).
+pub fn blob(bytes: &[u8]) -> String {
+    let mut hash = begin_blob(bytes.len() as u64);
+    hash.update(bytes);
+    end_blob(hash)
+}
+
+fn begin_blob(size: u64) -> Sha1 {
+    let mut hash = Sha1::new();
+    hash.update(format!("blob {size}\0"));
+    hash
+}
+
+fn end_blob(hash: Sha1) -> String {
+    let digest = hash.finalize();
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// `openat2(2)` takes no empty path.
+fn not_empty(relative: &Path) -> &Path {
+    if relative.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        relative
+    }
+}
+
+/// Owner before mode: chown(2) clears the set-id bits.
+fn set_meta(fd: impl AsFd, meta: FileMeta) -> Result<(), Errno> {
+    rustix::fs::fchown(
+        &fd,
+        Some(Uid::from_raw(meta.uid)),
+        Some(Gid::from_raw(meta.gid)),
+    )?;
+    rustix::fs::fchmod(&fd, Mode::from_raw_mode(meta.mode))
+}
+
+fn attributes(fd: impl AsFd) -> Result<Vec<OsString>, Errno> {
+    let mut list = vec![0; XATTR_MAX];
+    let length = match rustix::fs::flistxattr(&fd, &mut list[..]) {
+        Ok(length) => length,
+        Err(Errno::OPNOTSUPP) => 0,
+        Err(error) => return Err(error),
+    };
+    let names = list[..length].split(|&byte| byte == 0);
+    Ok(names
+        .filter(|name| !name.is_empty())
+        .map(|name| OsStr::from_bytes(name).to_owned())
+        .collect())
+}
+
+/// Whether a path is where something is mounted, by the kernel's own word; `false` where nothing is.
+pub fn is_mount_point(path: &Path) -> Result<bool> {
+    use rustix::fs::{StatxAttributes, StatxFlags, statx};
+    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
+        Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error).doing(format_args!("look at {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn open(path: &Path) -> Dir {
+        Dir::open(path).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_blob_is_named_as_git_names_it() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("a"), "hello\n").unwrap();
+        let dir = open(root.path());
+        // `printf 'hello\n' | git hash-object --stdin`
+        assert_eq!(
+            dir.blob(Path::new("a"), 6).unwrap().as_deref(),
+            Some("ce013625030ba8dba906f756967f9e9ca394464a")
+        );
+        assert_eq!(dir.blob(Path::new("a"), 5).unwrap(), None);
+        assert_eq!(dir.blob(Path::new("b"), 0).unwrap(), None);
+    }
+
+    #[test]
+    fn nothing_is_followed_waited_for_or_left() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir(at("real")).unwrap();
+        fs::write(at("real/a"), "x").unwrap();
+        symlink("real", at("link")).unwrap();
+        symlink("/etc/hostname", at("out")).unwrap();
+        let pipe = at("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let dir = open(root.path());
+        assert!(dir.directory(Path::new("link")).unwrap().is_none());
+        assert_eq!(dir.look(Path::new("link/a")).unwrap(), None);
+        assert_eq!(dir.read(Path::new("link/a"), 1).unwrap(), None);
+        assert!(dir.directory(Path::new("../")).is_err());
+        assert_eq!(dir.read(Path::new("pipe"), 0).unwrap(), None);
+        let look = |name: &str| dir.look(Path::new(name)).unwrap().unwrap().sort;
+        assert_eq!(look("out"), Sort::Symlink);
+        assert_eq!(look("pipe"), Sort::Other);
+        assert_eq!(look("real"), Sort::Directory);
+        assert_eq!(
+            dir.read(Path::new("out"), 13).unwrap().as_deref(),
+            Some(b"/etc/hostname".as_slice())
+        );
+    }
+}

@@ -1,0 +1,202 @@
+//! What is deployed, so that a file of ours is told from one that was changed, and so that a run
+//! without a change reads no file. And what is about to take its place, on the disk before anything
+//! of it shows.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::effect::Sha256;
+use crate::engine::record::STATE_DIRECTORY;
+use crate::error::{Doing, Result};
+use crate::host::fs::{read_regular, sync_directory, write_own};
+use crate::host::tree::{Dir, Sort};
+
+const MANIFEST: &str = "content.json";
+const INTENT: &str = "content-next.json";
+const MAX_SIZE: u64 = 256 << 20;
+
+/// The revision in a directory, and its files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub path: PathBuf,
+    pub commit: String,
+    pub subdir: Option<PathBuf>,
+    /// What was run to build it; empty: nothing.
+    #[serde(default)]
+    pub build: Vec<String>,
+    /// Of what was set in its files, with the values, and of a salt. It lies where root alone
+    /// reads, as the password itself does.
+    #[serde(default)]
+    pub edits: Option<Edits>,
+    pub files: BTreeMap<PathBuf, Deployed>,
+}
+
+/// Equal for equal edits, and no more telling than that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edits {
+    pub salt: String,
+    pub digest: Sha256,
+    /// The files that hold values of the tier file, which are never shown, with their text of before.
+    pub files: BTreeMap<PathBuf, String>,
+}
+
+/// A file as it was deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployed {
+    /// git's name of its bytes.
+    pub blob: String,
+    pub size: u64,
+    /// Of the last look at it, in nanoseconds since 1970: a file with this size and time is
+    /// believed to be unchanged, as git's own index does. Zero for one that was kept though it is
+    /// not the revision's.
+    pub modified: i128,
+    /// It is a symbolic link that the build made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub symlink: bool,
+}
+
+/// A revision that is about to take its place: on the disk before it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    pub manifest: Manifest,
+    /// The inode of the directory that holds it: the shared directory has it once it is in place.
+    pub inode: u64,
+}
+
+/// How a file compares with what was deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    AsDeployed,
+    Missing,
+    Changed,
+}
+
+impl Deployed {
+    /// Looks at the file. Bytes are read only of one that has the size, and another time.
+    pub fn look(&self, root: &Dir, relative: &Path) -> Result<Look> {
+        let Some(found) = root.look(relative)? else {
+            return Ok(Look::Missing);
+        };
+        let sort = if self.symlink {
+            Sort::Symlink
+        } else {
+            Sort::File
+        };
+        if found.sort != sort || found.size != self.size {
+            return Ok(Look::Changed);
+        }
+        if found.modified == self.modified {
+            return Ok(Look::AsDeployed);
+        }
+        Ok(match root.blob(relative, self.size)? {
+            Some(blob) if blob == self.blob => Look::AsDeployed,
+            Some(_) => Look::Changed,
+            // It was replaced between the two looks.
+            None => Look::Changed,
+        })
+    }
+}
+
+impl Manifest {
+    /// Whether the file is as this revision has it.
+    pub fn is_deployed(&self, root: &Dir, relative: &Path) -> Result<bool> {
+        match self.files.get(relative) {
+            Some(deployed) => Ok(deployed.look(root, relative)? == Look::AsDeployed),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether the revision has files below this directory.
+    pub fn has_directory(&self, relative: &Path) -> bool {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = (Excluded(relative.to_owned()), Unbounded);
+        // Paths are ordered by component: what is below comes next.
+        self.files
+            .range::<PathBuf, _>(from)
+            .next()
+            .is_some_and(|(path, _)| path.starts_with(relative))
+    }
+}
+
+fn place(name: &str) -> PathBuf {
+    Path::new(STATE_DIRECTORY).join(name)
+}
+
+/// What is deployed on this VM, wherever.
+pub fn read() -> Result<Option<Manifest>> {
+    read_json(&place(MANIFEST))
+}
+
+pub fn write(manifest: &Manifest) -> Result<()> {
+    write_json(&place(MANIFEST), manifest)
+}
+
+/// A change that was begun and not finished.
+pub fn read_intent() -> Result<Option<Intent>> {
+    read_json(&place(INTENT))
+}
+
+pub fn write_intent(intent: &Intent) -> Result<()> {
+    write_json(&place(INTENT), intent)
+}
+
+pub fn remove_intent() -> Result<()> {
+    let path = place(INTENT);
+    match std::fs::remove_file(&path) {
+        Ok(()) => sync_directory(Path::new(STATE_DIRECTORY)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).doing(format_args!("remove {}", path.display())),
+    }
+}
+
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let Some(file) = read_regular(path, MAX_SIZE)? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&file.contents)
+        .map(Some)
+        .doing(format_args!("read {}", path.display()))
+        .map_err(|e| {
+            e.or_hint("the file was changed by hand, or written by a newer version of wasagent")
+        })
+}
+
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let text = serde_json::to_vec(value).doing("write down what is deployed")?;
+    write_own(path, &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_of_the_first_version_is_taken_over() {
+        let old = r#"{"path":"/srv/a","commit":"c","subdir":null,
+            "files":{"x":{"blob":"b","size":1,"modified":1700000000000000000}}}"#;
+        let manifest: Manifest = serde_json::from_str(old).unwrap();
+        assert!(manifest.build.is_empty() && manifest.edits.is_none());
+        let file = &manifest.files[Path::new("x")];
+        assert_eq!((file.size, file.symlink), (1, false));
+    }
+
+    #[test]
+    fn a_directory_of_the_revision_is_known_by_what_is_below_it() {
+        let deployed = Deployed {
+            blob: String::new(),
+            size: 0,
+            modified: 0,
+            symlink: false,
+        };
+        let mut manifest = Manifest::default();
+        for path in ["a/b/c", "a-b", "d"] {
+            manifest.files.insert(path.into(), deployed.clone());
+        }
+        for (path, there) in [("a", true), ("a/b", true), ("a/c", false), ("d", false)] {
+            assert_eq!(manifest.has_directory(Path::new(path)), there, "{path}");
+        }
+    }
+}

@@ -1,0 +1,638 @@
+//! The application's files on the share: one revision of a git repository, or a sub-directory of
+//! it, built and edited as the tier file says. What the application or an operator added stays; a
+//! deployed file that somebody changed is reported and kept.
+//!
+//! A revision is put together beside the shared directory and takes its place by one exchange of
+//! the two. Before that nothing shows; after it nothing is missing. What is about to happen is on
+//! the disk first, so that a run that was cut off at any moment is finished by the next one.
+
+mod build;
+mod edit;
+mod manifest;
+mod staging;
+mod switch;
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use self::edit::Filled;
+use self::manifest::{Intent, Look, Manifest};
+use self::staging::{HOME, NEW, Staging};
+use self::switch::Carried;
+use super::data_disk::{self, DataDisk, Place};
+use crate::config::{self, Database};
+use crate::engine::effect::Effect;
+use crate::engine::{
+    Address, Diff, Disturbance, Field, GuideStep, Kind, Requirement, Resource, Step,
+};
+use crate::error::{Doing, Error, Result};
+use crate::host::account::{self, Account};
+use crate::host::fs::FileMeta;
+use crate::host::git::{Revision, Source};
+use crate::host::systemd::Job;
+use crate::host::tree::Dir;
+use crate::host::{Host, Permit, blocking, samba};
+
+/// Files that were changed by hand are compared line by line up to this size, and so many of them.
+const MOST_COMPARED: u64 = 256 << 10;
+const MOST_COMPARISONS: usize = 20;
+
+/// How long a server of the share that is idle may take to come to the new directory by itself.
+const SERVERS_LEAVE: Duration = Duration::from_secs(1);
+/// How long one may take to end.
+const SERVERS_END: Duration = Duration::from_secs(10);
+
+/// A revision's files in a directory.
+#[derive(Debug, Clone)]
+pub struct Content {
+    pub path: PathBuf,
+    /// The disk that it will be on.
+    pub disk: Option<DataDisk>,
+    pub source: config::Content,
+    /// Where the values of edits come from.
+    pub database: Option<Database>,
+    /// The account that owns the files.
+    pub owner: String,
+}
+
+#[derive(Debug)]
+pub struct Observed {
+    commit: String,
+    manifest: Option<Manifest>,
+    /// The edits are those of the tier file.
+    edited: bool,
+    missing: Vec<PathBuf>,
+    changed: Vec<Changed>,
+    /// A change of revision left something to do.
+    unfinished: bool,
+    /// Why a revision cannot take its place at once.
+    obstacle: Option<Error>,
+    /// Why the build cannot be begun.
+    no_build: Option<Error>,
+}
+
+/// A deployed file that somebody changed.
+#[derive(Debug)]
+struct Changed {
+    path: PathBuf,
+    /// What the revision has and what is there, where both are texts without a secret.
+    texts: Option<(String, String)>,
+}
+
+impl Content {
+    fn git_source(&self) -> Source {
+        Source {
+            git: self.source.git.clone(),
+            rev: self.source.rev.clone(),
+        }
+    }
+
+    fn edits(&self) -> Vec<Filled> {
+        edit::fill(&self.source.edit, self.database.as_ref())
+    }
+
+    /// The revision's objects: read in place from a repository on this VM, fetched from any other.
+    async fn obtain(&self, step: &Step, commit: &str) -> Result<Revision> {
+        let source = self.git_source();
+        if let Some(revision) = source.in_place(commit) {
+            return Ok(revision);
+        }
+        let effect = Effect::FetchContent {
+            commit: commit.to_owned(),
+        };
+        step.effect(effect, |permit| async move {
+            source
+                .fetch(&permit, commit, &|amount| step.progress(amount))
+                .await
+        })
+        .await
+    }
+
+    /// Compares what is there with what was deployed.
+    async fn compare(&self, manifest: &Manifest) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+        let (path, disk, files) = (self.path.clone(), self.disk.clone(), manifest.files.clone());
+        blocking(move || {
+            let place = data_disk::find(&path, disk.as_ref())?;
+            let root = match place.path() {
+                Some(path) => Dir::open(&path)?,
+                None => None,
+            };
+            let (mut missing, mut changed) = (Vec::new(), Vec::new());
+            for (relative, deployed) in files {
+                let look = match &root {
+                    Some(root) => deployed.look(root, &relative)?,
+                    None => Look::Missing,
+                };
+                match look {
+                    Look::AsDeployed => {}
+                    Look::Missing => missing.push(relative),
+                    Look::Changed => changed.push(relative),
+                }
+            }
+            Ok((missing, changed))
+        })
+        .await
+    }
+
+    /// What the revision has in a changed file, and what is there. A file that the tier file's
+    /// values were set in is never shown.
+    async fn texts(&self, manifest: &Manifest, changed: &Path) -> Option<(String, String)> {
+        let edited = manifest.edits.as_ref().map(|edits| &edits.files);
+        if edited.is_some_and(|files| files.contains_key(changed)) {
+            return None;
+        }
+        let deployed = manifest.files.get(changed)?;
+        let source = self.git_source();
+        let revision = source.known(&manifest.commit);
+        let (root, relative) = (self.path.clone(), changed.to_owned());
+        let there = blocking(move || {
+            let Some(root) = Dir::open(&root)? else {
+                return Ok(None);
+            };
+            match root.look(&relative)? {
+                Some(found) if found.size <= MOST_COMPARED => root.read(&relative, found.size),
+                _ => Ok(None),
+            }
+        });
+        let there = String::from_utf8(there.await.ok()??).ok()?;
+        let blobs = revision.blobs(&[&deployed.blob]).await.ok()?;
+        let was = String::from_utf8(blobs.into_iter().next()?).ok()?;
+        (was.len() as u64 <= MOST_COMPARED).then_some((was, there))
+    }
+
+    /// Whether what is deployed is the revision, built, and only its edits are others.
+    fn is_built(&self, observed: &Observed) -> bool {
+        let Some(manifest) = &observed.manifest else {
+            return false;
+        };
+        let texts = manifest.edits.as_ref().map(|edits| &edits.files);
+        let has_text = |path: &Path| texts.is_some_and(|texts| texts.contains_key(path));
+        let edits = self.edits();
+        // One that somebody changed before it was ever edited: its own text is the repository's.
+        let unknown = |changed: &Changed| {
+            !has_text(&changed.path) && edit::files(&edits).any(|file| file == changed.path)
+        };
+        manifest.commit == observed.commit
+            && manifest.subdir == self.source.subdir
+            && manifest.build == self.source.build
+            && observed.missing.is_empty()
+            && !observed.changed.iter().any(unknown)
+    }
+
+    /// Puts the revision together beside the shared directory, and builds it.
+    async fn make(&self, step: &Step, commit: &str, owner: &Account) -> Result<()> {
+        let revision = self.obtain(step, commit).await?;
+        let entries = revision.files(self.source.subdir.as_deref()).await?;
+        let names: Vec<&str> = entries.iter().map(|e| e.blob.as_str()).collect();
+        let blobs = revision.blobs(&names).await?;
+        let account = owner.clone();
+        self.stage(step, commit, move |permit, staging| {
+            staging::write(permit, staging, &entries, &blobs, &account)
+        })
+        .await?;
+        self.build(step, commit, owner).await
+    }
+
+    async fn stage(
+        &self,
+        step: &Step,
+        commit: &str,
+        write: impl FnOnce(&Permit, &Staging) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let effect = Effect::StageContent {
+            path: self.path.clone(),
+            commit: commit.to_owned(),
+        };
+        let path = self.path.clone();
+        step.effect(effect, |permit| {
+            blocking(move || {
+                write(&permit, &Staging::make(&permit, &path)?)?;
+                permit.during()
+            })
+        })
+        .await
+    }
+
+    async fn build(&self, step: &Step, commit: &str, owner: &Account) -> Result<()> {
+        if self.source.build.is_empty() {
+            return Ok(());
+        }
+        let directory = staging::path(&self.path)?;
+        let description = format!("Build of {commit} for {}", self.path.display());
+        let unit = build::unit(
+            &self.source.build,
+            &directory,
+            &self.path,
+            owner,
+            description,
+        )?;
+        let effect = Effect::BuildContent {
+            path: self.path.clone(),
+            commit: commit.to_owned(),
+        };
+        let meta = FileMeta {
+            mode: 0o700,
+            uid: owner.uid,
+            gid: owner.gid,
+        };
+        let path = self.path.clone();
+        step.effect(effect, |permit| async move {
+            let staging = move |permit: Permit, make: bool| {
+                blocking(move || {
+                    let Some(staging) = Staging::open(&path)? else {
+                        return Ok(());
+                    };
+                    let home = OsStr::new(HOME);
+                    if make {
+                        staging.dir.make_directory(&permit, home, meta).map(drop)
+                    } else {
+                        staging.dir.remove_tree(&permit, home)
+                    }
+                })
+            };
+            staging.clone()(permit.clone(), true).await?;
+            step.systemd
+                .run_transient(&permit, &unit)
+                .await
+                .map_err(|e| e.while_doing("storage.content.build"))?;
+            permit.during()?;
+            staging(permit, false).await
+        })
+        .await
+    }
+
+    /// Edits the new tree, brings what is not ours into it, and puts it in the place of the old one.
+    async fn deploy(
+        &self,
+        step: &Step,
+        commit: &str,
+        before: Option<Manifest>,
+        is_built: bool,
+    ) -> Result<(Intent, Carried)> {
+        let edits = self.edits();
+        let mut next = Manifest {
+            path: self.path.clone(),
+            commit: commit.to_owned(),
+            subdir: self.source.subdir.clone(),
+            build: self.source.build.clone(),
+            ..Manifest::default()
+        };
+        let before = before.unwrap_or_default();
+        let effect = Effect::DeployContent {
+            path: self.path.clone(),
+            commit: commit.to_owned(),
+        };
+        step.effect(effect, |permit| {
+            blocking(move || {
+                let gone = || Error::new("what was put together is gone").hint("apply again");
+                let staging = Staging::open(&next.path)?.ok_or_else(gone)?;
+                let new = staging.dir.directory(Path::new(NEW))?.ok_or_else(gone)?;
+                let known: Vec<PathBuf> = staging::list(&new)?.into_keys().collect();
+                next.edits = edit::apply(&permit, &new, &edits, &known, salt()?)?;
+                next.files = staging::list(&new)?;
+                if is_built {
+                    // Those that somebody changed are the revision's all the same.
+                    for (path, deployed) in &before.files {
+                        let entry = next.files.entry(path.clone());
+                        entry.or_insert_with(|| deployed.clone());
+                    }
+                }
+                let old = staging.open_shared()?;
+                let carried = switch::carry(&permit, &old, &new, &before, &mut next)?;
+                let intent = Intent {
+                    manifest: next,
+                    inode: new.found()?.inode,
+                };
+                new.sync_filesystem()?;
+                manifest::write_intent(&intent)?;
+                permit.during()?;
+                switch::exchange(&permit, &staging, &old, &new)?;
+                Ok((intent, carried))
+            })
+        })
+        .await
+    }
+}
+
+/// Has the share's servers go over to the new tree, and moves over what came late.
+async fn settle(step: &Step, intent: Intent, carried: Carried) -> Result<()> {
+    let effect = Effect::SettleContent {
+        path: intent.manifest.path.clone(),
+        commit: intent.manifest.commit.clone(),
+    };
+    let told = step.effect(effect, |permit| {
+        blocking(move || {
+            servers_leave(&permit, &intent.manifest.path)?;
+            switch::settle(&permit, &intent, &carried)
+        })
+    });
+    for note in told.await? {
+        step.progress(note);
+    }
+    Ok(())
+}
+
+/// smbd works in the directory that its client connected to, and only some versions look again for
+/// one that has the path by now (`vfs_ChDir` of Samba's source3/smbd/vfs.c, `LastDir`). One that
+/// stays is ended: its client connects anew at the next request, and opens its files again.
+fn servers_leave(permit: &Permit, shared: &Path) -> Result<()> {
+    let Some(staging) = Staging::open(shared)? else {
+        return Ok(());
+    };
+    let mut inodes = HashSet::new();
+    let now = staging.open_shared()?.found()?.inode;
+    for name in staging.dir.names()? {
+        if let Some(tree) = staging.dir.directory(Path::new(&name))? {
+            inodes.extend(staging::directories(&tree)?);
+        }
+    }
+    inodes.remove(&now);
+    let device = staging.dir.device()?;
+    let begun = Instant::now();
+    let mut ended = false;
+    loop {
+        let servers = samba::servers_in(device, &inodes);
+        if servers.is_empty() || begun.elapsed() > SERVERS_END {
+            return Ok(());
+        }
+        if begun.elapsed() > SERVERS_LEAVE && !ended {
+            samba::end_servers(permit, &servers)?;
+            ended = true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// 128 bits, in hexadecimal.
+fn salt() -> Result<String> {
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .doing("read /dev/urandom")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Which trees that were replaced are removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// Those that nobody has open.
+    Unused,
+    All,
+}
+
+/// Stops a build that outlived its apply, and removes what was being put together and trees that
+/// were replaced.
+async fn clear(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
+    let build = step.systemd.unit(build::UNIT).await?;
+    let runs = !matches!(build.active.as_str(), "inactive" | "failed");
+    let path = shared.to_owned();
+    let idle =
+        blocking(move || Ok(manifest::read_intent()?.is_none() && Staging::open(&path)?.is_none()));
+    if !runs && idle.await? {
+        return Ok(());
+    }
+    let effect = Effect::ClearContent {
+        path: shared.to_owned(),
+    };
+    let shared = shared.to_owned();
+    let told = step.effect(effect, |permit| async move {
+        if runs {
+            step.systemd.job(&permit, Job::Stop, build::UNIT).await?;
+        }
+        blocking(move || {
+            manifest::remove_intent()?;
+            if let Some(staging) = Staging::open(&shared)? {
+                staging.clear(&permit)?;
+            }
+            switch::remove_replaced(&permit, &shared, extent == Extent::All)
+        })
+        .await
+    });
+    for note in told.await? {
+        step.progress(note);
+    }
+    Ok(())
+}
+
+/// Finishes an exchange that an apply which was cut off had come to, since files may have come
+/// late; and removes what else it left, and trees that were replaced.
+async fn tidy_up(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
+    let intent = blocking(|| {
+        Ok(match manifest::read_intent()? {
+            Some(intent) if switch::has_happened(&intent)? => Some(intent),
+            _ => None,
+        })
+    });
+    if let Some(intent) = intent.await? {
+        settle(step, intent, Carried::new()).await?;
+    }
+    clear(step, shared, extent).await
+}
+
+/// Leaves nothing of the agent's beside the shared directory.
+pub async fn put_away(step: &Step, shared: &Path) -> Result<()> {
+    tidy_up(step, shared, Extent::All).await
+}
+
+impl Resource for Content {
+    type Observed = Observed;
+
+    fn address(&self) -> Address {
+        Address::new(Kind::Content, self.path.display())
+    }
+
+    fn requirements(&self) -> Vec<Requirement> {
+        vec![Requirement::Program("git")]
+    }
+
+    async fn observe(&self, _host: &Host) -> Result<Observed> {
+        let (path, disk) = (self.path.clone(), self.disk.clone());
+        let (manifest, unfinished, obstacle) = blocking(move || {
+            let manifest = manifest::read()?.filter(|manifest| manifest.path == path);
+            let place = data_disk::find(&path, disk.as_ref())?;
+            let is_disk = disk.is_some_and(|disk| disk.mount == path);
+            let (unfinished, obstacle) = match place {
+                Place::Mounted(path) if !is_disk => {
+                    (switch::is_unfinished(&path)?, staging::obstacle(&path)?)
+                }
+                _ => (false, is_disk.then(|| staging::no_exchange(&path))),
+            };
+            Ok((manifest, unfinished, obstacle))
+        })
+        .await?;
+        let same = manifest
+            .as_ref()
+            .filter(|manifest| manifest.subdir == self.source.subdir);
+        let deployed = same.map(|manifest| manifest.commit.as_str());
+        let commit = self.git_source().resolve(deployed).await?;
+        let (missing, changed) = match &manifest {
+            Some(manifest) => self.compare(manifest).await?,
+            None => Default::default(),
+        };
+        let mut compared = Vec::new();
+        for (index, path) in changed.into_iter().enumerate() {
+            let texts = match &manifest {
+                Some(manifest) if index < MOST_COMPARISONS => self.texts(manifest, &path).await,
+                _ => None,
+            };
+            compared.push(Changed { path, texts });
+        }
+        let edited = match &manifest {
+            Some(manifest) => edit::is_deployed(&self.edits(), manifest),
+            None => true,
+        };
+        Ok(Observed {
+            commit,
+            manifest,
+            edited,
+            missing,
+            changed: compared,
+            unfinished,
+            obstacle,
+            no_build: build::check(&self.source.build).err(),
+        })
+    }
+
+    fn diff(&self, observed: &Observed) -> Result<Diff> {
+        let deployed = observed.manifest.as_ref();
+        let mut diff = match deployed {
+            None => Diff::create("no revision is deployed"),
+            Some(manifest) if manifest.commit != observed.commit => {
+                Diff::update("the tier file's revision is another one by now")
+            }
+            Some(manifest) if manifest.build != self.source.build || !observed.edited => {
+                Diff::update("the tier file says otherwise how the revision is made fit")
+            }
+            Some(_) if observed.missing.is_empty() && observed.unfinished => {
+                Diff::update("a change of revision is to be finished")
+            }
+            Some(_) => Diff::update("files of the revision are missing"),
+        };
+        diff.field(
+            "revision",
+            deployed.map(|manifest| manifest.commit.clone()),
+            observed.commit.clone(),
+        );
+        if let Some(manifest) = deployed {
+            let subdir = |subdir: &Option<PathBuf>| match subdir {
+                Some(subdir) => subdir.display().to_string(),
+                None => ".".to_owned(),
+            };
+            diff.field(
+                "subdir",
+                Some(subdir(&manifest.subdir)),
+                subdir(&self.source.subdir),
+            );
+            let words = |build: &[String]| build.join(" ");
+            diff.field(
+                "build",
+                Some(words(&manifest.build)),
+                words(&self.source.build),
+            );
+        } else if !self.source.build.is_empty() {
+            diff.field("build", None, self.source.build.join(" "));
+        }
+        let edits = !self.source.edit.is_empty();
+        if !observed.edited || (deployed.is_none() && edits) {
+            diff.secret("edit", deployed.is_some());
+        }
+        for path in &observed.missing {
+            diff.field(&path.display().to_string(), Some("missing"), "deployed");
+        }
+        if observed.unfinished {
+            diff.field("beside the share", Some("left over"), "nothing");
+        }
+        for changed in &observed.changed {
+            let path = changed.path.display();
+            diff.notes.push(format!(
+                "{path} was changed by somebody and is kept as it is; remove it, and apply puts the revision's there"
+            ));
+            if let Some((was, there)) = &changed.texts {
+                diff.kept.push(Field {
+                    name: path.to_string(),
+                    from: Some(was.clone()),
+                    to: Some(there.clone()),
+                });
+            }
+        }
+        if diff.is_empty() {
+            return Ok(diff);
+        }
+        if let Some(refusal) = observed.obstacle.as_ref().or(observed.no_build.as_ref()) {
+            return Err(refusal.clone());
+        }
+        if deployed.is_some() {
+            let share = self.path.display().to_string();
+            diff.disturb(Disturbance::Reconnect(share));
+        }
+        Ok(diff)
+    }
+
+    fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
+        let path = self.path.display();
+        let git = &self.source.git;
+        let clone = git.trim_end_matches('/').rsplit('/').next().unwrap_or(git);
+        let clone = clone.trim_end_matches(".git");
+        let moved = match &self.source.subdir {
+            Some(subdir) => format!("{clone}/{}", subdir.display()),
+            None => clone.to_owned(),
+        };
+        let mut commands = vec![
+            (7, format!("cd {path}")),
+            (7, format!("git clone {git}")),
+            (7, format!("mv {moved}/* .")),
+            (7, format!("rm -rf {clone}")),
+        ];
+        let edited = self.source.edit.iter().flat_map(|edit| &edit.files);
+        commands.extend(edited.map(|file| (8, format!("vi {}", file.display()))));
+        if !self.source.build.is_empty() {
+            commands.push((9, self.source.build.join(" ")));
+        }
+        let steps = commands.into_iter();
+        steps
+            .map(|(step, command)| GuideStep::new(step, command))
+            .collect()
+    }
+
+    async fn converge(&self, step: &Step, _observed: &Observed) -> Result<()> {
+        tidy_up(step, &self.path, Extent::Unused).await?;
+        // What was unfinished may have been all, and the branch may have moved on.
+        let observed = self.observe(step).await?;
+        if self.diff(&observed)?.is_empty() {
+            return Ok(());
+        }
+        let owner = account::look_up(&self.owner)
+            .await?
+            .ok_or_else(|| Error::new(format!("the account {} is missing", self.owner)))?;
+        let is_built = self.is_built(&observed);
+        let Observed {
+            commit, manifest, ..
+        } = observed;
+        let put_together = async {
+            match manifest.clone().filter(|_| is_built) {
+                Some(deployed) => {
+                    let copy = move |permit: &Permit, staging: &Staging| {
+                        staging::copy(permit, staging, &deployed, &owner)
+                    };
+                    self.stage(step, &commit, copy).await?;
+                }
+                None => self.make(step, &commit, &owner).await?,
+            }
+            self.deploy(step, &commit, manifest, is_built).await
+        };
+        match put_together.await {
+            Ok((intent, carried)) => settle(step, intent, carried).await?,
+            Err(error) => {
+                // The revision that runs was not touched, unless the exchange is what came last.
+                if let Err(left) = tidy_up(step, &self.path, Extent::Unused).await {
+                    tracing::debug!(%left, "what was put together is left for the next apply");
+                }
+                return Err(error);
+            }
+        }
+        clear(step, &self.path, Extent::Unused).await
+    }
+}

@@ -1,0 +1,391 @@
+//! Where a revision is put together before it shows: a directory of root's beside the shared one, on
+//! the same file system, so that the two can be exchanged and files can be linked. Trees that were
+//! replaced rest there too, until nobody uses them any more.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use super::manifest::{self, Manifest};
+use crate::error::{Error, Result};
+use crate::host::account::Account;
+use crate::host::fs::FileMeta;
+use crate::host::git::TreeEntry;
+use crate::host::tree::{Dir, Sort, blob, is_mount_point};
+use crate::host::{Permit, holders};
+
+const FILE_MODE: u32 = 0o660;
+const EXECUTABLE_MODE: u32 = 0o770;
+const DIRECTORY_MODE: u32 = 0o2770;
+
+/// The tree that is put together; after the exchange, the one that was replaced.
+pub const NEW: &str = "new";
+/// `HOME` of a build.
+pub const HOME: &str = "home";
+/// A tree that was replaced is `old-N`, and what is known of it `old-N.json`.
+const OLD: &str = "old-";
+const KNOWN: &str = ".json";
+
+/// The places around a shared directory.
+#[derive(Debug)]
+pub struct Staging {
+    /// The directory that holds the shared one.
+    pub above: Dir,
+    /// The shared directory's name in it.
+    pub shared: OsString,
+    name: OsString,
+    /// The staging directory itself.
+    pub dir: Dir,
+}
+
+fn names(shared: &Path) -> Result<(&Path, &OsStr, OsString)> {
+    let (Some(above), Some(name)) = (shared.parent(), shared.file_name()) else {
+        return Err(Error::new(format!(
+            "{} is no directory to share",
+            shared.display()
+        )));
+    };
+    let mut staging = OsString::from(".wasagent-");
+    staging.push(name);
+    Ok((above, name, staging))
+}
+
+/// The path of the staging directory of a shared one.
+pub fn path(shared: &Path) -> Result<PathBuf> {
+    let (above, _, name) = names(shared)?;
+    Ok(above.join(name))
+}
+
+/// Why a revision cannot be put in the place of this directory in one step, if so.
+pub fn obstacle(shared: &Path) -> Result<Option<Error>> {
+    Ok(is_mount_point(shared)?.then(|| no_exchange(shared)))
+}
+
+/// Something that is mounted cannot be renamed (rename(2), EBUSY).
+pub fn no_exchange(shared: &Path) -> Error {
+    Error::new(format!(
+        "{} is itself where something is mounted: a revision cannot take its place at once and whole",
+        shared.display()
+    ))
+    .hint("set storage.path to a directory below it, and move the files that are to be shared there")
+}
+
+impl Staging {
+    /// Opens the staging directory; `None` where there is none.
+    pub fn open(shared: &Path) -> Result<Option<Self>> {
+        let (above, shared, name) = names(shared)?;
+        let Some(above) = Dir::open(above)? else {
+            return Ok(None);
+        };
+        let Some(dir) = above.directory(Path::new(&name))? else {
+            return Ok(None);
+        };
+        let meta = dir.found()?.meta;
+        if meta.uid != 0 && !cfg!(test) || meta.mode & 0o077 != 0 {
+            return Err(Error::new(format!(
+                "{} is there, and is not root's alone as the agent makes it",
+                dir.path().display()
+            ))
+            .hint("move it away, and apply again"));
+        }
+        Ok(Some(Self {
+            above,
+            shared: shared.to_owned(),
+            name,
+            dir,
+        }))
+    }
+
+    /// As [`Self::open`], and makes it where there is none.
+    pub fn make(permit: &Permit, shared: &Path) -> Result<Self> {
+        if let Some(staging) = Self::open(shared)? {
+            return Ok(staging);
+        }
+        let (above, _, name) = names(shared)?;
+        if let Some(above) = Dir::open(above)? {
+            let root = FileMeta {
+                mode: 0o700,
+                ..above.found()?.meta
+            };
+            let meta = if cfg!(test) {
+                root
+            } else {
+                FileMeta::root(0o700)
+            };
+            above.make_directory(permit, &name, meta)?;
+            above.sync()?;
+        }
+        Self::open(shared)?
+            .ok_or_else(|| Error::new(format!("{} is gone", path_of(shared).display())))
+    }
+
+    /// The shared directory.
+    pub fn open_shared(&self) -> Result<Dir> {
+        self.above
+            .directory(Path::new(&self.shared))?
+            .ok_or_else(|| {
+                Error::new(format!(
+                    "{} is no directory",
+                    self.above.path().join(&self.shared).display()
+                ))
+            })
+    }
+
+    /// The trees that were replaced, with what is known of them, oldest first.
+    pub fn replaced(&self) -> Result<Vec<(OsString, Manifest)>> {
+        let mut replaced: Vec<(u32, OsString)> = self
+            .dir
+            .names()?
+            .into_iter()
+            .filter_map(|name| Some((number(&name)?, name)))
+            .collect();
+        replaced.sort();
+        let trees = replaced.into_iter().map(|(_, name)| {
+            let known = manifest::read_json(&self.dir.path().join(known(&name)))?;
+            Ok((name, known.unwrap_or_default()))
+        });
+        trees.collect()
+    }
+
+    /// Whether somebody has a replaced tree open.
+    pub fn is_used(&self, name: &OsStr) -> Result<bool> {
+        let Some(tree) = self.dir.directory(Path::new(name))? else {
+            return Ok(false);
+        };
+        let holders = holders::of(&self.dir.path().join(name), &directories(&tree)?)?;
+        tracing::debug!(?name, ?holders, "a replaced revision");
+        Ok(!holders.is_empty())
+    }
+
+    /// Sets the tree that was replaced aside, with what is known of it.
+    pub fn set_aside(&self, permit: &Permit, before: &Manifest) -> Result<()> {
+        let last = self
+            .dir
+            .names()?
+            .iter()
+            .filter_map(|name| number(name))
+            .max();
+        let name = OsString::from(format!("{OLD}{}", last.unwrap_or_default() + 1));
+        manifest::write_json(&self.dir.path().join(known(&name)), before)?;
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        self.dir
+            .rename(permit, OsStr::new(NEW), &self.dir, &name, flags)?;
+        self.dir.sync()
+    }
+
+    /// Whether an apply that was cut off left something here. Trees that were replaced are no such
+    /// thing: the next change removes them.
+    pub fn is_left(&self) -> Result<bool> {
+        let names = self.dir.names()?;
+        let replaced = |name: &OsString| number(name).is_some() || is_known(name);
+        Ok(names.is_empty() || !names.iter().all(replaced))
+    }
+
+    /// Forgets a tree that is gone.
+    pub fn forget(&self, permit: &Permit, name: &OsStr) -> Result<()> {
+        let known = known(name);
+        match self.dir.look(Path::new(&known))? {
+            Some(_) => self.dir.remove_file(permit, &known),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes what was being put together, and what was known of trees that are gone.
+    pub fn clear(&self, permit: &Permit) -> Result<()> {
+        let names = self.dir.names()?;
+        for name in &names {
+            let of = name.to_str().and_then(|name| name.strip_suffix(KNOWN));
+            let unknown = match of {
+                Some(of) => !names.iter().any(|name| name == of),
+                None => number(name).is_none(),
+            };
+            if unknown {
+                self.dir.remove_tree(permit, name)?;
+            }
+        }
+        self.dir.sync()
+    }
+
+    /// Removes the staging directory if nothing is left in it.
+    pub fn remove_if_empty(self, permit: &Permit) -> Result<()> {
+        if self.above.remove_directory(permit, &self.name)? {
+            self.above.sync()?;
+        }
+        Ok(())
+    }
+}
+
+fn path_of(shared: &Path) -> PathBuf {
+    path(shared).unwrap_or_else(|_| shared.to_owned())
+}
+
+fn number(name: &OsStr) -> Option<u32> {
+    name.to_str()?.strip_prefix(OLD)?.parse().ok()
+}
+
+fn known(tree: &OsStr) -> OsString {
+    let mut name = tree.to_owned();
+    name.push(KNOWN);
+    name
+}
+
+fn is_known(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.ends_with(KNOWN))
+}
+
+/// Makes the new tree, with nothing in it.
+fn begin(permit: &Permit, staging: &Staging, owner: &Account) -> Result<Dir> {
+    let new = staging
+        .dir
+        .make_directory(permit, OsStr::new(NEW), owned(owner, 0o700))?;
+    // Before anything is in it: what is made in a directory takes over its label and its access
+    // control list.
+    new.dress_as(permit, &staging.open_shared()?)?;
+    Ok(new)
+}
+
+fn owned(owner: &Account, mode: u32) -> FileMeta {
+    FileMeta {
+        mode,
+        uid: owner.uid,
+        gid: owner.gid,
+    }
+}
+
+/// The directory of a file that is to be made, and the file's name in it.
+fn place<'p>(
+    permit: &Permit,
+    new: &Dir,
+    path: &'p Path,
+    owner: &Account,
+) -> Result<(Dir, &'p OsStr)> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| Error::new(format!("{} is no file", path.display())))?;
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let directory = make_directories(permit, new, parent, owned(owner, DIRECTORY_MODE))?;
+    Ok((directory, name))
+}
+
+fn mode(executable: bool) -> u32 {
+    if executable {
+        EXECUTABLE_MODE
+    } else {
+        FILE_MODE
+    }
+}
+
+/// Puts the files of a revision together, dressed as those of the shared directory.
+pub fn write(
+    permit: &Permit,
+    staging: &Staging,
+    entries: &[TreeEntry],
+    blobs: &[Vec<u8>],
+    owner: &Account,
+) -> Result<()> {
+    let new = begin(permit, staging, owner)?;
+    for (entry, blob) in entries.iter().zip(blobs) {
+        let (directory, name) = place(permit, &new, &entry.path, owner)?;
+        let meta = owned(owner, mode(entry.executable));
+        directory.make_file(permit, name, blob, meta)?;
+    }
+    Ok(())
+}
+
+/// Puts the files that are deployed together once more, built as they are, without what was edited
+/// into them. One that somebody changed is left out.
+pub fn copy(
+    permit: &Permit,
+    staging: &Staging,
+    deployed: &Manifest,
+    owner: &Account,
+) -> Result<()> {
+    let old = staging.open_shared()?;
+    let new = begin(permit, staging, owner)?;
+    let texts = deployed.edits.as_ref().map(|edits| &edits.files);
+    for (path, file) in &deployed.files {
+        let Some(found) = old.look(path)? else {
+            continue;
+        };
+        if let Some(text) = texts.and_then(|texts| texts.get(path)) {
+            let (directory, name) = place(permit, &new, path, owner)?;
+            let meta = owned(owner, mode(found.meta.mode & 0o100 != 0));
+            directory.make_file(permit, name, text.as_bytes(), meta)?;
+            continue;
+        }
+        let Some(bytes) = old.read(path, file.size)?.filter(|b| blob(b) == file.blob) else {
+            continue;
+        };
+        let (directory, name) = place(permit, &new, path, owner)?;
+        if file.symlink {
+            directory.make_symlink(permit, name, &bytes)?;
+        } else {
+            directory.make_file(permit, name, &bytes, found.meta)?;
+        }
+    }
+    Ok(())
+}
+
+fn make_directories(permit: &Permit, root: &Dir, relative: &Path, meta: FileMeta) -> Result<Dir> {
+    if let Some(there) = root.directory(relative)? {
+        return Ok(there);
+    }
+    let (Some(parent), Some(name)) = (relative.parent(), relative.file_name()) else {
+        return Err(Error::new(format!("{} is gone", root.path().display())));
+    };
+    make_directories(permit, root, parent, meta)?.make_directory(permit, name, meta)
+}
+
+/// The inodes of all directories of a tree.
+pub fn directories(root: &Dir) -> Result<HashSet<u64>> {
+    let mut inodes = HashSet::from([root.found()?.inode]);
+    for name in root.names()? {
+        if let Some(inner) = root.directory(Path::new(&name))? {
+            inodes.extend(directories(&inner)?);
+        }
+    }
+    Ok(inodes)
+}
+
+/// The files of a tree that is the agent's, each as it is now.
+pub fn list(root: &Dir) -> Result<BTreeMap<PathBuf, manifest::Deployed>> {
+    let mut files = BTreeMap::new();
+    let mut directories = BTreeSet::from([PathBuf::new()]);
+    while let Some(relative) = directories.pop_first() {
+        let Some(directory) = root.directory(&relative)? else {
+            continue;
+        };
+        for name in directory.names()? {
+            let path = relative.join(&name);
+            let Some(found) = directory.look(Path::new(&name))? else {
+                continue;
+            };
+            match found.sort {
+                Sort::Directory => {
+                    directories.insert(path);
+                }
+                Sort::File | Sort::Symlink => {
+                    let blob = directory.blob(Path::new(&name), found.size)?;
+                    let blob = blob.ok_or_else(|| {
+                        Error::new(format!("{} changes while it is read", path.display()))
+                    })?;
+                    let deployed = manifest::Deployed {
+                        blob,
+                        size: found.size,
+                        modified: found.modified,
+                        symlink: found.sort == Sort::Symlink,
+                    };
+                    files.insert(path, deployed);
+                }
+                Sort::Other => {
+                    return Err(Error::new(format!(
+                        "the build left {}, which is neither a file nor a directory",
+                        path.display()
+                    ))
+                    .hint("have storage.content.build remove it: it cannot be shared"));
+                }
+            }
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,740 @@
+//! How a revision takes its place at once and whole: what the shared directory holds beside the
+//! agent's own files is linked into the new tree, and the two directories are exchanged by one
+//! `renameat2(2)`. What was written to the old tree meanwhile is moved over. The old tree stays,
+//! whole, for as long as anybody has it open: who began to read a revision reads it to its end.
+//!
+//! A file of the agent's is never in two trees; a file of anybody else's is the same file in both,
+//! so that it may be written all the while.
+
+use std::cell::{Cell, OnceCell};
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use rustix::fs::RenameFlags;
+
+use super::manifest::{self, Intent, Look, Manifest};
+use super::staging::{NEW, Staging};
+use crate::error::{Error, Result};
+use crate::host::Permit;
+use crate::host::tree::{Dir, Found, Sort};
+
+/// How often late files are looked for while a tree is removed: who goes on writing there has it
+/// open, and then it is not removed.
+const TRIES: u32 = 5;
+
+/// What was linked into the new tree: the time of each inode's last change by then.
+pub type Carried = HashMap<u64, i128>;
+
+/// A directory of the tree that files go to, made when the first one does.
+struct Target<'t> {
+    /// The one above, and the directory that it is made like.
+    above: Option<(&'t Target<'t>, &'t Dir)>,
+    name: OsString,
+    open: OnceCell<Dir>,
+    made: Cell<bool>,
+}
+
+impl<'t> Target<'t> {
+    fn root(dir: Dir) -> Self {
+        Self {
+            above: None,
+            name: OsString::new(),
+            open: OnceCell::from(dir),
+            made: Cell::new(false),
+        }
+    }
+
+    fn below(&'t self, name: &OsStr, like: &'t Dir) -> Self {
+        Self {
+            above: Some((self, like)),
+            name: name.to_owned(),
+            open: OnceCell::new(),
+            made: Cell::new(false),
+        }
+    }
+
+    /// The directory; `None` where something else has its place.
+    fn get(&self, permit: &Permit) -> Result<Option<&Dir>> {
+        if let Some(dir) = self.open.get() {
+            return Ok(Some(dir));
+        }
+        let Some((above, like)) = self.above else {
+            return Ok(None);
+        };
+        let Some(parent) = above.get(permit)? else {
+            return Ok(None);
+        };
+        let dir = match parent.look(Path::new(&self.name))? {
+            None => {
+                let dir = parent.make_directory(permit, &self.name, like.found()?.meta)?;
+                dir.dress_as(permit, like)?;
+                self.made.set(true);
+                Some(dir)
+            }
+            Some(_) => parent.directory(Path::new(&self.name))?,
+        };
+        Ok(match dir {
+            Some(dir) => Some(self.open.get_or_init(|| dir)),
+            None => None,
+        })
+    }
+
+    /// A directory that was made is left with the time of the one that it is made like.
+    fn finish(&self, permit: &Permit) -> Result<()> {
+        match (self.made.get(), self.open.get(), self.above) {
+            (true, Some(dir), Some((_, like))) => dir.dress_as(permit, like),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Links all that is not the agent's from the present tree into the new one.
+pub fn carry(
+    permit: &Permit,
+    old: &Dir,
+    new: &Dir,
+    before: &Manifest,
+    next: &mut Manifest,
+) -> Result<Carried> {
+    let mut carrying = Carrying {
+        permit,
+        old,
+        before,
+        next,
+        carried: Carried::new(),
+    };
+    let root = new
+        .directory(Path::new(""))?
+        .ok_or_else(|| Error::new(format!("{} is gone", new.path().display())))?;
+    carrying.directory(old, Path::new(""), &Target::root(root))?;
+    let carried = carrying.carried;
+    new.dress_as(permit, old)?;
+    Ok(carried)
+}
+
+struct Carrying<'c> {
+    permit: &'c Permit,
+    old: &'c Dir,
+    before: &'c Manifest,
+    next: &'c mut Manifest,
+    carried: Carried,
+}
+
+impl Carrying<'_> {
+    fn directory(&mut self, from: &Dir, relative: &Path, to: &Target<'_>) -> Result<()> {
+        for name in from.names()? {
+            let path = relative.join(&name);
+            let Some(found) = from.look(Path::new(&name))? else {
+                continue;
+            };
+            if found.sort != Sort::Directory {
+                self.file(from, &name, &path, found, to)?;
+                continue;
+            }
+            let Some(inner) = from.directory(Path::new(&name))? else {
+                continue;
+            };
+            let target = to.below(&name, &inner);
+            if !self.before.has_directory(&path) {
+                // Somebody else's, also when it is empty.
+                target.get(self.permit)?.ok_or_else(|| in_the_way(&path))?;
+            }
+            self.directory(&inner, &path, &target)?;
+            target.finish(self.permit)?;
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        from: &Dir,
+        name: &OsStr,
+        path: &Path,
+        found: Found,
+        to: &Target<'_>,
+    ) -> Result<()> {
+        if self.before.is_deployed(self.old, path)? {
+            return Ok(());
+        }
+        let mut kept = self.next.files.get_mut(path);
+        if let Some(deployed) = &kept
+            && found.sort == Sort::File
+            && !deployed.symlink
+            && from.blob(Path::new(name), deployed.size)?.as_ref() == Some(&deployed.blob)
+        {
+            // Somebody has brought it to what the revision has.
+            return Ok(());
+        }
+        let target = to.get(self.permit)?.ok_or_else(|| in_the_way(path))?;
+        match target.look(Path::new(name))? {
+            None => {}
+            Some(there) if there.sort == Sort::Directory => return Err(in_the_way(path)),
+            Some(_) => target.remove_file(self.permit, name)?,
+        }
+        if let Some(deployed) = &mut kept {
+            deployed.modified = 0;
+        }
+        match from.link(self.permit, name, target) {
+            // Removed meanwhile.
+            Err(_) if from.look(Path::new(name))?.is_none() => return Ok(()),
+            linked => linked?,
+        }
+        self.carried.insert(found.inode, found.modified);
+        Ok(())
+    }
+}
+
+fn in_the_way(path: &Path) -> Error {
+    Error::new(format!(
+        "{} of the revision meets something of another kind that somebody put there",
+        path.display()
+    ))
+    .hint("move it away, and apply again")
+}
+
+/// Exchanges the shared directory and the new tree. Fails, with nothing changed, where one of them
+/// is not the directory that it was.
+pub fn exchange(permit: &Permit, staging: &Staging, old: &Dir, new: &Dir) -> Result<()> {
+    let swap = || {
+        staging.dir.rename(
+            permit,
+            OsStr::new(NEW),
+            &staging.above,
+            &staging.shared,
+            RenameFlags::EXCHANGE,
+        )
+    };
+    swap()?;
+    let shared = staging.above.look(Path::new(&staging.shared))?;
+    let staged = staging.dir.look(Path::new(NEW))?;
+    let inode = |found: Option<Found>| found.map(|found| found.inode);
+    if inode(shared) != Some(new.found()?.inode) || inode(staged) != Some(old.found()?.inode) {
+        swap()?;
+        return Err(Error::new(format!(
+            "{} was replaced by somebody at this moment",
+            old.path().display()
+        ))
+        .hint("apply again"));
+    }
+    staging.above.sync()?;
+    staging.dir.sync()
+}
+
+/// Whether the exchange of an intent has happened.
+pub fn has_happened(intent: &Intent) -> Result<bool> {
+    let found = Dir::open(&intent.manifest.path)?;
+    let inode = found.map(|dir| dir.found()).transpose()?;
+    Ok(inode.map(|found| found.inode) == Some(intent.inode))
+}
+
+/// Finishes an exchange: moves over what came late, and says that all is in place. Gives back what
+/// the operator should know.
+pub fn settle(permit: &Permit, intent: &Intent, carried: &Carried) -> Result<Vec<String>> {
+    let shared = &intent.manifest.path;
+    let mut told = Vec::new();
+    if let Some(staging) = Staging::open(shared)? {
+        let staged = staging.dir.look(Path::new(NEW))?;
+        if staged.is_some_and(|found| found.inode != intent.inode) {
+            let before = manifest::read()?.filter(|before| before.path == *shared);
+            staging.set_aside(permit, &before.unwrap_or_default())?;
+        }
+        let new = staging.open_shared()?;
+        for (name, before) in staging.replaced()? {
+            if let Some(old) = staging.dir.directory(Path::new(&name))? {
+                told.extend(move_late(
+                    permit,
+                    &old,
+                    &new,
+                    &before,
+                    &intent.manifest,
+                    carried,
+                )?);
+            }
+        }
+        new.sync_filesystem()?;
+    }
+    permit.during()?;
+    manifest::write(&intent.manifest)?;
+    manifest::remove_intent()?;
+    Ok(told)
+}
+
+/// Whether a change of revision left something to do: it was cut off, or somebody who has a tree
+/// that was replaced open wrote there since.
+pub fn is_unfinished(shared: &Path) -> Result<bool> {
+    if manifest::read_intent()?.is_some() {
+        return Ok(true);
+    }
+    let Some(staging) = Staging::open(shared)? else {
+        return Ok(false);
+    };
+    for (name, before) in staging.replaced()? {
+        if let Some(old) = staging.dir.directory(Path::new(&name))?
+            && holds_others(&old, &old, Path::new(""), &before)?
+        {
+            return Ok(true);
+        }
+    }
+    staging.is_left()
+}
+
+/// Whether anything in the tree is not the agent's.
+fn holds_others(root: &Dir, from: &Dir, relative: &Path, before: &Manifest) -> Result<bool> {
+    for name in from.names()? {
+        let path = relative.join(&name);
+        let own = match from.directory(Path::new(&name))? {
+            Some(inner) => {
+                before.has_directory(&path) && !holds_others(root, &inner, &path, before)?
+            }
+            None => before.is_deployed(root, &path)?,
+        };
+        if !own {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Moves what is not the agent's out of trees that were replaced, and takes them away, but for those
+/// that somebody uses: those wait for another time, unless `all` are to go.
+pub fn remove_replaced(permit: &Permit, shared: &Path, all: bool) -> Result<Vec<String>> {
+    let Some(staging) = Staging::open(shared)? else {
+        return Ok(Vec::new());
+    };
+    let now = manifest::read()?.filter(|now| now.path == shared);
+    let now = now.unwrap_or_default();
+    let mut told = Vec::new();
+    for (name, before) in staging.replaced()? {
+        let Some(old) = staging.dir.directory(Path::new(&name))? else {
+            staging.forget(permit, &name)?;
+            continue;
+        };
+        let new = staging.open_shared()?;
+        for tries in 1.. {
+            let late = move_late(permit, &old, &new, &before, &now, &Carried::new())?;
+            told.extend(late);
+            if !all && staging.is_used(&name)? {
+                break;
+            }
+            remove_own(permit, &old, &old, Path::new(""), &before)?;
+            if staging.dir.remove_directory(permit, &name)? {
+                staging.forget(permit, &name)?;
+                break;
+            }
+            if tries == TRIES {
+                return Err(Error::new(format!(
+                    "{} does not become empty: somebody goes on writing there",
+                    old.path().display()
+                ))
+                .hint("see who does (fuser -v), stop it, and apply again"));
+            }
+        }
+    }
+    staging.remove_if_empty(permit)?;
+    Ok(told)
+}
+
+/// Removes the agent's own files from a tree that was replaced, and directories that are empty for
+/// it.
+fn remove_own(
+    permit: &Permit,
+    root: &Dir,
+    from: &Dir,
+    relative: &Path,
+    before: &Manifest,
+) -> Result<()> {
+    for name in from.names()? {
+        let path = relative.join(&name);
+        let Some(found) = from.look(Path::new(&name))? else {
+            continue;
+        };
+        if found.sort == Sort::Directory {
+            if let Some(inner) = from.directory(Path::new(&name))? {
+                remove_own(permit, root, &inner, &path, before)?;
+                from.remove_directory(permit, &name)?;
+            }
+        } else if before.is_deployed(root, &path)? {
+            from.remove_file(permit, &name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves all that is not the agent's out of a tree that was replaced.
+fn move_late(
+    permit: &Permit,
+    old: &Dir,
+    new: &Dir,
+    before: &Manifest,
+    next: &Manifest,
+    carried: &Carried,
+) -> Result<Vec<String>> {
+    let root = new
+        .directory(Path::new(""))?
+        .ok_or_else(|| Error::new(format!("{} is gone", new.path().display())))?;
+    let mut late = Late {
+        permit,
+        old,
+        new,
+        before,
+        next,
+        carried,
+        told: Vec::new(),
+    };
+    late.directory(old, Path::new(""), &Target::root(root))?;
+    Ok(late.told)
+}
+
+struct Late<'l> {
+    permit: &'l Permit,
+    old: &'l Dir,
+    new: &'l Dir,
+    before: &'l Manifest,
+    next: &'l Manifest,
+    carried: &'l Carried,
+    told: Vec<String>,
+}
+
+impl Late<'_> {
+    fn directory(&mut self, from: &Dir, relative: &Path, to: &Target<'_>) -> Result<()> {
+        for name in from.names()? {
+            let path = relative.join(&name);
+            let Some(found) = from.look(Path::new(&name))? else {
+                continue;
+            };
+            if found.sort != Sort::Directory {
+                self.file(from, &name, &path, found, to)?;
+                continue;
+            }
+            let Some(inner) = from.directory(Path::new(&name))? else {
+                continue;
+            };
+            let target = to.below(&name, &inner);
+            let own = self.before.has_directory(&path);
+            if !own && target.get(self.permit)?.is_none() {
+                self.set_beside(from, &name)?;
+                continue;
+            }
+            self.directory(&inner, &path, &target)?;
+            if !own {
+                from.remove_directory(self.permit, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        from: &Dir,
+        name: &OsStr,
+        path: &Path,
+        found: Found,
+        to: &Target<'_>,
+    ) -> Result<()> {
+        if self.before.is_deployed(self.old, path)? {
+            return Ok(());
+        }
+        let Some(target) = to.get(self.permit)? else {
+            return self.set_beside(from, name);
+        };
+        let there = target.look(Path::new(name))?;
+        match there {
+            None if self.carried.contains_key(&found.inode) => {
+                // Its owner removed it from the new tree, where it was as well.
+                from.remove_file(self.permit, name)
+            }
+            None => {
+                let flags = RenameFlags::NOREPLACE;
+                if from.rename(self.permit, name, target, name, flags)? {
+                    return Ok(());
+                }
+                self.set_beside(from, name)
+            }
+            Some(there) if there.inode == found.inode => from.remove_file(self.permit, name),
+            Some(there) if there.sort == Sort::Directory => self.set_beside(from, name),
+            Some(_) if self.next.is_deployed(self.new, path)? => {
+                // Changed by hand while the revision was put together: kept, as always.
+                let flags = RenameFlags::EXCHANGE;
+                from.rename(self.permit, name, target, name, flags)?;
+                let ours = match self.next.files.get(path) {
+                    Some(deployed) => deployed.look(self.old, path)? == Look::AsDeployed,
+                    None => false,
+                };
+                if ours {
+                    from.remove_file(self.permit, name)
+                } else {
+                    self.set_beside(from, name)
+                }
+            }
+            // Another file took the place of the one that was linked, before the exchange.
+            Some(there)
+                if self.carried.get(&there.inode) == Some(&there.modified)
+                    && !self.carried.contains_key(&found.inode) =>
+            {
+                let flags = RenameFlags::empty();
+                from.rename(self.permit, name, target, name, flags)
+                    .map(drop)
+            }
+            Some(_) => self.set_beside(from, name),
+        }
+    }
+
+    /// Puts something that has no place of its own in the new tree into its root, under a name that
+    /// is free.
+    fn set_beside(&mut self, from: &Dir, name: &OsStr) -> Result<()> {
+        for number in 1..=u32::MAX {
+            let mut free = name.to_owned();
+            free.push(format!(".kept-{number}"));
+            let flags = RenameFlags::NOREPLACE;
+            if from.rename(self.permit, name, self.new, &free, flags)? {
+                self.told.push(format!(
+                    "{} was written while the revision changed, and its name was taken: it is {} now",
+                    from.path().join(name).display(),
+                    self.new.path().join(&free).display()
+                ));
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::account::Account;
+    use crate::host::git::TreeEntry;
+    use crate::resource::content::staging;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::PathBuf;
+
+    /// A shared directory and what is deployed in it.
+    struct Ground {
+        _work: tempfile::TempDir,
+        shared: PathBuf,
+        now: Manifest,
+    }
+
+    /// A change of revision that has come to its exchange.
+    struct Change {
+        staging: Staging,
+        old: Dir,
+        new: Dir,
+        next: Manifest,
+        carried: Carried,
+    }
+
+    impl Ground {
+        fn new() -> Self {
+            let work = tempfile::tempdir().unwrap();
+            let shared = work.path().join("shared");
+            fs::create_dir(&shared).unwrap();
+            Self {
+                shared,
+                now: Manifest::default(),
+                _work: work,
+            }
+        }
+
+        fn at(&self, path: &str) -> PathBuf {
+            self.shared.join(path)
+        }
+
+        fn put(&self, path: &str, text: &str) {
+            let path = self.at(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        fn read(&self, path: &str) -> String {
+            fs::read_to_string(self.at(path)).unwrap_or_else(|error| error.to_string())
+        }
+
+        /// Puts a revision together and carries what is not ours into it.
+        fn begin(&self, files: &[(&str, &str)]) -> Result<Change> {
+            let permit = Permit::for_a_test();
+            let staging = Staging::make(&permit, &self.shared)?;
+            let found = fs::metadata(&self.shared).unwrap();
+            let owner = Account {
+                name: String::new(),
+                uid: found.uid(),
+                gid: found.gid(),
+                shell: String::new(),
+            };
+            let entries: Vec<TreeEntry> = files
+                .iter()
+                .map(|(path, _)| TreeEntry {
+                    path: path.into(),
+                    blob: String::new(),
+                    executable: false,
+                })
+                .collect();
+            let blobs: Vec<Vec<u8>> = files.iter().map(|(_, b)| b.as_bytes().to_vec()).collect();
+            staging::write(&permit, &staging, &entries, &blobs, &owner)?;
+            let new = staging.dir.directory(Path::new(NEW))?.unwrap();
+            let old = staging.open_shared()?;
+            let mut next = Manifest {
+                path: self.shared.clone(),
+                files: staging::list(&new)?,
+                ..Manifest::default()
+            };
+            let carried = carry(&permit, &old, &new, &self.now, &mut next)?;
+            Ok(Change {
+                staging,
+                old,
+                new,
+                next,
+                carried,
+            })
+        }
+
+        /// Ends it, and gives back what was told.
+        fn end(&mut self, change: Change) -> Vec<String> {
+            let permit = Permit::for_a_test();
+            let told = move_late(
+                &permit,
+                &change.old,
+                &change.new,
+                &self.now,
+                &change.next,
+                &change.carried,
+            )
+            .unwrap();
+            remove_own(&permit, &change.old, &change.old, Path::new(""), &self.now).unwrap();
+            let gone = change
+                .staging
+                .dir
+                .remove_directory(&permit, OsStr::new(NEW))
+                .unwrap();
+            assert!(gone, "{:?}", change.old.names());
+            change.staging.remove_if_empty(&permit).unwrap();
+            self.now = change.next;
+            told
+        }
+
+        fn deploy(&mut self, files: &[(&str, &str)]) {
+            let change = self.begin(files).unwrap();
+            let permit = Permit::for_a_test();
+            exchange(&permit, &change.staging, &change.old, &change.new).unwrap();
+            assert_eq!(self.end(change), Vec::<String>::new());
+        }
+
+        fn look(&self, path: &str) -> Look {
+            let root = Dir::open(&self.shared).unwrap().unwrap();
+            self.now.files[Path::new(path)]
+                .look(&root, Path::new(path))
+                .unwrap()
+        }
+    }
+
+    #[test]
+    fn uploads_and_changed_files_survive_a_new_revision() {
+        let mut ground = Ground::new();
+        ground.put("upload", "a user's");
+        ground.put("empty/x", "");
+        fs::remove_file(ground.at("empty/x")).unwrap();
+        ground.deploy(&[("a", "1"), ("dir/b", "1"), ("gone/c", "1")]);
+        ground.put("dir/b", "by hand");
+        ground.put("dir/photo", "a photo");
+        std::os::unix::fs::symlink("/etc", ground.at("link")).unwrap();
+        let pipe = ground.at("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let inode = fs::metadata(ground.at("dir/photo")).unwrap().ino();
+
+        ground.deploy(&[("a", "2"), ("dir/b", "2"), ("upload", "2")]);
+        assert_eq!(ground.read("a"), "2");
+        assert_eq!(ground.read("dir/b"), "by hand");
+        assert_eq!(ground.read("upload"), "a user's");
+        assert_eq!(fs::metadata(ground.at("dir/photo")).unwrap().ino(), inode);
+        assert!(ground.at("empty").is_dir() && !ground.at("gone").exists());
+        assert_eq!(fs::read_link(ground.at("link")).unwrap(), Path::new("/etc"));
+        assert!(fs::symlink_metadata(pipe).is_ok());
+        assert_eq!(ground.look("a"), Look::AsDeployed);
+        assert_eq!(ground.look("dir/b"), Look::Changed);
+        assert_eq!(ground.look("upload"), Look::Changed);
+    }
+
+    #[test]
+    fn what_comes_late_is_moved_over() {
+        let mut ground = Ground::new();
+        ground.deploy(&[("a", "1"), ("b", "1"), ("gone/c", "1"), ("d/x", "1")]);
+        ground.put("replaced", "before");
+        ground.put("removed", "before");
+        let change = ground
+            .begin(&[("a", "2"), ("b", "2"), ("late", "2")])
+            .unwrap();
+        // Between the look and the exchange.
+        ground.put("b", "by hand, late");
+        fs::write(ground.at("fresh"), "after").unwrap();
+        fs::rename(ground.at("fresh"), ground.at("replaced")).unwrap();
+        ground.put("new/deep/file", "late");
+        let permit = Permit::for_a_test();
+        exchange(&permit, &change.staging, &change.old, &change.new).unwrap();
+        // Whoever works in the old tree goes on there.
+        let old = change.staging.dir.path().join(NEW);
+        fs::write(old.join("gone/upload"), "later").unwrap();
+        fs::write(old.join("late"), "later").unwrap();
+        fs::remove_file(ground.at("removed")).unwrap();
+
+        let told = ground.end(change);
+        assert_eq!(ground.read("a"), "2");
+        assert_eq!(ground.read("b"), "by hand, late");
+        assert_eq!(ground.read("replaced"), "after");
+        assert_eq!(ground.read("new/deep/file"), "late");
+        assert_eq!(ground.read("gone/upload"), "later");
+        assert_eq!(ground.read("late"), "later");
+        assert!(!ground.at("removed").exists() && !ground.at("d").exists());
+        assert_eq!(told, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_has_no_place_is_set_beside_and_told() {
+        let mut ground = Ground::new();
+        ground.deploy(&[("a", "1")]);
+        let change = ground.begin(&[("a", "2"), ("dir/b", "2")]).unwrap();
+        let permit = Permit::for_a_test();
+        exchange(&permit, &change.staging, &change.old, &change.new).unwrap();
+        fs::write(change.staging.dir.path().join(NEW).join("dir"), "a file").unwrap();
+        let told = ground.end(change);
+        assert_eq!(ground.read("dir.kept-1"), "a file");
+        assert!(told[0].contains("dir.kept-1"), "{told:?}");
+    }
+
+    #[test]
+    fn another_kind_in_the_way_is_refused_before_anything_shows() {
+        let mut ground = Ground::new();
+        ground.deploy(&[("a", "1")]);
+        ground.put("b/c", "a user's");
+        let refused = ground.begin(&[("b", "2")]).err().unwrap();
+        assert!(refused.message.contains('b'), "{refused}");
+        assert_eq!(ground.read("a"), "1");
+    }
+
+    #[test]
+    fn a_directory_that_was_swapped_is_not_exchanged() {
+        let mut ground = Ground::new();
+        ground.deploy(&[("a", "1")]);
+        let change = ground.begin(&[("a", "2")]).unwrap();
+        fs::rename(&ground.shared, ground.shared.with_extension("away")).unwrap();
+        fs::create_dir(&ground.shared).unwrap();
+        let permit = Permit::for_a_test();
+        assert!(exchange(&permit, &change.staging, &change.old, &change.new).is_err());
+        assert!(change.staging.dir.path().join(NEW).join("a").exists());
+        assert!(!ground.at("a").exists());
+    }
+
+    #[test]
+    fn attributes_of_the_directory_stay() {
+        use std::os::unix::fs::PermissionsExt;
+        let mut ground = Ground::new();
+        let mode = fs::Permissions::from_mode(0o2750);
+        fs::set_permissions(&ground.shared, mode).unwrap();
+        let was = fs::metadata(&ground.shared).unwrap();
+        ground.deploy(&[("a", "1")]);
+        let is = fs::metadata(&ground.shared).unwrap();
+        assert_eq!(is.mode(), was.mode());
+        assert_ne!(is.ino(), was.ino());
+    }
+}

@@ -26,6 +26,8 @@ pub const PASSWORD_FILE: &str = "/etc/wasagent/database.password";
 /// At least so many changes are cut off, each at another point while there are any.
 const CHANGES: usize = 20;
 
+const BUILD: &str = "build = [\"cp\", \"marks/1\", \"only-built\"]";
+
 /// Opens the root once, waits, and then tells how many files of which revision are below it; again and again.
 const READER: &str = r#"
 while [ -e /run/read ]; do (
@@ -101,10 +103,10 @@ fn what_is_others_stays(guest: &Guest, number: u32) -> Result<()> {
     let said = guest.answer([
         "sh",
         "-c",
-        &format!("cd {ROOT} && cat marks/1 only-{number} upload deep/er/photo marks/upload by-hand && ls -d empty only-*"),
+        &format!("cd {ROOT} && cat marks/1 only-{number} only-built upload deep/er/photo marks/upload by-hand && ls -d empty only-*"),
     ])?;
     let expected = format!(
-        "r{number}\nr{number}\na user's\na photo\nbeside the marks\nby hand\nempty\nonly-{number}"
+        "r{number}\nr{number}\nr{number}\na user's\na photo\nbeside the marks\nby hand\nempty\nonly-{number}\nonly-built"
     );
     ensure!(said == expected, "after revision {number}: {said}");
     Ok(())
@@ -125,7 +127,7 @@ fn no_mix_was_read(guest: &Guest) -> Result<()> {
             bail!("the reader saw a mix: {line:?}");
         };
         ensure!(
-            count == (MARKS + 1).to_string(),
+            count == (MARKS + 2).to_string(),
             "the reader saw a part: {line:?}"
         );
         seen.insert(revision.to_owned());
@@ -141,7 +143,7 @@ fn no_mix_was_read(guest: &Guest) -> Result<()> {
 /// A guest with a revision, and with what is not the agent's beside it; a reader goes on reading.
 fn with_a_reader(lab: &Lab, release: Release, size: Size) -> Result<Guest> {
     let guest = guest(lab, release, size)?;
-    install_tier_file(&guest, &tier(&guest, ""))?;
+    install_tier_file(&guest, &tier(&guest, BUILD))?;
     guest.write(&format!("{REPOSITORY}/by-hand"), "first\n", 0o644)?;
     commit(&guest, 1)?;
     apply(&guest, Role::Storage)?;
@@ -221,7 +223,7 @@ fn cut_off(guest: &Guest, point: &Point, command: &[&str], number: u32) -> Resul
     kill_at(guest, point, command)?;
     let marks = format!("cat {ROOT}/marks/[0-9]* {ROOT}/only-* | sort | uniq -c");
     let there = guest.answer(["sh", "-c", &marks])?;
-    let whole = there.lines().count() == 1 && there.contains(&format!("{} r", MARKS + 1));
+    let whole = there.lines().count() == 1 && there.contains(&format!("{} r", MARKS + 2));
     ensure!(whole, "after the kill there is a mix: {there}");
     let moves_on = number % 4 == 1;
     if moves_on {

@@ -18,7 +18,7 @@ use crate::{agent, progress};
 pub const ROOT: &str = "/mnt/data/shared_folder";
 pub const REPOSITORY: &str = "/srv/app";
 /// How many files tell the revision.
-pub const MARKS: u32 = 60;
+const MARKS: u32 = 60;
 /// No character of it is harmless everywhere.
 pub const PASSWORD: &str = "it's \"a\" \\ $pass 암호";
 pub const PASSWORD_FILE: &str = "/etc/wasagent/database.password";
@@ -52,21 +52,15 @@ pub fn guest(lab: &Lab, release: Release, size: Size) -> Result<Guest> {
     let binary = agent::build_with_failpoints(size)?;
     let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
     guest.install_agent(&binary)?;
-    prepare(&guest)?;
-    Ok(guest)
-}
-
-/// What the tier file names: an empty repository, and the database's password.
-pub fn prepare(guest: &Guest) -> Result<()> {
     guest.write(PASSWORD_FILE, PASSWORD, 0o600)?;
-    let init = [
+    guest.ok([
         "git",
         "init",
         "--quiet",
         "--initial-branch=main",
         REPOSITORY,
-    ];
-    guest.ok(init).map(drop)
+    ])?;
+    Ok(guest)
 }
 
 /// The tier file with these lines in its `[storage.content]`.

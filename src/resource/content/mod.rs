@@ -338,6 +338,10 @@ async fn settle(step: &Step, intent: Intent, carried: Carried) -> Result<()> {
 /// smbd works in the directory that its client connected to, and only some versions look again for
 /// one that has the path by now (`vfs_ChDir` of Samba's source3/smbd/vfs.c, `LastDir`). One that
 /// stays is ended: its client connects anew at the next request, and opens its files again.
+///
+/// One that only has files open there is let be: ended, it keeps them for its client to come back to
+/// (durable handles), and the kernel's client then meets EINVAL where it opens the file that has the
+/// name now (seen with Linux 6.12 and Samba 4.22).
 fn servers_leave(permit: &Permit, shared: &Path) -> Result<()> {
     let Some(staging) = Staging::open(shared)? else {
         return Ok(());

@@ -1,118 +1,18 @@
 //! The application's files on a storage guest: a revision appears at once and whole, whoever reads and whenever the
 //! agent is killed, and is built once and edited.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use wasagent_lab::soak::content::{
-    MARKS, PASSWORD_FILE, REPOSITORY, ROOT, commit, guest, nothing_lies_beside, prepare, run, tier,
+    PASSWORD_FILE, REPOSITORY, ROOT, commit, guest, nothing_lies_beside, run, tier,
 };
-use wasagent_lab::soak::stage::{Image, Stage};
 use wasagent_lab::soak::{Scope, Size};
 use wasagent_lab::tier::{Role, apply, install_tier_file};
 use wasagent_lab::wasagent::Apply;
-use wasagent_lab::{Guest, Lab, Release, agent, progress};
-
-/// What the kernel's client keeps of attributes and of files that are closed, by default: a second each (`actimeo`,
-/// `closetimeo`).
-const CACHES: Duration = Duration::from_secs(2);
-/// Some starts of an application on an emulated processor.
-const PAUSE: Duration = Duration::from_secs(8);
+use wasagent_lab::{Guest, Lab, Release};
 
 #[test]
 fn a_revision_appears_at_once_whenever_the_agent_is_killed() -> Result<()> {
     run(&Scope::sample(5, Role::Storage, Release::Trixie))
-}
-
-/// Again and again: an application that starts and reads all its files. Before each of its lines stands which revision
-/// is there for sure, as it began and as it ended.
-const STARTING: &str = r#"
-while [ -e /run/read ]; do
-    began=$(cat /run/settled)
-    read=$(cd /mnt/data/shared_folder && cat marks/[0-9]* only-* | sort | uniq -c | tr -s ' \n' ' ')
-    echo "$began $(cat /run/settled):$read"
-done > /root/read.log 2>&1
-"#;
-
-/// A WAS guest goes on over a change of revision, and what it starts afterwards is of the new one alone.
-#[test]
-fn a_was_takes_a_revision_up() -> Result<()> {
-    let agent = agent::build_with_failpoints(Size::Sample(1))?;
-    let stage = Stage::was(&agent, Release::Trixie, Image::Absent)?;
-    let server = stage.server.as_ref().context("a server")?;
-    prepare(server)?;
-    commit(server, 0)?;
-    install_tier_file(server, &tier(server, ""))?;
-    Apply::on(server).ok()?;
-    let was = &stage.guest;
-    stage.apply(None)?;
-    was.write("/run/read", "", 0o600)?;
-    let settled = |what: &str| was.write("/run/settled", what, 0o600);
-    settled("r0")?;
-    // As the container has it: a working directory that is the mount's root.
-    was.ok([
-        "systemd-run",
-        "--quiet",
-        "--unit=held",
-        "--working-directory=/mnt/data/shared_folder",
-        "sleep",
-        "infinity",
-    ])?;
-    was.ok([
-        "systemd-run",
-        "--quiet",
-        "--unit=starting",
-        "bash",
-        "-c",
-        STARTING,
-    ])?;
-    for number in 1..=4 {
-        std::thread::sleep(PAUSE);
-        settled("changing")?;
-        commit(server, number)?;
-        Apply::on(server).ok()?;
-        std::thread::sleep(CACHES);
-        settled(&format!("r{number}"))?;
-        let held = was.answer([
-            "sh",
-            "-c",
-            "cd /proc/$(systemctl show -P MainPID held)/cwd && cat marks/1 && ls -d only-*",
-        ])?;
-        ensure!(
-            held == format!("r{number}\nonly-{number}"),
-            "who was there before sees {held}"
-        );
-    }
-    std::thread::sleep(PAUSE);
-    was.ok(["rm", "/run/read"])?;
-    let log = was.answer([
-        "sh",
-        "-c",
-        "while systemctl -q is-active starting; do sleep 0.1; done; cat /root/read.log",
-    ])?;
-    let (mut sure, mut mixed) = (0, 0);
-    for line in log.lines() {
-        let (when, read) = line.split_once(':').with_context(|| line.to_owned())?;
-        let read: Vec<&str> = read.split_whitespace().collect();
-        let is_whole = read.len() == 2 && read[0] == (MARKS + 1).to_string();
-        mixed += usize::from(!is_whole);
-        if let Some((began, ended)) = when.split_once(' ')
-            && began == ended
-            && began != "changing"
-        {
-            sure += 1;
-            ensure!(
-                is_whole && read[1] == began,
-                "after the change was {line:?} read"
-            );
-        }
-    }
-    progress::say(format!(
-        "{} starts, {sure} of them after a change, {mixed} mixed within one",
-        log.lines().count()
-    ));
-    ensure!(sure > 4, "{log}");
-    Ok(())
 }
 
 const EDIT: &str = "[[storage.content.edit]]\nfiles = [\"db.js\"]\nobject = \"mysql.createPool\"\n\

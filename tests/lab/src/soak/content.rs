@@ -18,13 +18,15 @@ use crate::{agent, progress};
 pub const ROOT: &str = "/mnt/data/shared_folder";
 pub const REPOSITORY: &str = "/srv/app";
 /// How many files tell the revision.
-pub const MARKS: u32 = 60;
+const MARKS: u32 = 60;
 /// No character of it is harmless everywhere.
 pub const PASSWORD: &str = "it's \"a\" \\ $pass 암호";
 pub const PASSWORD_FILE: &str = "/etc/wasagent/database.password";
 
 /// At least so many changes are cut off, each at another point while there are any.
 const CHANGES: usize = 20;
+
+const BUILD: &str = "build = [\"cp\", \"marks/1\", \"only-built\"]";
 
 /// Opens the root once, waits, and then tells how many files of which revision are below it; again and again.
 const READER: &str = r#"
@@ -50,21 +52,15 @@ pub fn guest(lab: &Lab, release: Release, size: Size) -> Result<Guest> {
     let binary = agent::build_with_failpoints(size)?;
     let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
     guest.install_agent(&binary)?;
-    prepare(&guest)?;
-    Ok(guest)
-}
-
-/// What the tier file names: an empty repository, and the database's password.
-pub fn prepare(guest: &Guest) -> Result<()> {
     guest.write(PASSWORD_FILE, PASSWORD, 0o600)?;
-    let init = [
+    guest.ok([
         "git",
         "init",
         "--quiet",
         "--initial-branch=main",
         REPOSITORY,
-    ];
-    guest.ok(init).map(drop)
+    ])?;
+    Ok(guest)
 }
 
 /// The tier file with these lines in its `[storage.content]`.
@@ -101,10 +97,10 @@ fn what_is_others_stays(guest: &Guest, number: u32) -> Result<()> {
     let said = guest.answer([
         "sh",
         "-c",
-        &format!("cd {ROOT} && cat marks/1 only-{number} upload deep/er/photo marks/upload by-hand && ls -d empty only-*"),
+        &format!("cd {ROOT} && cat marks/1 only-{number} only-built upload deep/er/photo marks/upload by-hand && ls -d empty only-*"),
     ])?;
     let expected = format!(
-        "r{number}\nr{number}\na user's\na photo\nbeside the marks\nby hand\nempty\nonly-{number}"
+        "r{number}\nr{number}\nr{number}\na user's\na photo\nbeside the marks\nby hand\nempty\nonly-{number}\nonly-built"
     );
     ensure!(said == expected, "after revision {number}: {said}");
     Ok(())
@@ -125,7 +121,7 @@ fn no_mix_was_read(guest: &Guest) -> Result<()> {
             bail!("the reader saw a mix: {line:?}");
         };
         ensure!(
-            count == (MARKS + 1).to_string(),
+            count == (MARKS + 2).to_string(),
             "the reader saw a part: {line:?}"
         );
         seen.insert(revision.to_owned());
@@ -141,7 +137,7 @@ fn no_mix_was_read(guest: &Guest) -> Result<()> {
 /// A guest with a revision, and with what is not the agent's beside it; a reader goes on reading.
 fn with_a_reader(lab: &Lab, release: Release, size: Size) -> Result<Guest> {
     let guest = guest(lab, release, size)?;
-    install_tier_file(&guest, &tier(&guest, ""))?;
+    install_tier_file(&guest, &tier(&guest, BUILD))?;
     guest.write(&format!("{REPOSITORY}/by-hand"), "first\n", 0o644)?;
     commit(&guest, 1)?;
     apply(&guest, Role::Storage)?;
@@ -221,7 +217,7 @@ fn cut_off(guest: &Guest, point: &Point, command: &[&str], number: u32) -> Resul
     kill_at(guest, point, command)?;
     let marks = format!("cat {ROOT}/marks/[0-9]* {ROOT}/only-* | sort | uniq -c");
     let there = guest.answer(["sh", "-c", &marks])?;
-    let whole = there.lines().count() == 1 && there.contains(&format!("{} r", MARKS + 1));
+    let whole = there.lines().count() == 1 && there.contains(&format!("{} r", MARKS + 2));
     ensure!(whole, "after the kill there is a mix: {there}");
     let moves_on = number % 4 == 1;
     if moves_on {

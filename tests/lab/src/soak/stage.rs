@@ -46,8 +46,7 @@ pub struct Stage {
     pub role: Role,
     /// The data disk of a storage guest.
     disk: Option<String>,
-    /// What serves a WAS guest its share.
-    pub server: Option<Guest>,
+    server: Option<Guest>,
     _registry: Option<Registry>,
     _lab: Lab,
 }

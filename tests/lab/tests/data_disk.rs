@@ -57,26 +57,18 @@ fn each_row_is_refused(release: Release) -> Result<()> {
             .context(row.what)?;
         let said = &refused.output;
         ensure!(said.status == 1, "{}: {said}", row.what);
+        // In the agent's own words: mkfs has a net of its own, which is not what is tried here.
+        let refusal = format!("disk:/mnt/data: {device} is not blank: it holds ");
+        let sentence = said.stderr.lines().find(|line| line.contains(&refusal));
+        let sentence = sentence.with_context(|| format!("{}: {said}", row.what))?;
         ensure!(
-            said.stderr.contains("disk:/mnt/data: ") && said.stderr.contains(&device),
-            "{}: {said}",
-            row.what
-        );
-        ensure!(
-            said.stderr
-                .to_lowercase()
-                .contains(&row.named.to_lowercase()),
+            sentence.to_lowercase().contains(&row.named.to_lowercase()),
             "{}: {:?} is not named: {said}",
             row.what,
             row.named
         );
         ensure!(checksum()? == disk, "{}: the disk was changed", row.what);
-        let sentence = said.stderr.lines().find(|line| line.contains("it holds"));
-        progress::say(format!(
-            "{}: {}",
-            row.what,
-            sentence.unwrap_or_default().trim()
-        ));
+        progress::say(format!("{}: {}", row.what, sentence.trim()));
     }
     let after = Snapshot::take(&guest, Role::Storage)?;
     same("after all refusals", &before, &after, &[])?;

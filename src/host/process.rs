@@ -177,7 +177,7 @@ impl<'a> Helper<'a> {
         Err(Error::new(format!(
             "{program}: {}: {}",
             output.exit,
-            last_lines(&said)
+            first_and_last_lines(&said)
         )))
     }
 }
@@ -235,13 +235,17 @@ pub fn over_network(error: Error) -> Error {
     }
 }
 
-fn last_lines(text: &str) -> String {
+/// The first line, with which a program such as mkfs begins its usage text, and the last ones.
+fn first_and_last_lines(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
         .filter(|l| !l.is_empty())
         .collect();
-    lines[lines.len().saturating_sub(LAST_LINES)..].join("; ")
+    let last = lines.len().saturating_sub(LAST_LINES);
+    let first = lines.iter().take(1.min(last));
+    let told: Vec<&str> = first.chain(&lines[last..]).copied().collect();
+    told.join("; ")
 }
 
 #[cfg(test)]
@@ -319,7 +323,10 @@ mod tests {
     }
 
     #[test]
-    fn last_lines_skips_blanks() {
-        assert_eq!(last_lines("a\n\nb\nc\nd\ne\n"), "b; c; d; e");
+    fn the_first_line_and_the_last_are_told_without_blanks() {
+        let told = |text| first_and_last_lines(text);
+        assert_eq!(told("a\n\nb\nc\nd\n"), "a; b; c; d");
+        assert_eq!(told("busy\n\nusage\n1\n2\n3\n4\n"), "busy; 1; 2; 3; 4");
+        assert_eq!(told(""), "");
     }
 }

@@ -25,7 +25,6 @@ pub mod registry;
 pub mod release;
 pub mod root;
 pub mod sample_app;
-pub mod share;
 pub mod smb;
 pub mod snapshot;
 pub mod soak;
@@ -36,6 +35,7 @@ pub mod trace;
 pub mod user_data;
 pub mod vm;
 pub mod wasagent;
+pub mod writer;
 
 mod control_group;
 mod lab;

@@ -76,8 +76,6 @@ const GUESTS: [Stage; 3] = [
             "--features",
             "guests",
             "--test",
-            "vm_disk",
-            "--test",
             "vm_guest",
             "--",
             "--test-threads=1",

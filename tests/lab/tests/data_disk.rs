@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use wasagent_lab::foreign::{SIZE, TABLE};
 use wasagent_lab::process::{command, ok};
-use wasagent_lab::share::Writer;
 use wasagent_lab::snapshot::{Snapshot, same};
 use wasagent_lab::tier::{Role, apply, install_tier_file, without_content};
 use wasagent_lab::wasagent::{Apply, Plan};
+use wasagent_lab::writer::Writer;
 use wasagent_lab::{Disk, Guest, Lab, Release, Spec, agent, progress};
 
 /// A guest with the agent, a disk of this size, and a tier file that means it by its path: a container sees the names of

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use wasagent_lab::Release;
-use wasagent_lab::soak::{Scope, fault, kill, password, power, revert};
+use wasagent_lab::soak::{Scope, disk, fault, kill, password, power, revert};
 use wasagent_lab::tier::Role;
 
 #[test]
@@ -43,4 +43,9 @@ fn the_power_cut_once() -> Result<()> {
         seed: Some(1),
         ..Scope::sample(1, Role::Storage, Release::Bookworm)
     })
+}
+
+#[test]
+fn the_life_of_a_disk() -> Result<()> {
+    disk::run(&Scope::sample(1, Role::Storage, Release::Trixie))
 }

@@ -11,6 +11,7 @@ use crate::progress::say;
 use crate::release::Release;
 use crate::tier::Role;
 
+pub mod disk;
 pub mod fault;
 pub mod ground;
 pub mod kill;
@@ -28,7 +29,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 5] = [
+pub const CAMPAIGNS: [Campaign; 6] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -38,6 +39,11 @@ pub const CAMPAIGNS: [Campaign; 5] = [
         name: "fault",
         proves: "the same when an effect fails, with an error that names the resource and the way out",
         run: fault::run,
+    },
+    Campaign {
+        name: "disk",
+        proves: "a data disk waited for, enlarged, pulled out, missing at a boot and put into another VM: its files are there",
+        run: disk::run,
     },
     Campaign {
         name: "password",

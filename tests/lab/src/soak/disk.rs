@@ -7,11 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use wasagent_lab::process::until;
-use wasagent_lab::share::Writer;
-use wasagent_lab::tier::{Role, install_tier_file, without_content};
-use wasagent_lab::wasagent::Apply;
-use wasagent_lab::{Disk, Guest, Lab, Release, Spec, agent, progress};
+
+use super::{Scope, Tally};
+use crate::process::until;
+use crate::tier::{Role, install_tier_file, without_content};
+use crate::wasagent::Apply;
+use crate::writer::Writer;
+use crate::{Disk, Guest, Lab, Release, Spec, agent, progress};
 
 const SERIAL: &str = "5a0dd3f2c1b74e6a8f90";
 const SIZE: u64 = 20 << 30;
@@ -21,14 +23,23 @@ const BY_ITSELF: Duration = Duration::from_secs(600);
 /// How long a boot may take, which waits for no disk.
 const BOOT: Duration = Duration::from_secs(900);
 
-#[test]
-fn the_life_of_a_disk_on_bookworm() -> Result<()> {
-    the_life_of_a_disk(Release::Bookworm, "xfs")
-}
-
-#[test]
-fn the_life_of_a_disk_on_trixie() -> Result<()> {
-    the_life_of_a_disk(Release::Trixie, "ext4")
+pub fn run(scope: &Scope) -> Result<()> {
+    let mut tally = Tally::new("disk");
+    for (_, release) in scope
+        .guests()
+        .into_iter()
+        .filter(|(role, _)| *role == Role::Storage)
+    {
+        // One file system on each: they grow by different system calls.
+        let filesystem = match release {
+            Release::Bookworm => "xfs",
+            _ => "ext4",
+        };
+        tally.point(&format!("{filesystem} on {release}"), || {
+            the_life_of_a_disk(release, filesystem)
+        });
+    }
+    tally.end()
 }
 
 fn the_life_of_a_disk(release: Release, filesystem: &str) -> Result<()> {

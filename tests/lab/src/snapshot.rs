@@ -151,10 +151,12 @@ impl Snapshot {
             let [kind, name, value] = fields[..] else {
                 bail!("a line of a snapshot that is none: {line:?}");
             };
+            // Units of a disk have it in their names.
+            let masked = without_uuids(name);
             match kind {
-                "path" => all.add_path(name, value),
-                "bytes" => all.add_bytes(name, value),
-                "text" => all.add_line(name, value),
+                "path" => all.add_path(&masked, value),
+                "bytes" => all.add_bytes(&masked, value),
+                "text" => all.add_line(&masked, value),
                 "firewall" => all.add_settings(name, value),
                 _ => all.add(&format!("{kind} {name}"), value),
             }
@@ -298,20 +300,40 @@ pub fn same(by: &str, before: &Snapshot, after: &Snapshot, except: &[Except]) ->
     Ok(())
 }
 
-/// The text with `UUID` for each UUID in it.
+/// The text with `UUID` for each UUID in it, also as the names of units have it (systemd-escape(1)).
 fn without_uuids(text: &str) -> String {
-    const GROUPS: [usize; 5] = [8, 4, 4, 4, 12];
-    let is_uuid = |word: &str| {
-        let groups: Vec<&str> = word.split('-').collect();
-        groups.len() == GROUPS.len()
-            && groups.iter().zip(GROUPS).all(|(group, length)| {
-                group.len() == length && group.bytes().all(|byte| byte.is_ascii_hexdigit())
-            })
-    };
-    text.split('/')
-        .map(|word| if is_uuid(word) { "UUID" } else { word })
-        .collect::<Vec<_>>()
-        .join("/")
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        if let Some(after) = after_uuid(rest).filter(|_| !masked.ends_with(is_hex)) {
+            masked.push_str("UUID");
+            rest = after;
+        } else {
+            masked.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    masked
+}
+
+/// What follows the UUID that the text begins with.
+fn after_uuid(text: &str) -> Option<&str> {
+    let mut rest = text;
+    for (index, length) in [8, 4, 4, 4, 12].into_iter().enumerate() {
+        if index > 0 {
+            rest = rest.strip_prefix("\\x2d").or(rest.strip_prefix('-'))?;
+        }
+        let (group, after) = rest.split_at_checked(length)?;
+        if !group.chars().all(is_hex) {
+            return None;
+        }
+        rest = after;
+    }
+    (!rest.starts_with(is_hex)).then_some(rest)
+}
+
+fn is_hex(character: char) -> bool {
+    character.is_ascii_hexdigit()
 }
 
 #[cfg(test)]
@@ -390,6 +412,25 @@ mod tests {
             []
         );
         assert_eq!(names(&one.differences(&unit("sda"))), ["text /etc/u"]);
+    }
+
+    #[test]
+    fn a_uuid_is_none_wherever_it_stands() {
+        let uuid = "0b0b0b0b-1111-2222-3333-0123456789ab";
+        let escaped = uuid.replace('-', "\\x2d");
+        assert_eq!(
+            without_uuids(&format!("a/{uuid}/b {uuid}")),
+            "a/UUID/b UUID"
+        );
+        assert_eq!(
+            without_uuids(&format!("dev-disk-by\\x2duuid-{escaped}.device")),
+            "dev-disk-by\\x2duuid-UUID.device"
+        );
+        for other in [&uuid[1..], &format!("{uuid}0"), "é-1111"] {
+            assert_eq!(without_uuids(other), other);
+        }
+        let of = |uuid: &str| snapshot(&format!("path\t/etc/{uuid}.d\td 755 root:root \t1"));
+        assert_eq!(of(uuid).differences(&of(&escaped)), []);
     }
 
     #[test]

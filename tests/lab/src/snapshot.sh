@@ -2,9 +2,10 @@
 # All is asked for in one connection and with few programs: an emulated processor starts twenty in a second.
 export LC_ALL=C
 
-# The share as a client mounts it is the server's to describe.
+# The share as a client mounts it is the server's to describe. --zero, because names with a backslash, as units have, are
+# escaped otherwise.
 find /etc /mnt -fstype cifs -prune -o -printf 'path\t%p\t%y %m %u:%g %l\t%T@\n'
-find /etc /mnt -fstype cifs -prune -o -type f ! -path /etc/shadow -print0 | xargs -0 -r sha256sum |
+find /etc /mnt -fstype cifs -prune -o -type f ! -path /etc/shadow -print0 | xargs -0 -r sha256sum --zero | tr '\0' '\n' |
 	awk '{ print "bytes\t" substr($0, 67) "\t" $1 }'
 # Without the day of the last change, which is another one after midnight.
 shadow() {
@@ -22,7 +23,7 @@ if [ -e /var/lib/wasagent/content.json ]; then
 fi
 # What the agent wrote, in full, so that a difference can be read.
 grep -rlsF '# Written by wasagent' /etc | while read -r file; do
-	sed "s!^!text\t$file\t!" "$file"
+	while IFS= read -r line; do printf 'text\t%s\t%s\n' "$file" "$line"; done <"$file"
 done
 for database in passwd group gshadow; do
 	sed "s!^\([^:]*\):!$database\t\1\t!" /etc/$database

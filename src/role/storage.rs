@@ -208,6 +208,10 @@ fn share_definition(share: &Share, storage: &Storage) -> String {
         "read list =".to_owned(),
         "admin users =".to_owned(),
         "available = yes".to_owned(),
+        // Files change beneath Samba with each revision. A client that may keep what it has read, by a
+        // lease, would go on with the old one, and a lease that outlives its smbd makes the kernel's
+        // client fail to open the file that has the name by then (EINVAL).
+        "oplocks = no".to_owned(),
         format!(
             "smb encrypt = {}",
             if share.encrypt { "required" } else { "default" }

@@ -10,6 +10,7 @@ mod output;
 mod plan;
 mod plan_text;
 mod revert;
+mod start_lock;
 mod view;
 
 use std::path::PathBuf;
@@ -111,6 +112,12 @@ enum Command {
         #[command(flatten)]
         role: RoleArgument,
     },
+    /// Keep the share's revision as it is while an application starts: what the container's unit runs
+    #[command(hide = true)]
+    StartLock {
+        #[command(flatten)]
+        options: start_lock::Options,
+    },
 }
 
 /// Runs the command and returns the process's exit code.
@@ -164,6 +171,7 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
             need_root()?;
             history::run(output)
         }
+        Command::StartLock { options } => block_on(start_lock::run(options)),
         Command::Health { role } => {
             let (role, tier) = start(config, role.role, output)?;
             block_on(health::run(role, &tier, output))

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -270,6 +270,15 @@ pub struct Publish {
     pub host_port: u16,
     pub container_port: u16,
     pub protocol: Protocol,
+}
+
+impl Publish {
+    /// Where this VM itself reaches what is published.
+    pub fn reached_at(&self) -> SocketAddr {
+        let listens = self.address.filter(|address| !address.is_unspecified());
+        let address = listens.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        SocketAddr::new(address, self.host_port)
+    }
 }
 
 impl fmt::Display for Publish {

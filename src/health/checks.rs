@@ -1,6 +1,6 @@
 //! What is looked at. Each check has a deadline of its own: a dead share hangs whoever touches it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -196,12 +196,8 @@ async fn application_answers(tier: Tier, was: Was, node: String) -> Finding {
     else {
         return Ok("no TCP port is published".to_owned());
     };
-    let address = publish
-        .address
-        .filter(|address| !address.is_unspecified())
-        .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let wanted = &tier.health.http;
-    let answer = http::get(SocketAddr::new(address, publish.host_port), &wanted.path).await?;
+    let answer = http::get(publish.reached_at(), &wanted.path).await?;
     if answer.status != wanted.status {
         return Err(Error::new(format!(
             "GET {} answered {} and should answer {}",

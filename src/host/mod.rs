@@ -25,6 +25,7 @@ pub mod samba;
 pub mod selinux;
 mod signature;
 pub mod smb_conf;
+pub mod start_lock;
 pub mod systemd;
 pub mod tree;
 pub mod unnamed;
@@ -63,15 +64,7 @@ impl Host {
 
     /// Connects to the system bus and looks around. Changes nothing.
     pub async fn connect() -> Result<Self> {
-        let refused = |e: zbus::Error| {
-            Error::new(format!("connect to the system bus: {e}"))
-                .hint("wasagent needs a guest that runs systemd and D-Bus")
-        };
-        let bus = zbus::connection::Builder::address(SYSTEM_BUS)
-            .method_timeout(METHOD_TIMEOUT)
-            .build()
-            .await
-            .map_err(refused)?;
+        let bus = system_bus().await?;
         let (systemd, firewalld) =
             tokio::try_join!(Systemd::connect(&bus), Firewalld::connect(&bus))?;
         let facts = Facts::discover(&systemd, firewalld.as_ref()).await?;
@@ -81,6 +74,19 @@ impl Host {
             facts,
         })
     }
+}
+
+/// A connection to the system bus.
+pub async fn system_bus() -> Result<zbus::Connection> {
+    let refused = |e: zbus::Error| {
+        Error::new(format!("connect to the system bus: {e}"))
+            .hint("wasagent needs a guest that runs systemd and D-Bus")
+    };
+    zbus::connection::Builder::address(SYSTEM_BUS)
+        .method_timeout(METHOD_TIMEOUT)
+        .build()
+        .await
+        .map_err(refused)
 }
 
 /// Runs a blocking system call where it does not hold up the others.

@@ -200,6 +200,21 @@ impl Dir {
         Ok(whole.then(|| end_blob(hash)))
     }
 
+    /// Opens a regular file to read, write or lock it; `None` where there is none.
+    pub fn open_file(&self, relative: &Path) -> Result<Option<std::fs::File>> {
+        let flags = FILE | OFlags::RDWR;
+        let fd = match rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), BENEATH) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(self.failure(relative, error)),
+        };
+        let stat = rustix::fs::fstat(&fd)
+            .doing(format_args!("look at {}", self.at(relative).display()))?;
+        Ok((Found::of(&stat).sort == Sort::File).then(|| std::fs::File::from(fd)))
+    }
+
     fn stream(&self, relative: &Path, size: u64, mut take: impl FnMut(&[u8])) -> Result<bool> {
         let doing = || format!("read {}", self.at(relative).display());
         let Some(found) = self.look(relative)?.filter(|found| found.size == size) else {

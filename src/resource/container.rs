@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::ours::{self, OurFile};
-use crate::config::Publish;
+use crate::config::{Protocol, Publish};
 use crate::engine::{
     Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
 };
@@ -25,6 +25,9 @@ const RESTART_SECONDS: u32 = 5;
 
 /// How long podman may take to start the container on a slow VM, in seconds.
 const START_SECONDS: u32 = 180;
+
+/// How long a change of revision may keep a start waiting, in seconds.
+const LOCK_SECONDS: u32 = 120;
 
 /// The values of a field that says what the container sees.
 const BEFORE_THE_MOUNT: &str = "before the share was mounted";
@@ -122,8 +125,27 @@ impl Container {
     fn service_lines(&self) -> String {
         format!(
             "ExecStartPre=/usr/bin/findmnt --noheadings --types cifs --mountpoint {}\n\
+             ExecStartPre={}\n\
              Restart=always\nRestartSec={RESTART_SECONDS}\nTimeoutStartSec={START_SECONDS}\n",
-            self.mount.display()
+            self.mount.display(),
+            self.start_lock()
+        )
+    }
+
+    /// Keeps the revision as it is until the application answers. The application starts without,
+    /// too: `-`.
+    fn start_lock(&self) -> String {
+        let published = self.publish.iter();
+        let tcp = published.filter(|publish| publish.protocol == Protocol::Tcp);
+        let answers = tcp.map(Publish::reached_at).next();
+        let answers = answers.map(|address| format!("--answers={address} "));
+        format!(
+            "-/usr/bin/systemd-run --quiet --collect --service-type=notify \\\n    \
+             --property=TimeoutStartSec={LOCK_SECONDS} --description=\"Start of {name}\" \\\n    \
+             /usr/bin/wasagent start-lock --unit={name}.service {}{}",
+            answers.unwrap_or_default(),
+            self.mount.display(),
+            name = self.name,
         )
     }
 

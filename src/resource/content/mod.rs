@@ -32,8 +32,9 @@ use crate::error::{Doing, Error, Result};
 use crate::host::account::{self, Account};
 use crate::host::fs::FileMeta;
 use crate::host::git::{Revision, Source};
+use crate::host::start_lock::{self, NoStart};
 use crate::host::systemd::Job;
-use crate::host::tree::Dir;
+use crate::host::tree::{Dir, Sort};
 use crate::host::{Host, Permit, blocking, samba};
 
 /// Files that were changed by hand are compared line by line up to this size, and so many of them.
@@ -44,6 +45,11 @@ const MOST_COMPARISONS: usize = 20;
 const SERVERS_LEAVE: Duration = Duration::from_secs(1);
 /// How long one may take to end.
 const SERVERS_END: Duration = Duration::from_secs(10);
+
+/// How long a client may know of files what it was told before: the kernel's cifs keeps attributes and
+/// closed files for a second each (`actimeo` and `closetimeo` in mount.cifs(8)), and nothing by a
+/// lease (the share's `oplocks = no`).
+const CLIENTS_FORGET: Duration = Duration::from_secs(2);
 
 /// A revision's files in a directory.
 #[derive(Debug, Clone)]
@@ -301,6 +307,7 @@ impl Content {
                     }
                 }
                 let old = staging.open_shared()?;
+                make_start_lock(&permit, &old, &new)?;
                 let carried = switch::carry(&permit, &old, &new, &before, &mut next)?;
                 let intent = Intent {
                     manifest: next,
@@ -317,8 +324,33 @@ impl Content {
     }
 }
 
-/// Has the share's servers go over to the new tree, and moves over what came late.
-async fn settle(step: &Step, intent: Intent, carried: Carried) -> Result<()> {
+/// Waits until no application starts on the share, and keeps it so.
+async fn no_start(step: &Step, shared: &Path) -> Result<Option<NoStart>> {
+    let path = shared.to_owned();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let wait = blocking(move || match Dir::open(&path)? {
+        Some(shared) => NoStart::begin(&shared, &|| {
+            let _ = tell.send(());
+        }),
+        None => Ok(None),
+    });
+    tokio::pin!(wait);
+    loop {
+        tokio::select! {
+            no_start = &mut wait => return no_start,
+            Some(()) = told.recv() => step.progress("an application that starts on the share is waited for".to_owned()),
+        }
+    }
+}
+
+/// Has the share's servers go over to the new tree, and moves over what came late. Applications may
+/// start again when the clients know nothing of the old tree any more.
+async fn settle(
+    step: &Step,
+    intent: Intent,
+    carried: Carried,
+    no_start: Option<NoStart>,
+) -> Result<()> {
     let effect = Effect::SettleContent {
         path: intent.manifest.path.clone(),
         commit: intent.manifest.commit.clone(),
@@ -331,6 +363,9 @@ async fn settle(step: &Step, intent: Intent, carried: Carried) -> Result<()> {
     });
     for note in told.await? {
         step.progress(note);
+    }
+    if no_start.is_some() {
+        tokio::time::sleep(CLIENTS_FORGET).await;
     }
     Ok(())
 }
@@ -370,6 +405,26 @@ fn servers_leave(permit: &Permit, shared: &Path) -> Result<()> {
     }
 }
 
+/// The file by which later changes and starts keep apart. Once it is there, it goes from tree to tree
+/// as anybody's file does, since it has to stay the same one.
+fn make_start_lock(permit: &Permit, old: &Dir, new: &Dir) -> Result<()> {
+    let name = OsStr::new(start_lock::FILE);
+    if old.look(Path::new(name))?.is_some() || new.look(Path::new(name))?.is_some() {
+        return Ok(());
+    }
+    let meta = FileMeta {
+        mode: 0o660,
+        ..new.found()?.meta
+    };
+    new.make_file(permit, name, b"", meta)
+}
+
+/// Whether the file is there, as it was made: nobody has ever written into it.
+fn has_start_lock(shared: &Dir) -> Result<bool> {
+    let found = shared.look(Path::new(start_lock::FILE))?;
+    Ok(found.is_some_and(|found| found.sort == Sort::File && found.size == 0))
+}
+
 /// 128 bits, in hexadecimal.
 fn salt() -> Result<String> {
     let mut bytes = [0; 16];
@@ -379,11 +434,12 @@ fn salt() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Which trees that were replaced are removed.
+/// What is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// Those that nobody has open.
+    /// Trees that were replaced and that nobody has open.
     Unused,
+    /// All trees that were replaced, and what later changes would need.
     All,
 }
 
@@ -393,8 +449,12 @@ async fn clear(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
     let build = step.systemd.unit(build::UNIT).await?;
     let runs = !matches!(build.active.as_str(), "inactive" | "failed");
     let path = shared.to_owned();
-    let idle =
-        blocking(move || Ok(manifest::read_intent()?.is_none() && Staging::open(&path)?.is_none()));
+    let idle = blocking(move || {
+        Ok(manifest::read_intent()?.is_none()
+            && Staging::open(&path)?.is_none()
+            && (extent == Extent::Unused
+                || !Dir::open(&path)?.map_or(Ok(false), |shared| has_start_lock(&shared))?))
+    });
     if !runs && idle.await? {
         return Ok(());
     }
@@ -411,7 +471,14 @@ async fn clear(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
             if let Some(staging) = Staging::open(&shared)? {
                 staging.clear(&permit)?;
             }
-            switch::remove_replaced(&permit, &shared, extent == Extent::All)
+            let all = extent == Extent::All;
+            let told = switch::remove_replaced(&permit, &shared, all)?;
+            if let Some(shared) = Dir::open(&shared)?.filter(|_| all)
+                && has_start_lock(&shared)?
+            {
+                shared.remove_file(&permit, OsStr::new(start_lock::FILE))?;
+            }
+            Ok(told)
         })
         .await
     });
@@ -431,7 +498,8 @@ async fn tidy_up(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
         })
     });
     if let Some(intent) = intent.await? {
-        settle(step, intent, Carried::new()).await?;
+        let no_start = no_start(step, shared).await?;
+        settle(step, intent, Carried::new(), no_start).await?;
     }
     clear(step, shared, extent).await
 }
@@ -625,10 +693,12 @@ impl Resource for Content {
                 }
                 None => self.make(step, &commit, &owner).await?,
             }
-            self.deploy(step, &commit, manifest, is_built).await
+            let no_start = no_start(step, &self.path).await?;
+            let (intent, carried) = self.deploy(step, &commit, manifest, is_built).await?;
+            Ok((intent, carried, no_start))
         };
         match put_together.await {
-            Ok((intent, carried)) => settle(step, intent, carried).await?,
+            Ok((intent, carried, no_start)) => settle(step, intent, carried, no_start).await?,
             Err(error) => {
                 // The revision that runs was not touched, unless the exchange is what came last.
                 if let Err(left) = tidy_up(step, &self.path, Extent::Unused).await {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Scope, Size, Tally};
+use super::{Scope, Size, Tally, start};
 use crate::failpoint::{Point, kill_at, passed};
 use crate::guest::{Disk, Guest, Spec};
 use crate::lab::Lab;
@@ -18,13 +18,13 @@ use crate::{agent, progress};
 pub const ROOT: &str = "/mnt/data/shared_folder";
 pub const REPOSITORY: &str = "/srv/app";
 /// How many files tell the revision.
-const MARKS: u32 = 60;
+pub const MARKS: u32 = 60;
 /// No character of it is harmless everywhere.
 pub const PASSWORD: &str = "it's \"a\" \\ $pass 암호";
 pub const PASSWORD_FILE: &str = "/etc/wasagent/database.password";
 
-/// At least so many changes are cut off, each at another point while there are any.
-const CHANGES: usize = 20;
+/// At least so many changes there are; those that are cut off are each at another point while there are any.
+pub const CHANGES: usize = 20;
 
 const BUILD: &str = "build = [\"cp\", \"marks/1\", \"only-built\"]";
 
@@ -40,9 +40,11 @@ while [ -e /run/read ]; do (
 pub fn run(scope: &Scope) -> Result<()> {
     let mut tally = Tally::new("content");
     for (role, release) in scope.guests() {
-        if role == Role::Storage {
-            revisions(scope, release, &mut tally).with_context(|| release.to_string())?;
+        match role {
+            Role::Storage => revisions(scope, release, &mut tally),
+            Role::Was => start::starts(scope, release, &mut tally),
         }
+        .with_context(|| release.to_string())?;
     }
     tally.end()
 }
@@ -52,15 +54,21 @@ pub fn guest(lab: &Lab, release: Release, size: Size) -> Result<Guest> {
     let binary = agent::build_with_failpoints(size)?;
     let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
     guest.install_agent(&binary)?;
+    prepare(&guest)?;
+    Ok(guest)
+}
+
+/// What the tier file names: a password, and an empty repository.
+pub fn prepare(guest: &Guest) -> Result<()> {
     guest.write(PASSWORD_FILE, PASSWORD, 0o600)?;
-    guest.ok([
+    let init = [
         "git",
         "init",
         "--quiet",
         "--initial-branch=main",
         REPOSITORY,
-    ])?;
-    Ok(guest)
+    ];
+    guest.ok(init).map(drop)
 }
 
 /// The tier file with these lines in its `[storage.content]`.

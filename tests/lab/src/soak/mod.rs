@@ -20,6 +20,7 @@ pub mod password;
 pub mod power;
 pub mod revert;
 pub mod stage;
+mod start;
 
 use ground::Scenario;
 
@@ -63,7 +64,7 @@ pub const CAMPAIGNS: [Campaign; 7] = [
     },
     Campaign {
         name: "content",
-        proves: "killed in any phase of a change of revision, under a reader: whole revisions are read, and nobody's files are lost",
+        proves: "changes of revision, killed in any phase: readers and containers that start find a whole one, and nobody's files are lost",
         run: content::run,
     },
 ];

@@ -46,7 +46,8 @@ pub struct Stage {
     pub role: Role,
     /// The data disk of a storage guest.
     disk: Option<String>,
-    server: Option<Guest>,
+    /// What serves a WAS guest its share.
+    pub server: Option<Guest>,
     _registry: Option<Registry>,
     _lab: Lab,
 }

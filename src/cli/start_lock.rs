@@ -1,0 +1,67 @@
+//! `wasagent start-lock`, which the container's unit runs before podman, as a service of its own that
+//! has come up when the lock is held: what else a unit runs before its main process is ended before
+//! that begins (systemd.service(5), `ExecStartPre=`).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::Failure;
+use super::exit::{self, Code};
+use crate::error::{Doing, Result};
+use crate::health::http;
+use crate::host::start_lock::{LONGEST_START, Start};
+use crate::host::{Systemd, blocking, system_bus};
+
+/// Between two looks at the application.
+const PAUSE: Duration = Duration::from_millis(250);
+/// What one answer of it may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Where the share is mounted
+    mount: PathBuf,
+    /// The unit that starts
+    #[arg(long)]
+    unit: String,
+    /// Where the application answers as soon as it has started
+    #[arg(long)]
+    answers: Option<SocketAddr>,
+}
+
+pub async fn run(options: &Options) -> Result<Code, Failure> {
+    let mount = options.mount.clone();
+    let start = blocking(move || Start::begin(&mount)).await?;
+    sd_notify::notify(&[sd_notify::NotifyState::Ready])
+        .doing("tell systemd that the lock is held")?;
+    if start.is_some() {
+        wait_for_the_start(options).await?;
+    }
+    drop(start);
+    Ok(exit::DONE)
+}
+
+/// Until the application answers, or will not.
+async fn wait_for_the_start(options: &Options) -> Result<()> {
+    let systemd = Systemd::connect(&system_bus().await?).await?;
+    let begun = Instant::now();
+    while begun.elapsed() < LONGEST_START {
+        tokio::time::sleep(PAUSE).await;
+        let unit = systemd.unit(&options.unit).await?;
+        let starts = matches!(unit.active.as_str(), "activating" | "active");
+        if !starts || unit.sub == "auto-restart" {
+            break;
+        }
+        let Some(address) = options.answers.filter(|_| unit.is_active()) else {
+            continue;
+        };
+        let answer = tokio::time::timeout(ANSWER, http::get(address, "/")).await;
+        if matches!(answer, Ok(Ok(_))) {
+            break;
+        }
+    }
+    Ok(())
+}

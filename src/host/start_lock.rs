@@ -1,0 +1,190 @@
+//! Keeps a change of revision and the start of an application apart. A start takes seconds, in which
+//! the application opens its files over SMB one by one, by name: it would load files of both
+//! revisions if the shared directory were exchanged meanwhile.
+//!
+//! Both sides lock bytes of one file in the share. A WAS VM's lock goes over SMB to smbd, which takes
+//! the same lock of its kernel's (`posix locking` in smb.conf(5)), so it meets the storage VM's own;
+//! whoever dies lets go. Nobody waits for ever: a start holds its lock for a time that is known, and
+//! a change does not wait much longer.
+
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+
+use super::tree::Dir;
+use crate::error::{Doing, Result};
+
+/// The file whose bytes are locked, in the shared directory.
+pub const FILE: &str = ".wasagent.lock";
+
+/// The longest that a start keeps a change away, whether the application answers or not.
+pub const LONGEST_START: Duration = Duration::from_secs(90);
+/// What a change waits: a start that has its lock longer is none that lives.
+const LONGEST_WAIT: Duration = Duration::from_secs(100);
+/// Between two tries. Nobody tells a client of another's lock that goes.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a byte of the file stands for.
+#[derive(Debug, Clone, Copy)]
+enum Byte {
+    /// Who starts passes by; who changes holds it, so that starts that follow each other closely do
+    /// not keep a change off.
+    Gate,
+    /// Held by whoever starts.
+    Start,
+}
+
+/// What is done to a byte.
+#[derive(Debug, Clone, Copy)]
+enum Lock {
+    Shared,
+    Exclusive,
+    None,
+}
+
+/// Sets a lock without waiting; `false` where somebody else's is in the way. It is one of the open
+/// file's: the shared files are opened elsewhere in this process too, and a lock of the process's
+/// would go with the first of them that is closed (fcntl(2)).
+fn set(file: impl AsFd, byte: Byte, lock: Lock) -> Result<bool> {
+    let flock = libc::flock {
+        l_type: match lock {
+            Lock::Shared => libc::F_RDLCK,
+            Lock::Exclusive => libc::F_WRLCK,
+            Lock::None => libc::F_UNLCK,
+        } as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: byte as libc::off_t,
+        l_len: 1,
+        l_pid: 0,
+    };
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&flock)) {
+        Ok(_) => Ok(true),
+        Err(Errno::EACCES | Errno::EAGAIN) => Ok(false),
+        Err(error) => Err(error).doing(format_args!("lock {FILE}")),
+    }
+}
+
+/// While it lives, no application starts on a share.
+#[derive(Debug)]
+pub struct NoStart {
+    _file: File,
+}
+
+impl NoStart {
+    /// Waits until no application starts, and keeps it so. `None` where the directory has no lock:
+    /// no WAS VM knows it. `waits` is told, once, that somebody has to be waited for.
+    pub fn begin(shared: &Dir, waits: &dyn Fn()) -> Result<Option<Self>> {
+        let Some(file) = shared.open_file(Path::new(FILE))? else {
+            return Ok(None);
+        };
+        let begun = Instant::now();
+        let mut told = false;
+        for byte in [Byte::Gate, Byte::Start] {
+            while !set(&file, byte, Lock::Exclusive)? {
+                if begun.elapsed() > LONGEST_WAIT {
+                    tracing::warn!(
+                        "a lock on {FILE} does not go; the revision is changed all the same"
+                    );
+                    break;
+                }
+                if !told && begun.elapsed() > PAUSE * 5 {
+                    waits();
+                    told = true;
+                }
+                std::thread::sleep(PAUSE);
+            }
+        }
+        Ok(Some(Self { _file: file }))
+    }
+}
+
+/// While it lives, the share's revision does not change.
+#[derive(Debug)]
+pub struct Start {
+    _file: File,
+}
+
+impl Start {
+    /// Waits until no revision is being changed, and keeps it so. `None` where the share has no lock,
+    /// or where its lock does not go within the time that a change can take.
+    pub fn begin(mount_point: &Path) -> Result<Option<Self>> {
+        let path = mount_point.join(FILE);
+        let begun = Instant::now();
+        while begun.elapsed() < LONGEST_WAIT {
+            // Anew each time: the server may have let the connection go, which is how an smbd that
+            // stays in a replaced directory leaves it.
+            let mut options = OpenOptions::new();
+            let opened = options
+                .read(true)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&path);
+            let file = match opened {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                opened => opened.doing(format_args!("open {}", path.display()))?,
+            };
+            if set(&file, Byte::Gate, Lock::Shared)? {
+                let started = set(&file, Byte::Start, Lock::Shared)?;
+                set(&file, Byte::Gate, Lock::None)?;
+                if started {
+                    return Ok(Some(Self { _file: file }));
+                }
+            }
+            drop(file);
+            std::thread::sleep(PAUSE);
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+    use crate::host::Permit;
+    use crate::host::fs::FileMeta;
+
+    fn nobody_waits() {
+        panic!("somebody is waited for");
+    }
+
+    #[test]
+    fn a_start_and_a_change_exclude_each_other() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = Dir::open(root.path()).unwrap().unwrap();
+        assert!(Start::begin(root.path()).unwrap().is_none());
+        assert!(NoStart::begin(&dir, &nobody_waits).unwrap().is_none());
+
+        let meta = FileMeta {
+            mode: 0o600,
+            ..dir.found().unwrap().meta
+        };
+        let permit = Permit::for_a_test();
+        dir.make_file(&permit, OsStr::new(FILE), b"", meta).unwrap();
+        // Starts do not mind each other.
+        let starts = [(); 2].map(|()| Start::begin(root.path()).unwrap().unwrap());
+        let file = dir.open_file(Path::new(FILE)).unwrap().unwrap();
+        assert!(!set(&file, Byte::Start, Lock::Exclusive).unwrap());
+        drop(starts);
+
+        let change = NoStart::begin(&dir, &nobody_waits).unwrap();
+        // What else is opened and closed takes no lock along.
+        drop(file);
+        let path = root.path().to_owned();
+        let (told, tells) = std::sync::mpsc::channel();
+        let start = std::thread::spawn(move || {
+            let start = Start::begin(&path).unwrap();
+            told.send(()).unwrap();
+            start
+        });
+        assert!(tells.recv_timeout(PAUSE * 3).is_err(), "it starts");
+        drop(change);
+        assert!(start.join().unwrap().is_some());
+    }
+}

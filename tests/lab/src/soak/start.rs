@@ -53,6 +53,7 @@ pub fn starts(scope: &Scope, release: Release, tally: &mut Tally) -> Result<()> 
     commit(server, 1)?;
     install_tier_file(server, &tier(server, ""))?;
     server.write(&format!("{ROOT}/server.js"), APPLICATION, 0o644)?;
+    server.write(&format!("{ROOT}/starts.log"), "", 0o666)?;
     Apply::on(server).ok()?;
     let was = &stage.guest;
     stage.apply(None)?;

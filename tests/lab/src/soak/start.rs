@@ -1,6 +1,7 @@
 //! Changes of revision under a container that is started again and again: each time it finds one revision, whole.
 
 use std::collections::BTreeSet;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -20,15 +21,19 @@ use crate::{agent, progress};
 const APPLICATION: &str = r#"
 const fs = require('fs'), http = require('http');
 const pause = new Int32Array(new SharedArrayBuffer(4));
+fs.appendFileSync('begun.log', 'begun\n');
 const marks = fs.readdirSync('marks').map((name) => 'marks/' + name);
 const found = {};
+const load = (file) => {
+  try { return fs.readFileSync(file, 'utf8').trim(); } catch (error) { return error.code; }
+};
 for (const file of marks.concat(fs.readdirSync('.').filter((name) => name.startsWith('only-')))) {
-  const revision = fs.readFileSync(file, 'utf8').trim();
+  const revision = load(file);
   found[revision] = (found[revision] || 0) + 1;
   Atomics.wait(pause, 0, 0, 25);
 }
 const said = Object.keys(found).map((revision) => `${revision} ${found[revision]}`).join(' ');
-fs.appendFileSync('starts.log', said + '\n');
+fs.appendFileSync('found.log', said + '\n');
 process.once('SIGTERM', process.exit);
 http.createServer((request, response) => response.end(said)).listen(3000);
 "#;
@@ -42,8 +47,16 @@ while [ -e /run/start ]; do
 done
 "#;
 
-/// Until a container on an emulated processor has started twice.
+/// Until a container on an emulated processor has started.
 const STARTS: Duration = Duration::from_secs(180);
+
+/// What the application writes when it begins, and when it has loaded its files.
+const BEGUN: &str = "/mnt/data/shared_folder/begun.log";
+const FOUND: &str = "/mnt/data/shared_folder/found.log";
+
+/// The moments of a start, which takes two seconds and more, at which changes come.
+const MOMENT: Duration = Duration::from_millis(300);
+const MOMENTS: u32 = 7;
 
 pub fn starts(scope: &Scope, release: Release, tally: &mut Tally) -> Result<()> {
     let agent = agent::build_with_failpoints(scope.size)?;
@@ -53,7 +66,9 @@ pub fn starts(scope: &Scope, release: Release, tally: &mut Tally) -> Result<()> 
     commit(server, 1)?;
     install_tier_file(server, &tier(server, ""))?;
     server.write(&format!("{ROOT}/server.js"), APPLICATION, 0o644)?;
-    server.write(&format!("{ROOT}/starts.log"), "", 0o666)?;
+    for log in [BEGUN, FOUND] {
+        server.write(log, "", 0o666)?;
+    }
     Apply::on(server).ok()?;
     let was = &stage.guest;
     stage.apply(None)?;
@@ -68,14 +83,19 @@ pub fn starts(scope: &Scope, release: Release, tally: &mut Tally) -> Result<()> 
     for number in (2..).take(changes) {
         let name = format!("{release}|a container starts during change {number}");
         let held = tally.point(&name, || {
-            let before = found(server)?.len();
             commit(server, number)?;
-            Apply::on(server).ok()?;
-            // The next change is for a start that began after this one.
-            until("two more starts", STARTS, || {
-                Ok((found(server)?.len() > before + 1).then_some(()))
+            let begun = lines(server, BEGUN)?.len();
+            until("a start", STARTS, || {
+                Ok((lines(server, BEGUN)?.len() > begun).then_some(()))
             })?;
-            no_mix(&found(server)?)
+            // It loads its files now; the change comes at another moment of that each time.
+            thread::sleep(MOMENT * (number % MOMENTS));
+            let found = lines(server, FOUND)?.len();
+            Apply::on(server).ok()?;
+            until("the end of that start", STARTS, || {
+                Ok((lines(server, FOUND)?.len() > found).then_some(()))
+            })?;
+            no_mix(&lines(server, FOUND)?)
         });
         if !held {
             bail!("{name} does not hold");
@@ -84,7 +104,7 @@ pub fn starts(scope: &Scope, release: Release, tally: &mut Tally) -> Result<()> 
     was.ok(["rm", "/run/start"])?;
     let ended = "while systemctl --quiet is-active starting; do sleep 0.1; done";
     was.ok(["sh", "-c", ended])?;
-    let found = found(server)?;
+    let found = lines(server, FOUND)?;
     no_mix(&found)?;
     let revisions: BTreeSet<&String> = found.iter().collect();
     progress::say(format!(
@@ -100,9 +120,8 @@ pub fn starts(scope: &Scope, release: Release, tally: &mut Tally) -> Result<()> 
     Ok(())
 }
 
-/// What each start has found, in their order.
-fn found(server: &Guest) -> Result<Vec<String>> {
-    let log = server.answer(["cat", &format!("{ROOT}/starts.log")])?;
+fn lines(server: &Guest, log: &str) -> Result<Vec<String>> {
+    let log = server.answer(["cat", log])?;
     Ok(log.lines().map(str::to_owned).collect())
 }
 

@@ -23,8 +23,8 @@ use crate::host::{Host, blocking};
 /// is noticed in little more.
 const RESTART_SECONDS: u32 = 5;
 
-/// How long podman may take to start the container on a slow VM, in seconds.
-const START_SECONDS: u32 = 180;
+/// How long the start may take, in seconds: the lock, and podman on a slow VM.
+const START_SECONDS: u32 = LOCK_SECONDS + 180;
 
 /// How long a change of revision may keep a start waiting, in seconds.
 const LOCK_SECONDS: u32 = 120;

@@ -15,6 +15,11 @@ fn a_revision_appears_at_once_whenever_the_agent_is_killed() -> Result<()> {
     run(&Scope::sample(5, Role::Storage, Release::Trixie))
 }
 
+#[test]
+fn a_container_that_starts_finds_one_revision() -> Result<()> {
+    run(&Scope::sample(2, Role::Was, Release::Trixie))
+}
+
 const EDIT: &str = "[[storage.content.edit]]\nfiles = [\"db.js\"]\nobject = \"mysql.createPool\"\n\
      set = { host = \"{database.host}\", password = \"{database.password}\" }\n";
 

@@ -51,8 +51,9 @@ async fn wait_for_the_start(options: &Options) -> Result<()> {
     while begun.elapsed() < LONGEST_START {
         tokio::time::sleep(PAUSE).await;
         let unit = systemd.unit(&options.unit).await?;
-        let starts = matches!(unit.active.as_str(), "activating" | "active");
-        if !starts || unit.sub == "auto-restart" {
+        // One that is being stopped may read on until it is killed.
+        let ended = matches!(unit.active.as_str(), "inactive" | "failed");
+        if ended || unit.sub == "auto-restart" {
             break;
         }
         let Some(address) = options.answers.filter(|_| unit.is_active()) else {

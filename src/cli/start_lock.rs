@@ -33,27 +33,31 @@ pub struct Options {
 }
 
 pub async fn run(options: &Options) -> Result<Code, Failure> {
+    let systemd = Systemd::connect(&system_bus().await?).await?;
+    let invocation = systemd.unit(&options.unit).await?.invocation;
     let mount = options.mount.clone();
     let start = blocking(move || Start::begin(&mount)).await?;
     sd_notify::notify(&[sd_notify::NotifyState::Ready])
         .doing("tell systemd that the lock is held")?;
     if start.is_some() {
-        wait_for_the_start(options).await?;
+        wait_for_the_start(options, &systemd, &invocation).await;
     }
     drop(start);
     Ok(exit::DONE)
 }
 
 /// Until the application answers, or will not.
-async fn wait_for_the_start(options: &Options) -> Result<()> {
-    let systemd = Systemd::connect(&system_bus().await?).await?;
+async fn wait_for_the_start(options: &Options, systemd: &Systemd, invocation: &[u8]) {
     let begun = Instant::now();
     while begun.elapsed() < LONGEST_START {
         tokio::time::sleep(PAUSE).await;
-        let unit = systemd.unit(&options.unit).await?;
-        // One that is being stopped may read on until it is killed.
+        let Ok(unit) = systemd.unit(&options.unit).await else {
+            continue;
+        };
+        // One that is being stopped may read on until it is killed. The next start has a lock of its
+        // own, and may wait for a change that waits for this one.
         let ended = matches!(unit.active.as_str(), "inactive" | "failed");
-        if ended || unit.sub == "auto-restart" {
+        if ended || unit.sub == "auto-restart" || unit.invocation != invocation {
             break;
         }
         let Some(address) = options.answers.filter(|_| unit.is_active()) else {
@@ -64,5 +68,4 @@ async fn wait_for_the_start(options: &Options) -> Result<()> {
             break;
         }
     }
-    Ok(())
 }

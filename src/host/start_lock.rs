@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
 use super::tree::Dir;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 
 /// The file whose bytes are locked, in the shared directory.
 pub const FILE: &str = ".wasagent.lock";
@@ -111,35 +111,57 @@ pub struct Start {
 }
 
 impl Start {
-    /// Waits until no revision is being changed, and keeps it so. `None` where the share has no lock,
-    /// or where its lock does not go within the time that a change can take.
+    /// Waits until no revision is being changed, and keeps it so. `None` where the share has no lock.
+    ///
+    /// # Errors
+    /// When the lock could not be had in the time that a change can take.
     pub fn begin(mount_point: &Path) -> Result<Option<Self>> {
-        let path = mount_point.join(FILE);
         let begun = Instant::now();
-        while begun.elapsed() < LONGEST_WAIT {
-            // Anew each time: the server may have let the connection go, which is how an smbd that
-            // stays in a replaced directory leaves it.
-            let mut options = OpenOptions::new();
-            let opened = options
-                .read(true)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(&path);
-            let file = match opened {
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                opened => opened.doing(format_args!("open {}", path.display()))?,
-            };
-            if set(&file, Byte::Gate, Lock::Shared)? {
-                let started = set(&file, Byte::Start, Lock::Shared)?;
-                set(&file, Byte::Gate, Lock::None)?;
-                if started {
-                    return Ok(Some(Self { _file: file }));
+        loop {
+            let tried = Self::try_begin(mount_point);
+            match tried {
+                Ok(Try::Held(start)) => return Ok(Some(start)),
+                Ok(Try::NoLock) => return Ok(None),
+                // A change ends an smbd that stays in the replaced directory. Until the client has
+                // come back to another one, whatever is asked of it may fail.
+                Ok(Try::SomebodyElse) | Err(_) if begun.elapsed() < LONGEST_WAIT => {}
+                Ok(Try::SomebodyElse) => {
+                    return Err(Error::new(format!(
+                        "{FILE} is held by a change of revision that does not end"
+                    )));
                 }
+                Err(error) => return Err(error),
             }
-            drop(file);
             std::thread::sleep(PAUSE);
         }
-        Ok(None)
     }
+
+    fn try_begin(mount_point: &Path) -> Result<Try> {
+        let path = mount_point.join(FILE);
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).custom_flags(libc::O_NOFOLLOW);
+        let file = match opened.open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Try::NoLock),
+            opened => opened.doing(format_args!("open {}", path.display()))?,
+        };
+        if !set(&file, Byte::Gate, Lock::Shared)? {
+            return Ok(Try::SomebodyElse);
+        }
+        let held = set(&file, Byte::Start, Lock::Shared)?;
+        set(&file, Byte::Gate, Lock::None)?;
+        Ok(if held {
+            Try::Held(Self { _file: file })
+        } else {
+            Try::SomebodyElse
+        })
+    }
+}
+
+/// What came of a try to hold the lock.
+enum Try {
+    Held(Start),
+    NoLock,
+    SomebodyElse,
 }
 
 #[cfg(test)]

@@ -115,6 +115,8 @@ pub struct UnitState {
     pub need_daemon_reload: bool,
     /// The drop-ins that systemd has read.
     pub drop_ins: Vec<String>,
+    /// What tells this run of the unit from those before (systemd.exec(5), `$INVOCATION_ID`).
+    pub invocation: Vec<u8>,
     /// When the unit became active, if it ever was.
     pub active_since: Option<SystemTime>,
     /// When the unit last changed its state; a reload counts.
@@ -235,6 +237,11 @@ impl Systemd {
                 .unwrap_or(false),
             drop_ins: all
                 .get("DropInPaths")
+                .and_then(|v| v.try_clone().ok())
+                .and_then(|v| v.try_into().ok())
+                .unwrap_or_default(),
+            invocation: all
+                .get("InvocationID")
                 .and_then(|v| v.try_clone().ok())
                 .and_then(|v| v.try_into().ok())
                 .unwrap_or_default(),

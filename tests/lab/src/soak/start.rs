@@ -95,7 +95,7 @@ pub fn starts(scope: &Scope, release: Release, tally: &mut Tally) -> Result<()> 
             until("the end of that start", STARTS, || {
                 Ok((lines(server, FOUND)?.len() > found).then_some(()))
             })?;
-            no_mix(&lines(server, FOUND)?)
+            no_mix(&lines(server, FOUND)?).with_context(|| journal(was))
         });
         if !held {
             bail!("{name} does not hold");
@@ -118,6 +118,20 @@ pub fn starts(scope: &Scope, release: Release, tally: &mut Tally) -> Result<()> 
         "the last start found {found:?}"
     );
     Ok(())
+}
+
+/// What the units of the start had to say.
+fn journal(was: &Guest) -> String {
+    let units = [
+        "journalctl",
+        "--lines=40",
+        "--unit=nodejs-server",
+        "--unit=run-*",
+    ];
+    match was.run(units) {
+        Ok(journal) => journal.stdout,
+        Err(error) => format!("{error:#}"),
+    }
 }
 
 fn lines(server: &Guest, log: &str) -> Result<Vec<String>> {

@@ -26,6 +26,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("skopeo", "/usr/bin/skopeo"),
     ("curl", "/usr/bin/curl"),
     ("npm", "/usr/bin/npm"),
+    ("busybox", "/usr/bin/busybox"),
     ("nftables", "/usr/sbin/nft"),
     ("e2fsprogs", "/usr/sbin/mkfs.ext4"),
     ("xfsprogs", "/usr/sbin/mkfs.xfs"),

@@ -6,8 +6,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use flate2::{Compression, write::GzEncoder};
@@ -15,8 +13,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::cache::Cache;
-use crate::process::{ok, ok_with};
-use crate::root::mirror;
+use crate::node;
+use crate::release::Release;
 
 /// The image as `was.container.image` of the tier file names it.
 pub const NAME: &str = "docker.io/ablecloudteam/nodejs-server:linux-0.1";
@@ -28,13 +26,7 @@ pub const NAME_IN_REGISTRY: &str = "ablecloudteam/nodejs-server:linux-0.1";
 pub const TAG: &str = "linux-0.1";
 
 /// Debian's release that the image is made of.
-const RELEASE: &str = "trixie";
-
-/// What Debian's node reads of its JavaScript from files lies below this directory; the library names each file.
-const EXTERNAL_BUILTINS: &str = "/usr/share/nodejs/";
-
-/// Until mmdebstrap has fetched and unpacked the packages.
-const UNPACKING: Duration = Duration::from_secs(600);
+const RELEASE: Release = Release::Trixie;
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -44,11 +36,12 @@ const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// The archive of the image [`NAME`], made on the first call (about half a minute) and kept in the cache. It can be
 /// read as `oci-archive:PATH:linux-0.1` and as `docker-archive:PATH`. Needs `mmdebstrap` and the host's Debian mirror.
 pub fn container_image(cache: &Cache) -> Result<PathBuf> {
-    // The steps are this file, so a change of it makes a new image.
-    let artefact = cache.artefact("nodejs-server", include_str!("image.rs"), |into| {
+    // The steps are these files, so a change of one makes a new image.
+    let recipe = [include_str!("image.rs"), include_str!("node.rs")].concat();
+    let artefact = cache.artefact("nodejs-server", &recipe, |into| {
         let work = tempfile::tempdir_in(into)?;
         let root = work.path().join("root");
-        extract_node(&root)?;
+        node::extract(RELEASE, &root)?;
         let layer = Layer::write(&image_entries(&root)?, &work.path().join("layer.tar.gz"))?;
         write_archive(&into.join("image.tar"), &layer)
     })?;
@@ -69,22 +62,6 @@ pub fn manifest_digest(archive: &Path) -> Result<String> {
         }
     }
     bail!("the archive has no index.json")
-}
-
-/// Unpacks Debian's node and what it depends on. Nothing of it is configured: no script of a package is run.
-fn extract_node(root: &Path) -> Result<()> {
-    let mut mmdebstrap = Command::new("mmdebstrap");
-    mmdebstrap
-        .args(["--quiet", "--variant=extract", "--include=nodejs", RELEASE])
-        .arg(root);
-    if let Some(mirror) = mirror()? {
-        // A mirror that is a snapshot of some day is as good as today's.
-        mmdebstrap
-            .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
-            .arg(format!("deb {mirror} {RELEASE} main"));
-    }
-    ok_with(mmdebstrap, b"", UNPACKING)?;
-    Ok(())
 }
 
 /// What stands at a path of the image.
@@ -133,7 +110,7 @@ fn image_entries(root: &Path) -> Result<BTreeMap<String, Entry>> {
     ] {
         entries.insert(file.to_owned(), Entry::Text(text));
     }
-    for file in node_files(root)? {
+    for file in node::files(root)? {
         let name = file.strip_prefix(root)?.to_string_lossy().into_owned();
         let executable = name.starts_with("usr/bin/") || name.contains("/ld-linux");
         let mode = if executable { 0o755 } else { 0o644 };
@@ -153,74 +130,6 @@ fn image_entries(root: &Path) -> Result<BTreeMap<String, Entry>> {
         entries.entry(parent).or_insert(Entry::Directory(0o755));
     }
     Ok(entries)
-}
-
-/// Node, its loader, the libraries that the loader finds for it, and the JavaScript that the library reads from files.
-fn node_files(root: &Path) -> Result<Vec<PathBuf>> {
-    let (loader, libraries) = match std::env::consts::ARCH {
-        "x86_64" => ("usr/lib64/ld-linux-x86-64.so.2", "usr/lib/x86_64-linux-gnu"),
-        "aarch64" => ("usr/lib/ld-linux-aarch64.so.1", "usr/lib/aarch64-linux-gnu"),
-        other => bail!("no image for {other}"),
-    };
-    let (loader, libraries) = (root.join(loader), root.join(libraries));
-    let node = root.join("usr/bin/node");
-    let mut list = Command::new(&loader);
-    list.arg("--library-path")
-        .arg(&libraries)
-        .arg("--list")
-        .arg(&node);
-    let mut files = libraries_of(&ok(list)?.stdout)
-        .into_iter()
-        .filter(|library| library.starts_with(&libraries))
-        .collect::<Vec<_>>();
-    for library in files.clone() {
-        if library
-            .file_name()
-            .is_some_and(|n| n.to_string_lossy().starts_with("libnode.so"))
-        {
-            let named = external_builtins(&fs::read(&library)?);
-            let named = named
-                .iter()
-                .map(|path| root.join(path.trim_start_matches('/')));
-            files.extend(named.filter(|path| path.exists()));
-        }
-    }
-    files.extend([loader, node]);
-    Ok(files)
-}
-
-/// The paths in the loader's `--list`: `NAME => PATH (ADDRESS)`.
-fn libraries_of(listing: &str) -> Vec<PathBuf> {
-    let paths = listing.lines().filter_map(|line| line.split_once(" => "));
-    paths
-        .filter_map(|(_, path)| path.split_whitespace().next())
-        .map(PathBuf::from)
-        .collect()
-}
-
-/// The file names below [`EXTERNAL_BUILTINS`] in node's library. Debian builds node with
-/// `--shared-builtin-…-path`, which leaves each of these modules outside it (node's configure.py).
-fn external_builtins(library: &[u8]) -> Vec<String> {
-    let prefix = EXTERNAL_BUILTINS.as_bytes();
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(next) = library[at..]
-        .windows(prefix.len())
-        .position(|w| w == prefix)
-    {
-        at += next;
-        let rest = &library[at..];
-        let end = rest
-            .iter()
-            .position(|byte| !(byte.is_ascii_alphanumeric() || b"/._-@".contains(byte)))
-            .unwrap_or(rest.len());
-        let path = String::from_utf8_lossy(&rest[..end]).into_owned();
-        if path.ends_with(".js") && !path.contains("..") && !found.contains(&path) {
-            found.push(path);
-        }
-        at += prefix.len();
-    }
-    found
 }
 
 /// The image's one layer: a compressed tar, with the digests of both forms.
@@ -398,20 +307,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_loaders_list_gives_paths() {
-        let listing =
-            "\tlinux-vdso.so.1 (0x0)\n\tlibz.so.1 => /r/libz.so.1 (0x1)\n\t/lib64/ld.so (0x2)\n";
-        assert_eq!(libraries_of(listing), [PathBuf::from("/r/libz.so.1")]);
-    }
-
-    #[test]
-    fn the_modules_outside_the_library_are_named_once() {
-        let library =
-            b"\0/usr/share/nodejs/a/b.js\0x/usr/share/nodejs/a/b.js\",\0/usr/share/nodejs/\0";
-        assert_eq!(external_builtins(library), ["/usr/share/nodejs/a/b.js"]);
-    }
 
     #[test]
     fn an_archive_names_its_layer_in_both_ways() {

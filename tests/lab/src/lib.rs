@@ -18,6 +18,8 @@ pub mod host_packages;
 pub mod image;
 pub mod leftovers;
 pub mod network;
+pub mod node;
+pub mod npm;
 pub mod process;
 pub mod progress;
 pub mod random;

@@ -1,6 +1,7 @@
 //! The application that the tier serves, as the git repository that the storage VM clones. It is our own, in the shape
 //! of the guide's: Express on port 3000, the same object literal in two files, an unrelated sample beside it.
-//! The guests have no npm, so the repository carries the modules that `npm ci` lays out, less what no server reads.
+//! Most guests have no npm, so the repository carries the modules that `npm ci` lays out, less what no server reads;
+//! another, for a guest that has, is without them, as the guide's is.
 
 use std::fs;
 use std::io::Write;
@@ -57,16 +58,40 @@ const NPM: Duration = Duration::from_secs(300);
 ///
 /// The cached repository is shared: a test that commits works on its own [`copy`].
 pub fn repository(cache: &Cache) -> Result<PathBuf> {
-    let artefact = cache.artefact("sample-app", &recipe(Path::new(SOURCE))?, build)?;
+    let recipe = recipe(Path::new(SOURCE))?;
+    let artefact = cache.artefact("sample-app", &recipe, |into| build(into, Modules::Laid))?;
     Ok(artefact.join("repository.git"))
 }
 
-fn build(into: &Path) -> Result<()> {
+/// The same without the modules, which `npm ci` on the guest is to bring. Needs `git` alone.
+pub fn repository_to_build(cache: &Cache) -> Result<PathBuf> {
+    let recipe = recipe(Path::new(SOURCE))?;
+    let artefact = cache.artefact("sample-app-to-build", &recipe, |into| {
+        build(into, Modules::Left)
+    })?;
+    Ok(artefact.join("repository.git"))
+}
+
+/// The lock file of the application, by which npm fetches its modules.
+pub(crate) const LOCK_FILE: &str = include_str!("../sample-app/package-lock.json");
+
+/// The tables of the application, in MariaDB's words.
+pub(crate) const SCHEMA: &str = include_str!("../sample-app/schema.sql");
+
+/// Whether a repository carries the application's modules.
+enum Modules {
+    Laid,
+    Left,
+}
+
+fn build(into: &Path, modules: Modules) -> Result<()> {
     let work = tempfile::tempdir_in(into)?;
     let tree = work.path().join("tree");
     let application = tree.join(SUBDIR);
     copy_tree(Path::new(SOURCE), &application)?;
-    install_modules(&application)?;
+    if let Modules::Laid = modules {
+        install_modules(&application)?;
+    }
     write_decoy(&tree)?;
 
     let bare = into.join("repository.git");

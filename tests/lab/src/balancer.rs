@@ -132,10 +132,29 @@ pub(crate) fn in_namespace(netns: &str, program: &str) -> Command {
 /// Gets a page from inside a network namespace: the status code and the body. A status of 400 and above is an answer,
 /// not an error; an error is a connection that failed or took longer than `timeout`, in curl's words.
 pub fn http_get(netns: &str, url: &str, timeout: Duration) -> Result<(u16, String)> {
+    http(netns, url, timeout, &[])
+}
+
+/// Sends a form as a browser does, and gives back what [`http_get`] does.
+pub fn http_post(
+    netns: &str,
+    url: &str,
+    form: &[(&str, &str)],
+    timeout: Duration,
+) -> Result<(u16, String)> {
+    let mut options = Vec::new();
+    for (name, value) in form {
+        options.extend(["--data-urlencode".to_owned(), format!("{name}={value}")]);
+    }
+    http(netns, url, timeout, &options)
+}
+
+fn http(netns: &str, url: &str, timeout: Duration, options: &[String]) -> Result<(u16, String)> {
     let mut curl = in_namespace(netns, "curl");
     // `--disable` makes it deaf to the configuration of whoever runs the lab, and has to come first.
     curl.args(["--disable", "--silent", "--show-error", "--noproxy", "*"])
         .args(["--max-time", &format!("{:.3}", timeout.as_secs_f64())])
+        .args(options)
         .args(["--write-out", "\n%{http_code}", url]);
     let answer = ok_with(curl, b"", timeout + Duration::from_secs(5))?.stdout;
     let (body, code) = answer.rsplit_once('\n').context("curl wrote no status")?;

@@ -27,6 +27,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "/usr/bin/curl"),
     ("npm", "/usr/bin/npm"),
     ("busybox", "/usr/bin/busybox"),
+    // The server and the client alone: mariadb-server makes a database of the machine's when it is installed.
+    ("mariadb-server-core", "/usr/sbin/mariadbd"),
+    ("mariadb-client-core", "/usr/bin/mariadb"),
     ("nftables", "/usr/sbin/nft"),
     ("e2fsprogs", "/usr/sbin/mkfs.ext4"),
     ("xfsprogs", "/usr/sbin/mkfs.xfs"),

@@ -137,6 +137,14 @@ impl Lab {
         Ok(())
     }
 
+    /// An empty directory beside the guests' disks for a program of the lab, gone with the lab.
+    pub fn directory_for(&self, name: &str) -> Result<PathBuf> {
+        let directory = self.scratch.join(name);
+        std::fs::create_dir(&directory)
+            .with_context(|| format!("create {}", directory.display()))?;
+        Ok(directory)
+    }
+
     fn hardware(&self, spec: &Spec) -> Result<Hardware> {
         let (boot, accelerator) = match &spec.system {
             System::Debian(release) => {

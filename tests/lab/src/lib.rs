@@ -10,6 +10,7 @@ pub mod balancer;
 pub mod cache;
 pub mod cloud_image;
 pub mod container;
+pub mod database;
 pub mod demo;
 pub mod failpoint;
 pub mod foreign;

@@ -141,7 +141,12 @@ impl Start {
         let mut options = OpenOptions::new();
         let opened = options.read(true).custom_flags(libc::O_NOFOLLOW);
         let file = match opened.open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Try::NoLock),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                // An smbd that is still in the replaced directory finds nothing at all there.
+                std::fs::read_dir(mount_point)
+                    .doing(format_args!("read directory {}", mount_point.display()))?;
+                return Ok(Try::NoLock);
+            }
             opened => opened.doing(format_args!("open {}", path.display()))?,
         };
         if !set(&file, Byte::Gate, Lock::Shared)? {

@@ -41,8 +41,9 @@ use crate::host::{Host, Permit, blocking, samba};
 const MOST_COMPARED: u64 = 256 << 10;
 const MOST_COMPARISONS: usize = 20;
 
-/// How long a server of the share that is idle may take to come to the new directory by itself.
-const SERVERS_LEAVE: Duration = Duration::from_secs(1);
+/// How long a server of the share may take to come to the new directory by itself. For so long the
+/// client of one that does not finds nothing.
+const SERVERS_LEAVE: Duration = Duration::from_millis(200);
 /// How long one may take to end.
 const SERVERS_END: Duration = Duration::from_secs(10);
 
@@ -372,7 +373,7 @@ async fn settle(
 
 /// smbd works in the directory that its client connected to, and only some versions look again for
 /// one that has the path by now (`vfs_ChDir` of Samba's source3/smbd/vfs.c, `LastDir`). One that
-/// stays is ended: its client connects anew at the next request, and opens its files again.
+/// stays answers ENOENT to everything (Samba 4.17), and is ended: its client connects anew at the next request, and opens its files again.
 ///
 /// One that only has files open there is let be: ended, it keeps them for its client to come back to
 /// (durable handles), and the kernel's client then meets EINVAL where it opens the file that has the

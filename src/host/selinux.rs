@@ -14,6 +14,12 @@ pub const SHARE_TYPE: &str = "samba_share_t";
 
 const SELINUX: &str = "/etc/selinux";
 
+/// Whether the kernel has a policy, which it enforces or would tell of.
+pub fn is_on() -> bool {
+    // selinuxfs is there once init(1) has loaded one.
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
+
 /// semanage(8) is a Python program that rewrites the policy's store: seconds, and minutes on an
 /// emulated processor.
 const DEADLINE: Duration = Duration::from_secs(600);

@@ -46,8 +46,11 @@ impl Release {
     /// What its kernel is told besides.
     pub(crate) fn kernel_arguments(self) -> &'static str {
         match self {
-            // Debian's kernel starts AppArmor when it is not told otherwise.
-            Release::TrixieSelinux => " security=selinux selinux=1 enforcing=1",
+            // Debian's kernel starts AppArmor when it is not told otherwise. On an emulated processor that others use too,
+            // firewalld and the journal take longer under a policy than the 90 s that systemd would wait.
+            Release::TrixieSelinux => {
+                " security=selinux selinux=1 enforcing=1 systemd.default_timeout_start_sec=600"
+            }
             _ => "",
         }
     }

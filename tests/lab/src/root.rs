@@ -161,11 +161,7 @@ fn recipe(release: Release, key: &Key) -> Result<String> {
     match release {
         Release::Bookworm | Release::Trixie => {}
         Release::BookwormCloud => recipe.push_str(CLOUD),
-        Release::TrixieSelinux => {
-            recipe.push_str(SELINUX);
-            // A saved state remembers what its kernel was told.
-            recipe.push_str(release.kernel_arguments());
-        }
+        Release::TrixieSelinux => recipe.push_str(SELINUX),
     }
     Ok(recipe)
 }

@@ -28,10 +28,11 @@ impl State {
         let root = hardware.root()?;
         let release = root.release;
         let recipe = format!(
-            "3 {} {:?} {}",
+            "3 {} {:?} {}{}",
             root.recipe,
             hardware.accelerator,
-            host_packages::qemu_version()?
+            host_packages::qemu_version()?,
+            release.kernel_arguments()
         );
         let directory = cache.artefact(&format!("state-{release}"), &recipe, |into| {
             record(into, hardware)

@@ -51,6 +51,7 @@ const BEFORE: &str = include_str!("root/before.sh");
 const AFTER: &str = include_str!("root/after.sh");
 const CLOUD: &str = include_str!("root/cloud.sh");
 const SELINUX: &str = include_str!("root/selinux.sh");
+const SELINUX_RULES: &str = include_str!("root/selinux.cil");
 
 /// The policy, semanage(8) and restorecon(8) that the agent asks for, and ausearch(8) with the daemon that it reads the
 /// log of.
@@ -161,7 +162,7 @@ fn recipe(release: Release, key: &Key) -> Result<String> {
     match release {
         Release::Bookworm | Release::Trixie => {}
         Release::BookwormCloud => recipe.push_str(CLOUD),
-        Release::TrixieSelinux => recipe.push_str(SELINUX),
+        Release::TrixieSelinux => recipe.extend([SELINUX, SELINUX_RULES]),
     }
     Ok(recipe)
 }
@@ -209,7 +210,9 @@ fn build(into: &Path, release: Release, key: &Key) -> Result<()> {
 /// The labels of the policy on all files, last of all: mkfs.ext4 takes them along.
 fn label(into: &Path, tree: &Path) -> Result<()> {
     let mut label = Command::new(script(into, "selinux", SELINUX)?);
-    label.arg(tree);
+    label
+        .arg(tree)
+        .arg(script(into, "selinux.cil", SELINUX_RULES)?);
     ok_with(label, b"", Duration::from_secs(600)).map(drop)
 }
 

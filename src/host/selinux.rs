@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::fs::{selinux_label, set_selinux_label};
 use super::permit::Permit;
 use super::process::Helper;
 use crate::error::{Doing, Error, Result};
@@ -101,6 +102,29 @@ async fn semanage(arguments: &[&str]) -> Result<()> {
         .run()
         .await
         .map(drop)
+}
+
+/// What every domain may read, by the policies of Debian and EL alike: a library
+/// (`libs_read_lib_files(domain)` in domain.te of both).
+const LIBRARIES: &str = "/usr/lib";
+
+/// Lets helper programs of every domain hold a file that is open for reading. Without this the kernel
+/// takes it from a program that runs in a domain of its own, as it is started, and logs a denial
+/// (`flush_unauthorized_files()` in security/selinux/hooks.c). Where the label cannot be set, that is
+/// how it stays.
+pub fn let_all_domains_hold(file: &Path) {
+    if !is_on() {
+        return;
+    }
+    let set = || match selinux_label(Path::new(LIBRARIES))? {
+        Some(wanted) if selinux_label(file)?.as_ref() != Some(&wanted) => {
+            set_selinux_label(file, &wanted)
+        }
+        _ => Ok(()),
+    };
+    if let Err(error) = set() {
+        tracing::debug!("{error}");
+    }
 }
 
 /// Gives all files of a tree the labels that the policy has for them. A type that an operator chose for

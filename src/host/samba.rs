@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use md4::{Digest, Md4};
@@ -110,6 +110,7 @@ async fn place_of_database() -> Result<Option<Place>> {
 }
 
 async fn ask_pdbedit(name: &str) -> Result<Option<Zeroizing<String>>> {
+    make_runtime().await?;
     let output = Helper::new("pdbedit")
         .args(["--list", "--smbpasswd-style", "--user", name])
         .output()
@@ -207,24 +208,26 @@ fn parse_smbpasswd(listing: &str, name: &str, wanted: &NtHash) -> Option<SambaUs
     })
 }
 
-/// Lets what Samba's own tools leave in [`RUNTIME`] have the label under which smbd may use it.
+/// Makes [`RUNTIME`], where SELinux is on, before a program of Samba's does.
 ///
 /// Debian has no tmpfiles.d(5) for that directory: whichever of Samba's programs comes first makes it,
-/// and the policy gives it its type if that is smbd. What pdbedit or smbpasswd made for an administrator
-/// is of the type of /run, and smbd is denied to read and write it: gencache.tdb at each client.
+/// also one that only looks, and the policy gives it its type if that is smbd. What an administrator's
+/// pdbedit or smbpasswd made is of the type of /run, and smbd is denied to read and write it:
+/// gencache.tdb at each client.
+async fn make_runtime() -> Result<()> {
+    if selinux::is_on() {
+        selinux::make_runtime_directory(Path::new(RUNTIME)).await?;
+    }
+    Ok(())
+}
+
+/// The same, and lets what an operator's tool left there have the label under which smbd may use it.
 async fn label_runtime(permit: &Permit) -> Result<()> {
-    if !selinux::is_on() {
-        return Ok(());
+    make_runtime().await?;
+    if selinux::is_on() {
+        selinux::relabel(permit, Path::new(RUNTIME)).await?;
     }
-    // With the mode that Samba itself gives it (`directory_create_or_exist()` in source3/lib/util.c).
-    let made = std::fs::DirBuilder::new().mode(0o755).create(RUNTIME);
-    match made {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            return Err(error).doing(format_args!("make {RUNTIME}"));
-        }
-        _ => {}
-    }
-    selinux::relabel(permit, Path::new(RUNTIME)).await
+    Ok(())
 }
 
 /// Removes the Samba account `name`.
@@ -336,6 +339,7 @@ pub async fn registry_shares() -> Result<Vec<String>> {
     if !Path::new(REGISTRY).exists() {
         return Ok(Vec::new());
     }
+    make_runtime().await?;
     let listed = Helper::new("net")
         .args(["conf", "listshares"])
         .run()

@@ -2,6 +2,7 @@
 //! relabel; one that stays is a rule of the policy's store, which libsemanage alone may write. Its
 //! program is semanage(8); what it has written is read here from the file that it generates.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -131,6 +132,22 @@ pub fn let_all_domains_hold(file: &Path) {
 /// some of them is kept, where the policy counts it among those that may be chosen
 /// (customizable_types(5)).
 pub async fn relabel(_permit: &Permit, tree: &Path) -> Result<()> {
+    restorecon(tree).await
+}
+
+/// Makes a directory of /run that the program run next would make, with the label that the policy has
+/// for it: no effect that anybody would undo, and gone at the next boot.
+pub async fn make_runtime_directory(directory: &Path) -> Result<()> {
+    // With the mode that Samba itself gives it (`directory_create_or_exist()` in source3/lib/util.c).
+    let made = std::fs::DirBuilder::new().mode(0o755).create(directory);
+    match made {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).doing(format_args!("make {}", directory.display())),
+        Ok(()) => restorecon(directory).await,
+    }
+}
+
+async fn restorecon(tree: &Path) -> Result<()> {
     let output = Helper::new("restorecon")
         .args(["-R".as_ref(), tree.as_os_str()])
         .deadline(DEADLINE)

@@ -1,7 +1,7 @@
 //! What SELinux lets smbd serve: the shared files labelled by a rule of the policy, which a full relabel
 //! leaves as it is, and no boolean that would open every file of the VM to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::content::staging_directory;
 use super::data_disk::{self, DataDisk};
@@ -79,7 +79,7 @@ impl Label {
 }
 
 /// The type of what is at `path`, wherever its disk is now.
-fn type_at(path: &std::path::Path, disk: Option<&DataDisk>) -> Result<Option<String>> {
+fn type_at(path: &Path, disk: Option<&DataDisk>) -> Result<Option<String>> {
     let place = data_disk::find(path, disk)?;
     let Some(path) = place.path().filter(|path| path.exists()) else {
         return Ok(None);
@@ -171,9 +171,28 @@ impl Resource for Label {
             };
             if is_wrong {
                 relabel(step, tree).await?;
+                self.is_held(tree).await?;
             }
         }
         Ok(())
+    }
+}
+
+impl Label {
+    /// Fails where restorecon has left a type that somebody chose.
+    async fn is_held(&self, tree: &Tree) -> Result<()> {
+        let (label, tree) = (self.clone(), tree.path.clone());
+        blocking(move || {
+            let tops = [&tree, &label.path];
+            for path in tops.into_iter().filter(|path| path.starts_with(&tree)) {
+                match type_at(path, label.disk.as_ref())? {
+                    Some(found) if found != SHARE_TYPE => return Err(chosen(path, &found)),
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 }
 
@@ -185,6 +204,14 @@ async fn relabel(step: &Step, tree: &Tree) -> Result<()> {
         selinux::relabel(&permit, &tree.path).await
     })
     .await
+}
+
+fn chosen(path: &Path, label: &str) -> Error {
+    Error::new(format!(
+        "{} has the SELinux type {label}, one of those that are chosen by hand (customizable_types(5)) and that restorecon leaves",
+        path.display()
+    ))
+    .hint(format!("run: restorecon -R -F {}", path.display()))
 }
 
 fn others_rule(tree: &Tree, other: &str) -> Error {

@@ -79,6 +79,8 @@ const GUESTS: [Stage; 3] = [
             "guests",
             "--test",
             "vm_guest",
+            "--test",
+            "selinux",
             "--",
             "--test-threads=1",
             "--nocapture",

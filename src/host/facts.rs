@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::firewalld::Firewalld;
 use super::process::find_program;
+use super::selinux;
 use super::systemd::Systemd;
 use crate::error::{Error, Result};
 
@@ -27,7 +28,7 @@ pub struct Facts {
     pub quadlet: bool,
     /// firewalld's default zone; `None` where it does not run.
     pub default_zone: Option<String>,
-    /// Whether the kernel enforces or would tell of SELinux policy (`/sys/fs/selinux` is there).
+    /// Whether the kernel enforces or would tell of SELinux policy.
     pub selinux: bool,
     /// Whether udev tells systemd of devices, by which they have units and names below
     /// `/dev/disk`: not in a container.
@@ -62,7 +63,7 @@ impl Facts {
             samba_unit,
             quadlet: QUADLET_GENERATORS.iter().any(|g| Path::new(g).exists()),
             default_zone,
-            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            selinux: selinux::is_on(),
             udev: Path::new("/run/udev/control").exists(),
         })
     }

@@ -15,7 +15,7 @@ use super::permit::Permit;
 use crate::error::{Doing, Error, Result};
 
 /// Extended attribute in which SELinux keeps the label of a file (`xattr(7)`).
-const SELINUX_XATTR: &str = "security.selinux";
+pub(super) const SELINUX_XATTR: &str = "security.selinux";
 
 /// Permission bits and owner of a file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ use super::blocking;
 use super::passdb::{self, Unclear};
 use super::permit::Permit;
 use super::process::{Helper, find_program};
+use super::selinux;
 use super::smb_conf::{self, SmbConf};
 use super::unnamed::Unnamed;
 use crate::config::Secret;
@@ -55,6 +56,8 @@ const PRIVATE_DIRECTORY: &str = "/var/lib/samba/private";
 const PASSDB: &str = "/var/lib/samba/private/passdb.tdb";
 const SMB_CONF: &str = "/etc/samba/smb.conf";
 const REGISTRY: &str = "/var/lib/samba/registry.tdb";
+/// The `lock directory` of smb.conf(5) unless it says otherwise.
+const RUNTIME: &str = "/run/samba";
 /// Where Samba keeps what `net usershare` makes, unless smb.conf says otherwise.
 pub const USERSHARES: &str = "/var/lib/samba/usershares";
 
@@ -107,6 +110,7 @@ async fn place_of_database() -> Result<Option<Place>> {
 }
 
 async fn ask_pdbedit(name: &str) -> Result<Option<Zeroizing<String>>> {
+    make_runtime().await?;
     let output = Helper::new("pdbedit")
         .args(["--list", "--smbpasswd-style", "--user", name])
         .output()
@@ -204,8 +208,31 @@ fn parse_smbpasswd(listing: &str, name: &str, wanted: &NtHash) -> Option<SambaUs
     })
 }
 
+/// Makes [`RUNTIME`], where SELinux is on, before a program of Samba's does.
+///
+/// Debian has no tmpfiles.d(5) for that directory: whichever of Samba's programs comes first makes it,
+/// also one that only looks, and the policy gives it its type if that is smbd. What an administrator's
+/// pdbedit or smbpasswd made is of the type of /run, and smbd is denied to read and write it:
+/// gencache.tdb at each client.
+async fn make_runtime() -> Result<()> {
+    if selinux::is_on() {
+        selinux::make_runtime_directory(Path::new(RUNTIME)).await?;
+    }
+    Ok(())
+}
+
+/// The same, and lets what an operator's tool left there have the label under which smbd may use it.
+async fn label_runtime(permit: &Permit) -> Result<()> {
+    make_runtime().await?;
+    if selinux::is_on() {
+        selinux::relabel(permit, Path::new(RUNTIME)).await?;
+    }
+    Ok(())
+}
+
 /// Removes the Samba account `name`.
-pub async fn remove_user(_permit: &Permit, name: &str) -> Result<()> {
+pub async fn remove_user(permit: &Permit, name: &str) -> Result<()> {
+    label_runtime(permit).await?;
     Helper::new("pdbedit")
         .args(["--delete", "--user", name])
         .run()
@@ -215,7 +242,8 @@ pub async fn remove_user(_permit: &Permit, name: &str) -> Result<()> {
 
 /// Brings an account back from its line in the form of smbpasswd(5), which pdbedit(8) reads from a
 /// file: one that has no name, for that moment.
-pub async fn restore_user(_permit: &Permit, line: &str) -> Result<()> {
+pub async fn restore_user(permit: &Permit, line: &str) -> Result<()> {
+    label_runtime(permit).await?;
     let file = Unnamed::holding(line.as_bytes())?;
     let said = Helper::new("pdbedit")
         .args([format!("--import=smbpasswd:{}", file.path().display())])
@@ -252,6 +280,7 @@ pub async fn set_password(permit: &Permit, name: &str, uid: u32, password: &Secr
     if password.expose().len() > LONGEST_LINE {
         return add_user(permit, name, uid, password).await;
     }
+    label_runtime(permit).await?;
     // By smbpasswd, because an import gives the account the identifier (SID) of a new one: whoever
     // made this account may have written that into ACLs.
     let twice = Zeroizing::new(format!("{0}\n{0}\n", password.expose()));
@@ -310,6 +339,7 @@ pub async fn registry_shares() -> Result<Vec<String>> {
     if !Path::new(REGISTRY).exists() {
         return Ok(Vec::new());
     }
+    make_runtime().await?;
     let listed = Helper::new("net")
         .args(["conf", "listshares"])
         .run()

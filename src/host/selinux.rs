@@ -2,9 +2,11 @@
 //! relabel; one that stays is a rule of the policy's store, which libsemanage alone may write. Its
 //! program is semanage(8); what it has written is read here from the file that it generates.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::fs::{selinux_label, set_selinux_label};
 use super::permit::Permit;
 use super::process::Helper;
 use crate::error::{Doing, Error, Result};
@@ -13,6 +15,12 @@ use crate::error::{Doing, Error, Result};
 pub const SHARE_TYPE: &str = "samba_share_t";
 
 const SELINUX: &str = "/etc/selinux";
+
+/// Whether the kernel has a policy, which it enforces or would tell of.
+pub fn is_on() -> bool {
+    // selinuxfs is there once init(1) has loaded one.
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
 
 /// semanage(8) is a Python program that rewrites the policy's store: seconds, and minutes on an
 /// emulated processor.
@@ -97,10 +105,49 @@ async fn semanage(arguments: &[&str]) -> Result<()> {
         .map(drop)
 }
 
+/// What every domain may read, by the policies of Debian and EL alike: a library
+/// (`libs_read_lib_files(domain)` in domain.te of both).
+const LIBRARIES: &str = "/usr/lib";
+
+/// Lets helper programs of every domain hold a file that is open for reading. Without this the kernel
+/// takes it from a program that runs in a domain of its own, as it is started, and logs a denial
+/// (`flush_unauthorized_files()` in security/selinux/hooks.c). Where the label cannot be set, that is
+/// how it stays.
+pub fn let_all_domains_hold(file: &Path) {
+    if !is_on() {
+        return;
+    }
+    let set = || match selinux_label(Path::new(LIBRARIES))? {
+        Some(wanted) if selinux_label(file)?.as_ref() != Some(&wanted) => {
+            set_selinux_label(file, &wanted)
+        }
+        _ => Ok(()),
+    };
+    if let Err(error) = set() {
+        tracing::debug!("{error}");
+    }
+}
+
 /// Gives all files of a tree the labels that the policy has for them. A type that an operator chose for
 /// some of them is kept, where the policy counts it among those that may be chosen
 /// (customizable_types(5)).
 pub async fn relabel(_permit: &Permit, tree: &Path) -> Result<()> {
+    restorecon(tree).await
+}
+
+/// Makes a directory of /run that the program run next would make, with the label that the policy has
+/// for it: no effect that anybody would undo, and gone at the next boot.
+pub async fn make_runtime_directory(directory: &Path) -> Result<()> {
+    // With the mode that Samba itself gives it (`directory_create_or_exist()` in source3/lib/util.c).
+    let made = std::fs::DirBuilder::new().mode(0o755).create(directory);
+    match made {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).doing(format_args!("make {}", directory.display())),
+        Ok(()) => restorecon(directory).await,
+    }
+}
+
+async fn restorecon(tree: &Path) -> Result<()> {
     let output = Helper::new("restorecon")
         .args(["-R".as_ref(), tree.as_os_str()])
         .deadline(DEADLINE)

@@ -16,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use sha1::{Digest, Sha1};
 
-use super::fs::FileMeta;
+use super::fs::{FileMeta, SELINUX_XATTR};
 use super::permit::Permit;
 use crate::error::{Doing, Error, Result};
 
@@ -391,6 +391,23 @@ impl Dir {
             },
         };
         rustix::fs::futimens(&self.fd, &times).doing(doing())
+    }
+
+    /// Gives this directory the SELinux label of another, where there are labels: what is made in it
+    /// later takes it over.
+    pub fn label_as(&self, _permit: &Permit, other: &Self) -> Result<()> {
+        let mut label = vec![0; XATTR_MAX];
+        match rustix::fs::fgetxattr(&other.fd, SELINUX_XATTR, &mut label[..]) {
+            Ok(length) => rustix::fs::fsetxattr(
+                &self.fd,
+                SELINUX_XATTR,
+                &label[..length],
+                XattrFlags::empty(),
+            ),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error),
+        }
+        .doing(format_args!("label {}", self.path.display()))
     }
 
     /// Brings all of its file system to the disk.

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::content::staging_directory;
 use super::data_disk::{self, DataDisk};
 use crate::engine::effect::Effect;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
@@ -17,27 +18,63 @@ pub struct Label {
     pub path: PathBuf,
     /// The disk that it is on, all of which is labelled: smbd has to pass through it.
     pub disk: Option<DataDisk>,
+    /// Whether revisions take its place.
+    pub has_content: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Observed {
-    /// The type that a rule gives.
-    rule: Option<String>,
-    /// The types that the top of the tree and the shared directory have; `None` while they are missing.
-    tree: Option<String>,
+    trees: Vec<Tree>,
+    /// The type that the shared directory has; `None` while it is missing.
     shared: Option<String>,
 }
 
-impl Label {
-    /// What is labelled.
-    fn tree(&self) -> &Path {
-        let disk = self.disk.as_ref().map(|disk| disk.mount.as_path());
-        disk.filter(|mount| self.path.starts_with(mount))
-            .unwrap_or(&self.path)
+/// A tree that a rule is for.
+#[derive(Debug)]
+struct Tree {
+    path: PathBuf,
+    /// The type that a rule gives.
+    rule: Option<String>,
+    /// The type that its top has; `None` while it is missing.
+    label: Option<String>,
+}
+
+impl Tree {
+    fn is_labelled(&self) -> bool {
+        self.label.as_deref() == Some(SHARE_TYPE)
     }
 
     fn specification(&self) -> String {
-        selinux::specification(self.tree())
+        selinux::specification(&self.path)
+    }
+}
+
+impl Label {
+    /// What is labelled, first of all what holds the shared directory.
+    ///
+    /// A tree that was replaced is read for a while, and holds the operator's files as well: where no
+    /// rule is for it, a full relabel takes it from smbd, and them if it comes to it last.
+    fn trees(&self) -> Result<Vec<PathBuf>> {
+        let disk = self.disk.as_ref().map(|disk| &disk.mount);
+        let tree = disk
+            .filter(|mount| self.path.starts_with(mount))
+            .unwrap_or(&self.path);
+        let mut trees = vec![tree.clone()];
+        if self.has_content {
+            let staging = staging_directory(&self.path)?;
+            if !staging.starts_with(tree) {
+                trees.push(staging);
+            }
+        }
+        Ok(trees)
+    }
+
+    fn observe_tree(&self, path: PathBuf) -> Result<Tree> {
+        Ok(Tree {
+            rule: selinux::local_rule(&selinux::specification(&path))?,
+            label: type_at(&path, self.disk.as_ref())?,
+            path,
+        })
     }
 }
 
@@ -68,9 +105,11 @@ impl Resource for Label {
     async fn observe(&self, _host: &Host) -> Result<Observed> {
         let label = self.clone();
         blocking(move || {
+            let trees = label.trees()?.into_iter();
             Ok(Observed {
-                rule: selinux::local_rule(&label.specification())?,
-                tree: type_at(label.tree(), label.disk.as_ref())?,
+                trees: trees
+                    .map(|path| label.observe_tree(path))
+                    .collect::<Result<_>>()?,
                 shared: type_at(&label.path, label.disk.as_ref())?,
             })
         })
@@ -78,21 +117,24 @@ impl Resource for Label {
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
-        if let Some(other) = observed.rule.as_deref().filter(|rule| *rule != SHARE_TYPE) {
-            return Err(Error::new(format!(
-                "a rule of this VM's own gives {} the SELinux type {other}, with which smbd cannot serve it",
-                self.tree().display()
-            ))
-            .hint(format!(
-                "run: semanage fcontext --delete '{}', or share another directory: storage.path",
-                self.specification()
-            )));
-        }
         let mut diff = Diff::update("SELinux lets smbd serve no other files");
-        diff.field("rule", observed.rule.clone(), SHARE_TYPE.to_owned());
-        if self.tree() != self.path {
-            let name = format!("label of {}", self.tree().display());
-            diff.field(&name, observed.tree.clone(), SHARE_TYPE.to_owned());
+        for (index, tree) in observed.trees.iter().enumerate() {
+            let rule = tree.rule.as_deref();
+            if let Some(other) = rule.filter(|rule| *rule != SHARE_TYPE) {
+                return Err(others_rule(tree, other));
+            }
+            let holds_share = index == 0;
+            let name = if holds_share {
+                "rule".to_owned()
+            } else {
+                format!("rule for {}", tree.path.display())
+            };
+            diff.field(&name, tree.rule.clone(), SHARE_TYPE.to_owned());
+            // The staging directory is not always there, and the shared one has a field of its own.
+            if tree.path != self.path && (holds_share || tree.label.is_some()) {
+                let name = format!("label of {}", tree.path.display());
+                diff.field(&name, tree.label.clone(), SHARE_TYPE.to_owned());
+            }
         }
         diff.field("label", observed.shared.clone(), SHARE_TYPE.to_owned());
         Ok(diff)
@@ -110,8 +152,8 @@ impl Resource for Label {
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
-        let specification = self.specification();
-        if observed.rule.is_none() {
+        for tree in observed.trees.iter().filter(|tree| tree.rule.is_none()) {
+            let specification = tree.specification();
             let effect = Effect::AddFileContext {
                 specification: specification.clone(),
                 label: SHARE_TYPE.to_owned(),
@@ -121,19 +163,66 @@ impl Resource for Label {
             })
             .await?;
         }
-        let is_labelled = |label: &Option<String>| label.as_deref() == Some(SHARE_TYPE);
-        if is_labelled(&observed.tree) && is_labelled(&observed.shared) {
-            return Ok(());
+        let shared_is_labelled = observed.shared.as_deref() == Some(SHARE_TYPE);
+        for (index, tree) in observed.trees.iter().enumerate() {
+            let is_wrong = match index {
+                0 => !tree.is_labelled() || !shared_is_labelled,
+                _ => tree.label.is_some() && !tree.is_labelled(),
+            };
+            if is_wrong {
+                relabel(step, tree).await?;
+                self.is_held(tree).await?;
+            }
         }
-        let tree = self.tree();
-        let effect = Effect::Relabel {
-            tree: tree.to_owned(),
-        };
-        step.effect(effect, |permit| async move {
-            selinux::relabel(&permit, tree).await
+        Ok(())
+    }
+}
+
+impl Label {
+    /// Fails where restorecon has left a type that somebody chose.
+    async fn is_held(&self, tree: &Tree) -> Result<()> {
+        let (label, tree) = (self.clone(), tree.path.clone());
+        blocking(move || {
+            let tops = [&tree, &label.path];
+            for path in tops.into_iter().filter(|path| path.starts_with(&tree)) {
+                match type_at(path, label.disk.as_ref())? {
+                    Some(found) if found != SHARE_TYPE => return Err(chosen(path, &found)),
+                    _ => {}
+                }
+            }
+            Ok(())
         })
         .await
     }
+}
+
+async fn relabel(step: &Step, tree: &Tree) -> Result<()> {
+    let effect = Effect::Relabel {
+        tree: tree.path.clone(),
+    };
+    step.effect(effect, |permit| async move {
+        selinux::relabel(&permit, &tree.path).await
+    })
+    .await
+}
+
+fn chosen(path: &Path, label: &str) -> Error {
+    Error::new(format!(
+        "{} has the SELinux type {label}, one of those that are chosen by hand (customizable_types(5)) and that restorecon leaves",
+        path.display()
+    ))
+    .hint(format!("run: restorecon -R -F {}", path.display()))
+}
+
+fn others_rule(tree: &Tree, other: &str) -> Error {
+    Error::new(format!(
+        "a rule of this VM's own gives {} the SELinux type {other}, with which smbd cannot serve it",
+        tree.path.display()
+    ))
+    .hint(format!(
+        "run: semanage fcontext --delete '{}', or share another directory: storage.path",
+        tree.specification()
+    ))
 }
 
 #[cfg(test)]
@@ -148,54 +237,115 @@ mod tests {
                 device: Device::Auto,
                 mount: "/mnt/data".into(),
             }),
+            has_content: true,
         }
     }
 
-    fn observed(rule: Option<&str>, tree: Option<&str>, shared: Option<&str>) -> Observed {
+    fn without_disk() -> Label {
+        Label {
+            disk: None,
+            ..label()
+        }
+    }
+
+    /// The trees of a resource with these rules and labels, and the label of the shared directory.
+    fn observed(
+        label: &Label,
+        trees: &[(Option<&str>, Option<&str>)],
+        shared: Option<&str>,
+    ) -> Observed {
         let owned = |label: Option<&str>| label.map(str::to_owned);
+        let paths = label.trees().unwrap();
+        assert_eq!(paths.len(), trees.len());
+        let trees = paths.into_iter().zip(trees);
         Observed {
-            rule: owned(rule),
-            tree: owned(tree),
+            trees: trees
+                .map(|(path, (rule, label))| Tree {
+                    path,
+                    rule: owned(*rule),
+                    label: owned(*label),
+                })
+                .collect(),
             shared: owned(shared),
         }
+    }
+
+    fn fields(label: &Label, observed: &Observed) -> Vec<String> {
+        let diff = label.diff(observed).unwrap();
+        diff.fields.into_iter().map(|field| field.name).collect()
     }
 
     #[test]
     fn rule_and_labels_are_seen_each() {
         let ours = Some(SHARE_TYPE);
-        for (observed, fields) in [
-            (observed(ours, ours, ours), vec![]),
-            (observed(None, ours, ours), vec!["rule"]),
+        for (tree, shared, wanted) in [
+            ((ours, ours), ours, vec![]),
+            ((None, ours), ours, vec!["rule"]),
             (
-                observed(ours, Some("unlabeled_t"), ours),
+                (ours, Some("unlabeled_t")),
+                ours,
                 vec!["label of /mnt/data"],
             ),
-            (observed(ours, ours, Some("mnt_t")), vec!["label"]),
+            ((ours, ours), Some("mnt_t"), vec!["label"]),
             (
-                Observed::default(),
+                (None, None),
+                None,
                 vec!["rule", "label of /mnt/data", "label"],
             ),
         ] {
-            let diff = label().diff(&observed).unwrap();
-            let found: Vec<&str> = diff.fields.iter().map(|f| f.name.as_str()).collect();
-            assert_eq!(found, fields);
+            let found = observed(&label(), &[tree], shared);
+            assert_eq!(fields(&label(), &found), wanted);
         }
     }
 
     #[test]
     fn somebody_elses_rule_is_refused_with_the_way_out() {
-        let other = observed(Some("public_content_t"), None, None);
+        let other = observed(&label(), &[(Some("public_content_t"), None)], None);
         let error = label().diff(&other).unwrap_err();
         assert!(error.message.contains("public_content_t"), "{error}");
         assert!(error.hint.unwrap().contains("--delete '/mnt/data(/.*)?'"));
     }
 
     #[test]
-    fn without_a_disk_the_directory_alone_is_labelled() {
-        let label = Label {
-            disk: None,
-            ..label()
+    fn without_a_disk_the_directories_alone_are_labelled() {
+        let without_content = Label {
+            has_content: false,
+            ..without_disk()
         };
-        assert_eq!(label.specification(), "/mnt/data/shared_folder(/.*)?");
+        for (label, wanted) in [
+            (
+                without_disk(),
+                vec![
+                    "/mnt/data/shared_folder",
+                    "/mnt/data/.wasagent-shared_folder",
+                ],
+            ),
+            (without_content, vec!["/mnt/data/shared_folder"]),
+            (label(), vec!["/mnt/data"]),
+        ] {
+            let wanted: Vec<PathBuf> = wanted.into_iter().map(PathBuf::from).collect();
+            assert_eq!(label.trees().unwrap(), wanted);
+        }
+    }
+
+    #[test]
+    fn a_staging_directory_beside_the_shared_one_is_labelled_while_it_is_there() {
+        let ours = Some(SHARE_TYPE);
+        let label = without_disk();
+        for (staging, wanted) in [
+            ((ours, None), vec![]),
+            ((ours, ours), vec![]),
+            (
+                (None, None),
+                vec!["rule for /mnt/data/.wasagent-shared_folder"],
+            ),
+            (
+                (ours, Some("mnt_t")),
+                vec!["label of /mnt/data/.wasagent-shared_folder"],
+            ),
+        ] {
+            let found = observed(&label, &[(ours, ours), staging], ours);
+            assert_eq!(fields(&label, &found), wanted);
+        }
     }
 }

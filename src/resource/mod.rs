@@ -25,7 +25,7 @@ mod unit;
 pub use account::Account;
 pub use cifs_mount::CifsShare;
 pub use container::Container;
-pub use content::{Content, put_away as put_away_content};
+pub use content::{Content, put_away as put_away_content, staging_directory};
 pub use data_disk::DataDisk;
 pub use directory::Directory;
 pub use disk::Disk;

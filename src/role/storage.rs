@@ -93,6 +93,7 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
             Label {
                 path: storage.path.clone(),
                 disk: disk.clone(),
+                has_content: storage.content.is_some(),
             },
             &[directory],
         ));

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use self::edit::Filled;
 use self::manifest::{Intent, Look, Manifest};
+pub use self::staging::path as staging_directory;
 use self::staging::{HOME, NEW, Staging};
 use self::switch::Carried;
 use super::data_disk::{self, DataDisk, Place};

@@ -112,7 +112,11 @@ impl Staging {
             } else {
                 FileMeta::root(0o700)
             };
-            above.make_directory(permit, &name, meta)?;
+            let dir = above.make_directory(permit, &name, meta)?;
+            // What is made and kept in it may be shared, wherever it lies.
+            if let Some(shared) = Dir::open(shared)? {
+                dir.label_as(permit, &shared)?;
+            }
             above.sync()?;
         }
         Self::open(shared)?

@@ -20,6 +20,9 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// The exit code of a shell whose last program was killed by SIGKILL.
 const KILLED: i32 = 128 + 9;
 
+/// The agent's own, of a run that another one keeps away.
+const LOCKED: i32 = 75;
+
 /// When in an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Moment {
@@ -151,6 +154,31 @@ pub fn kill_at(guest: &Guest, point: &Point, command: &[&str]) -> Result<()> {
     guest
         .ok(["flock", "--timeout", "120", LOCK, "true"])
         .map(drop)
+}
+
+/// Kills the agent while this helper program of its is at work, and fails unless another run is refused until that has
+/// ended.
+pub fn kill_beneath(guest: &Guest, helper: &str, command: &[&str]) -> Result<()> {
+    const SCRIPT: &str = r#"
+helper=$1; lock=$2; shift 2
+"$@" >/dev/null 2>&1 & agent=$!
+until pid=$(pgrep --newest --exact "$helper"); do kill -0 $agent || { echo "no $helper was run"; exit 1; }; sleep 0.1; done
+kill -KILL $agent
+"$@" && { echo 'another run has ended well'; exit 1; }
+refused=$?
+kill -0 $pid || { echo "$helper had ended by then"; exit 1; }
+tail --pid=$pid --sleep-interval=0.2 --follow /dev/null
+flock --timeout 60 "$lock" true || exit 1
+exit $refused
+"#;
+    let mut words = vec!["sh", "-c", SCRIPT, "sh", helper, LOCK];
+    words.extend(command);
+    let output = guest.run_unchecked(&words, b"", LIMIT)?;
+    ensure!(
+        output.status == LOCKED,
+        "a run beside {helper} of a killed one: {output}"
+    );
+    Ok(())
 }
 
 /// Waits until systemd has done what a killed run had asked of it: what a plan says then is what an apply finds.

@@ -28,6 +28,7 @@ pub mod registry;
 pub mod release;
 pub mod root;
 pub mod sample_app;
+pub mod selinux;
 pub mod smb;
 pub mod snapshot;
 pub mod soak;

@@ -20,19 +20,38 @@ pub enum Release {
     Trixie,
     /// Debian 12 with cloud-init; trixie's cloud-init package conflicts with firewalld.
     BookwormCloud,
+    /// Debian 13 with SELinux, which enforces Debian's policy. Only a VM has a kernel that can.
+    TrixieSelinux,
 }
 
 impl Release {
     /// The two that every proof runs on.
     pub const BOTH: [Release; 2] = [Release::Bookworm, Release::Trixie];
     /// All roots that the lab can build.
-    pub const ALL: [Release; 3] = [Release::Bookworm, Release::Trixie, Release::BookwormCloud];
+    pub const ALL: [Release; 4] = [
+        Release::Bookworm,
+        Release::Trixie,
+        Release::BookwormCloud,
+        Release::TrixieSelinux,
+    ];
 
     /// Debian's name of the release.
     pub fn codename(self) -> &'static str {
         match self {
             Release::Bookworm | Release::BookwormCloud => "bookworm",
-            Release::Trixie => "trixie",
+            Release::Trixie | Release::TrixieSelinux => "trixie",
+        }
+    }
+
+    /// What its kernel is told besides.
+    pub(crate) fn kernel_arguments(self) -> &'static str {
+        match self {
+            // Debian's kernel starts AppArmor when it is not told otherwise. On an emulated processor that others use too,
+            // firewalld and the journal take longer under a policy than the 90 s that systemd would wait.
+            Release::TrixieSelinux => {
+                " security=selinux selinux=1 enforcing=1 systemd.default_timeout_start_sec=600"
+            }
+            _ => "",
         }
     }
 }
@@ -43,6 +62,7 @@ impl fmt::Display for Release {
             Release::Bookworm => "bookworm",
             Release::Trixie => "trixie",
             Release::BookwormCloud => "bookworm-cloud",
+            Release::TrixieSelinux => "trixie-selinux",
         })
     }
 }

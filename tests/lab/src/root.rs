@@ -50,6 +50,17 @@ const PACKAGES: &[&str] = &[
 const BEFORE: &str = include_str!("root/before.sh");
 const AFTER: &str = include_str!("root/after.sh");
 const CLOUD: &str = include_str!("root/cloud.sh");
+const SELINUX: &str = include_str!("root/selinux.sh");
+const SELINUX_RULES: &str = include_str!("root/selinux.cil");
+
+/// The policy, semanage(8) and restorecon(8) that the agent asks for, and ausearch(8) with the daemon that it reads the
+/// log of.
+const SELINUX_PACKAGES: [&str; 4] = [
+    "selinux-policy-default",
+    "policycoreutils",
+    "policycoreutils-python-utils",
+    "auditd",
+];
 
 /// A root file system reserves no more than what is written to it; podman's images go here as well.
 const IMAGE_SIZE: &str = "8G";
@@ -136,8 +147,10 @@ impl Key {
 
 fn packages(release: Release) -> Vec<&'static str> {
     let mut packages = PACKAGES.to_vec();
-    if release == Release::BookwormCloud {
-        packages.push("cloud-init");
+    match release {
+        Release::Bookworm | Release::Trixie => {}
+        Release::BookwormCloud => packages.push("cloud-init"),
+        Release::TrixieSelinux => packages.extend(SELINUX_PACKAGES),
     }
     packages
 }
@@ -146,8 +159,10 @@ fn recipe(release: Release, key: &Key) -> Result<String> {
     let key = fs::read_to_string(key.public())?;
     let packages = packages(release).join(" ");
     let mut recipe = format!("{release} {packages} {IMAGE_SIZE}\n{BEFORE}\n{AFTER}\n{key}");
-    if release == Release::BookwormCloud {
-        recipe.push_str(CLOUD);
+    match release {
+        Release::Bookworm | Release::Trixie => {}
+        Release::BookwormCloud => recipe.push_str(CLOUD),
+        Release::TrixieSelinux => recipe.extend([SELINUX, SELINUX_RULES]),
     }
     Ok(recipe)
 }
@@ -186,7 +201,19 @@ fn build(into: &Path, release: Release, key: &Key) -> Result<()> {
     ok_with(mmdebstrap, b"", Duration::from_secs(1800))?;
     fs::set_permissions(&tree, fs::Permissions::from_mode(0o755))?;
     keep_boot_files(into, &tree)?;
+    if release == Release::TrixieSelinux {
+        label(into, &tree)?;
+    }
     image(into, &tree)
+}
+
+/// The labels of the policy on all files, last of all: mkfs.ext4 takes them along.
+fn label(into: &Path, tree: &Path) -> Result<()> {
+    let mut label = Command::new(script(into, "selinux", SELINUX)?);
+    label
+        .arg(tree)
+        .arg(script(into, "selinux.cil", SELINUX_RULES)?);
+    ok_with(label, b"", Duration::from_secs(600)).map(drop)
 }
 
 fn script(into: &Path, name: &str, text: &str) -> Result<PathBuf> {

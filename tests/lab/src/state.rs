@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::json;
 
 use crate::cache::Cache;
@@ -28,10 +28,11 @@ impl State {
         let root = hardware.root()?;
         let release = root.release;
         let recipe = format!(
-            "3 {} {:?} {}",
+            "3 {} {:?} {}{}",
             root.recipe,
             hardware.accelerator,
-            host_packages::qemu_version()?
+            host_packages::qemu_version()?,
+            release.kernel_arguments()
         );
         let directory = cache.artefact(&format!("state-{release}"), &recipe, |into| {
             record(into, hardware)
@@ -67,6 +68,15 @@ fn record(into: &Path, hardware: &Hardware) -> Result<()> {
     hardware.address = "192.168.2.250/24".to_owned();
     let guest = Guest::recorded(hardware, &into.join("memory"))?;
     guest.wait_ready(Duration::from_secs(900))?;
+    // Every test begins with what has failed here.
+    let state = guest.run(["systemctl", "is-system-running"])?;
+    if !state.success() {
+        let failed = guest.answer(["systemctl", "--failed", "--no-legend", "--plain"])?;
+        bail!(
+            "no state is kept of a guest that is {}: {failed}",
+            state.stdout.trim()
+        );
+    }
     guest.ok(["sync"])?;
     guest.disconnect();
     guest.with_qmp(|qmp| {

@@ -81,6 +81,8 @@ const GUESTS: [Stage; 3] = [
             "vm_guest",
             "--test",
             "database",
+            "--test",
+            "selinux",
             "--",
             "--test-threads=1",
             "--nocapture",

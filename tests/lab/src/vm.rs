@@ -270,8 +270,8 @@ impl Vm {
             .arg(root.initrd());
         // The status lines of systemd go to the serial port, each character of which is a trap: only failures are worth it.
         qemu.arg("-append").arg(format!(
-            "root=/dev/vda rw console=ttyS0 quiet mitigations=off systemd.show_status=error lab.name={} lab.address={}",
-            hardware.name, hardware.address
+            "root=/dev/vda rw console=ttyS0 quiet mitigations=off systemd.show_status=error lab.name={} lab.address={}{}",
+            hardware.name, hardware.address, root.release.kernel_arguments()
         ));
     }
 

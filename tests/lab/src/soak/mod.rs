@@ -19,6 +19,7 @@ pub mod kill;
 pub mod password;
 pub mod power;
 pub mod revert;
+pub mod selinux;
 pub mod stage;
 mod start;
 
@@ -31,7 +32,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 7] = [
+pub const CAMPAIGNS: [Campaign; 8] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -66,6 +67,11 @@ pub const CAMPAIGNS: [Campaign; 7] = [
         name: "content",
         proves: "changes of revision, killed in any phase: readers and containers that start find a whole one, and nobody's files are lost",
         run: content::run,
+    },
+    Campaign {
+        name: "selinux",
+        proves: "a storage VM that enforces SELinux's policy: both WAS write, nothing is denied, a full relabel changes nothing",
+        run: selinux::run,
     },
 ];
 

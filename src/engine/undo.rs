@@ -230,7 +230,8 @@ impl<'a> Undoing<'a> {
                     Effect::StageContent { path, .. } | Effect::DeployContent { path, .. },
                 ) = effects.first()
                 {
-                    crate::resource::put_away_content(step, path).await?;
+                    crate::resource::put_away_content(step, path, self.extent == Extent::OneRun)
+                        .await?;
                 }
                 Ok(kept_for_good(effects))
             }

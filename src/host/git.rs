@@ -101,6 +101,13 @@ impl Source {
             .args(["init", "--quiet", "--bare", "--template=", STORE])
             .run()
             .await?;
+        // Of a fetch that was killed: no other one runs, and git would wait for nobody and fail.
+        match std::fs::remove_file(directory.join("shallow.lock")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).doing(format_args!("remove {STORE}/shallow.lock"));
+            }
+            _ => {}
+        }
         git()
             .args([
                 "--git-dir",

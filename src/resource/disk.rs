@@ -2,6 +2,7 @@
 //! anything else is refused.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::mount_unit::MountUnit;
 use super::ours::{self, OurFile};
@@ -15,6 +16,10 @@ use crate::host::{Host, blocking};
 /// The label by which a file system made by this agent is known again, whatever the disk's name
 /// has become. An XFS label has at most 12 bytes.
 const LABEL: &str = "wasagent";
+
+/// How often, and how far apart, a disk that is to be formatted is looked at while it seems used.
+const LOOKS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A disk with a file system for the data.
 #[derive(Debug, Clone)]
@@ -170,6 +175,35 @@ fn blank(device: &Device) -> Result<BlockDevice> {
     }
 }
 
+/// Looks once more, right before the disk is written: mkfs.ext4(8) looks only where it could ask at a
+/// terminal. A descriptor by which the disk was looked at may still be held by a helper program that
+/// another step starts at this moment.
+async fn still_free(path: &Path, fs_type: &str, over_unfinished: bool) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        let (looked_at, fs_type) = (path.to_owned(), fs_type.to_owned());
+        let is_free = move || {
+            if over_unfinished {
+                block::holds_unfinished(&looked_at, &fs_type)
+            } else {
+                Ok(matches!(block::prove_blank(&looked_at)?, Blankness::Blank))
+            }
+        };
+        if blocking(is_free).await? {
+            return Ok(());
+        }
+        tries += 1;
+        if tries == LOOKS {
+            return Err(Error::new(format!(
+                "{} is used by somebody since it was looked at; it is left as it is",
+                path.display()
+            ))
+            .hint("see who does (lsblk, fuser -v), and apply again"));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 impl Resource for Disk {
     type Observed = Observed;
 
@@ -251,6 +285,8 @@ impl Resource for Disk {
             Observed::Unfinished(disk) => (disk, true),
         };
         let fs_type = self.filesystem.as_str();
+        // Before it is on record that the disk is formatted: what fails then may be ours.
+        still_free(&disk.path, fs_type, over_unfinished).await?;
         let effect = Effect::Format {
             device: disk.path.clone(),
             serial: disk.serial.clone(),

@@ -2,7 +2,7 @@
 //! without a change reads no file. And what is about to take its place, on the disk before anything
 //! of it shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -31,6 +31,9 @@ pub struct Manifest {
     /// reads, as the password itself does.
     #[serde(default)]
     pub edits: Option<Edits>,
+    /// The files that values were set in before: one that somebody changed since still holds them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub once_edited: BTreeSet<PathBuf>,
     pub files: BTreeMap<PathBuf, Deployed>,
 }
 
@@ -43,6 +46,9 @@ pub struct Edits {
     pub files: BTreeMap<PathBuf, String>,
 }
 
+/// The time of a file that was kept though it is not the revision's.
+pub const KEPT: i128 = 0;
+
 /// A file as it was deployed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployed {
@@ -50,8 +56,7 @@ pub struct Deployed {
     pub blob: String,
     pub size: u64,
     /// Of the last look at it, in nanoseconds since 1970: a file with this size and time is
-    /// believed to be unchanged, as git's own index does. Zero for one that was kept though it is
-    /// not the revision's.
+    /// believed to be unchanged. [`KEPT`] for one that was kept though it is not the revision's.
     pub modified: i128,
     /// It is a symbolic link that the build made.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -88,7 +93,7 @@ impl Deployed {
         if found.sort != sort || found.size != self.size {
             return Ok(Look::Changed);
         }
-        if found.modified == self.modified {
+        if found.modified == self.modified && self.modified != KEPT {
             return Ok(Look::AsDeployed);
         }
         Ok(match root.blob(relative, self.size)? {
@@ -101,6 +106,12 @@ impl Deployed {
 }
 
 impl Manifest {
+    /// The files that may hold values of the tier file, now or from before.
+    pub fn all_edited(&self) -> BTreeSet<PathBuf> {
+        let edited = self.edits.iter().flat_map(|edits| edits.files.keys());
+        edited.chain(&self.once_edited).cloned().collect()
+    }
+
     /// Whether the file is as this revision has it.
     pub fn is_deployed(&self, root: &Dir, relative: &Path) -> Result<bool> {
         match self.files.get(relative) {

@@ -18,6 +18,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
 use self::edit::Filled;
 use self::manifest::{Intent, Look, Manifest};
 pub use self::staging::path as staging_directory;
@@ -35,7 +37,7 @@ use crate::host::fs::FileMeta;
 use crate::host::git::{Revision, Source};
 use crate::host::start_lock::{self, NoStart};
 use crate::host::systemd::Job;
-use crate::host::tree::{Dir, Sort};
+use crate::host::tree::Dir;
 use crate::host::{Host, Permit, blocking, samba};
 
 /// Files that were changed by hand are compared line by line up to this size, and so many of them.
@@ -149,7 +151,9 @@ impl Content {
     /// values were set in is never shown.
     async fn texts(&self, manifest: &Manifest, changed: &Path) -> Option<(String, String)> {
         let edited = manifest.edits.as_ref().map(|edits| &edits.files);
-        if edited.is_some_and(|files| files.contains_key(changed)) {
+        if edited.is_some_and(|files| files.contains_key(changed))
+            || manifest.once_edited.contains(changed)
+        {
             return None;
         }
         let deployed = manifest.files.get(changed)?;
@@ -279,7 +283,7 @@ impl Content {
         commit: &str,
         before: Option<Manifest>,
         is_built: bool,
-    ) -> Result<(Intent, Carried)> {
+    ) -> Result<(Intent, Carried, Option<NoStart>)> {
         let edits = self.edits();
         let mut next = Manifest {
             path: self.path.clone(),
@@ -293,7 +297,8 @@ impl Content {
             path: self.path.clone(),
             commit: commit.to_owned(),
         };
-        step.effect(effect, |permit| {
+        let (tell, waits) = unbounded_channel();
+        let work = step.effect(effect, |permit| {
             blocking(move || {
                 let gone = || Error::new("what was put together is gone").hint("apply again");
                 let staging = Staging::open(&next.path)?.ok_or_else(gone)?;
@@ -309,8 +314,9 @@ impl Content {
                     }
                 }
                 let old = staging.open_shared()?;
-                make_start_lock(&permit, &old, &new)?;
+                make_start_lock(&permit, &old)?;
                 let carried = switch::carry(&permit, &old, &new, &before, &mut next)?;
+                next.once_edited = before.all_edited();
                 let intent = Intent {
                     manifest: next,
                     inode: new.found()?.inode,
@@ -318,35 +324,36 @@ impl Content {
                 new.sync_filesystem()?;
                 manifest::write_intent(&intent)?;
                 permit.during()?;
+                let no_start = NoStart::begin(&old, &|| {
+                    let _ = tell.send(());
+                })?;
                 switch::exchange(&permit, &staging, &old, &new)?;
-                Ok((intent, carried))
+                Ok((intent, carried, no_start))
             })
-        })
-        .await
+        });
+        telling(step, waits, work).await
     }
 }
 
-/// Waits until no application starts on the share, and keeps it so.
-async fn no_start(step: &Step, shared: &Path) -> Result<Option<NoStart>> {
-    let path = shared.to_owned();
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let wait = blocking(move || match Dir::open(&path)? {
-        Some(shared) => NoStart::begin(&shared, &|| {
-            let _ = tell.send(());
-        }),
-        None => Ok(None),
-    });
-    tokio::pin!(wait);
+/// Does what may have to wait for an application that starts, and says so then.
+async fn telling<T>(
+    step: &Step,
+    mut waits: UnboundedReceiver<()>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::pin!(work);
     loop {
         tokio::select! {
-            no_start = &mut wait => return no_start,
-            Some(()) = told.recv() => step.progress("an application that starts on the share is waited for".to_owned()),
+            done = &mut work => return done,
+            Some(()) = waits.recv() => {
+                step.progress("an application that starts on the share is waited for".to_owned());
+            }
         }
     }
 }
 
 /// Has the share's servers go over to the new tree, and moves over what came late. Applications may
-/// start again when the clients know nothing of the old tree any more.
+/// start again as soon as no client knows anything of the old tree any more.
 async fn settle(
     step: &Step,
     intent: Intent,
@@ -357,24 +364,34 @@ async fn settle(
         path: intent.manifest.path.clone(),
         commit: intent.manifest.commit.clone(),
     };
-    let told = step.effect(effect, |permit| {
+    let (tell, waits) = unbounded_channel();
+    let work = step.effect(effect, |permit| {
         blocking(move || {
-            servers_leave(&permit, &intent.manifest.path)?;
+            let shared = &intent.manifest.path;
+            let no_start = match (no_start, Dir::open(shared)?) {
+                (None, Some(shared)) => NoStart::begin(&shared, &|| {
+                    let _ = tell.send(());
+                })?,
+                (no_start, _) => no_start,
+            };
+            servers_leave(&permit, shared)?;
+            if no_start.is_some() {
+                std::thread::sleep(CLIENTS_FORGET);
+            }
+            drop(no_start);
             switch::settle(&permit, &intent, &carried)
         })
     });
-    for note in told.await? {
+    for note in telling(step, waits, work).await? {
         step.progress(note);
-    }
-    if no_start.is_some() {
-        tokio::time::sleep(CLIENTS_FORGET).await;
     }
     Ok(())
 }
 
 /// smbd works in the directory that its client connected to, and only some versions look again for
 /// one that has the path by now (`vfs_ChDir` of Samba's source3/smbd/vfs.c, `LastDir`). One that
-/// stays answers ENOENT to everything (Samba 4.17), and is ended: its client connects anew at the next request, and opens its files again.
+/// stays answers ENOENT to everything (Samba 4.17), and is ended: its client connects anew at the
+/// next request, and opens its files again.
 ///
 /// One that only has files open there is let be: ended, it keeps them for its client to come back to
 /// (durable handles), and the kernel's client then meets EINVAL where it opens the file that has the
@@ -407,24 +424,18 @@ fn servers_leave(permit: &Permit, shared: &Path) -> Result<()> {
     }
 }
 
-/// The file by which later changes and starts keep apart. Once it is there, it goes from tree to tree
-/// as anybody's file does, since it has to stay the same one.
-fn make_start_lock(permit: &Permit, old: &Dir, new: &Dir) -> Result<()> {
+/// The file by which changes and starts keep apart. Once it is there, it goes from tree to tree as
+/// anybody's file does, since it has to stay the same one; a revert leaves it, as it leaves the files.
+fn make_start_lock(permit: &Permit, shared: &Dir) -> Result<()> {
     let name = OsStr::new(start_lock::FILE);
-    if old.look(Path::new(name))?.is_some() || new.look(Path::new(name))?.is_some() {
+    if shared.look(Path::new(name))?.is_some() {
         return Ok(());
     }
     let meta = FileMeta {
         mode: 0o660,
-        ..new.found()?.meta
+        ..shared.found()?.meta
     };
-    new.make_file(permit, name, b"", meta)
-}
-
-/// Whether the file is there, as it was made: nobody has ever written into it.
-fn has_start_lock(shared: &Dir) -> Result<bool> {
-    let found = shared.look(Path::new(start_lock::FILE))?;
-    Ok(found.is_some_and(|found| found.sort == Sort::File && found.size == 0))
+    shared.make_file(permit, name, b"", meta)
 }
 
 /// 128 bits, in hexadecimal.
@@ -436,12 +447,11 @@ fn salt() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// What is removed.
+/// Which trees that were replaced are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// Trees that were replaced and that nobody has open.
+    /// Those that nobody has open.
     Unused,
-    /// All trees that were replaced, and what later changes would need.
     All,
 }
 
@@ -451,12 +461,8 @@ async fn clear(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
     let build = step.systemd.unit(build::UNIT).await?;
     let runs = !matches!(build.active.as_str(), "inactive" | "failed");
     let path = shared.to_owned();
-    let idle = blocking(move || {
-        Ok(manifest::read_intent()?.is_none()
-            && Staging::open(&path)?.is_none()
-            && (extent == Extent::Unused
-                || !Dir::open(&path)?.map_or(Ok(false), |shared| has_start_lock(&shared))?))
-    });
+    let idle =
+        blocking(move || Ok(manifest::read_intent()?.is_none() && Staging::open(&path)?.is_none()));
     if !runs && idle.await? {
         return Ok(());
     }
@@ -473,14 +479,7 @@ async fn clear(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
             if let Some(staging) = Staging::open(&shared)? {
                 staging.clear(&permit)?;
             }
-            let all = extent == Extent::All;
-            let told = switch::remove_replaced(&permit, &shared, all)?;
-            if let Some(shared) = Dir::open(&shared)?.filter(|_| all)
-                && has_start_lock(&shared)?
-            {
-                shared.remove_file(&permit, OsStr::new(start_lock::FILE))?;
-            }
-            Ok(told)
+            switch::remove_replaced(&permit, &shared, extent == Extent::All)
         })
         .await
     });
@@ -500,15 +499,20 @@ async fn tidy_up(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
         })
     });
     if let Some(intent) = intent.await? {
-        let no_start = no_start(step, shared).await?;
-        settle(step, intent, Carried::new(), no_start).await?;
+        settle(step, intent, Carried::new(), None).await?;
     }
     clear(step, shared, extent).await
 }
 
-/// Leaves nothing of the agent's beside the shared directory.
-pub async fn put_away(step: &Step, shared: &Path) -> Result<()> {
-    tidy_up(step, shared, Extent::All).await
+/// Leaves nothing of the agent's beside the shared directory, unless it goes on being served and
+/// somebody reads a tree that was replaced.
+pub async fn put_away(step: &Step, shared: &Path, is_served: bool) -> Result<()> {
+    let extent = if is_served {
+        Extent::Unused
+    } else {
+        Extent::All
+    };
+    tidy_up(step, shared, extent).await
 }
 
 impl Resource for Content {
@@ -695,9 +699,7 @@ impl Resource for Content {
                 }
                 None => self.make(step, &commit, &owner).await?,
             }
-            let no_start = no_start(step, &self.path).await?;
-            let (intent, carried) = self.deploy(step, &commit, manifest, is_built).await?;
-            Ok((intent, carried, no_start))
+            self.deploy(step, &commit, manifest, is_built).await
         };
         match put_together.await {
             Ok((intent, carried, no_start)) => settle(step, intent, carried, no_start).await?,

@@ -324,7 +324,9 @@ pub fn copy(
         if file.symlink {
             directory.make_symlink(permit, name, &bytes)?;
         } else {
-            directory.make_file(permit, name, &bytes, found.meta)?;
+            // The account may have put another file in its place between the look and the reading.
+            let meta = owned(owner, found.meta.mode & 0o777);
+            directory.make_file(permit, name, &bytes, meta)?;
         }
     }
     Ok(())

@@ -7,13 +7,13 @@
 //! so that it may be written all the while.
 
 use std::cell::{Cell, OnceCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::RenameFlags;
 
-use super::manifest::{self, Intent, Look, Manifest};
+use super::manifest::{self, Intent, KEPT, Look, Manifest};
 use super::staging::{NEW, Staging};
 use crate::error::{Error, Result};
 use crate::host::Permit;
@@ -23,8 +23,15 @@ use crate::host::tree::{Dir, Found, Sort};
 /// open, and then it is not removed.
 const TRIES: u32 = 5;
 
-/// What was linked into the new tree: the time of each inode's last change by then.
-pub type Carried = HashMap<u64, i128>;
+/// What was linked into the new tree, by its path.
+pub type Carried = HashMap<PathBuf, Linked>;
+
+/// A file as it was when it was linked.
+#[derive(Debug, Clone, Copy)]
+pub struct Linked {
+    inode: u64,
+    modified: i128,
+}
 
 /// A directory of the tree that files go to, made when the first one does.
 struct Target<'t> {
@@ -173,14 +180,18 @@ impl Carrying<'_> {
             Some(_) => target.remove_file(self.permit, name)?,
         }
         if let Some(deployed) = &mut kept {
-            deployed.modified = 0;
+            deployed.modified = KEPT;
         }
         match from.link(self.permit, name, target) {
             // Removed meanwhile.
             Err(_) if from.look(Path::new(name))?.is_none() => return Ok(()),
             linked => linked?,
         }
-        self.carried.insert(found.inode, found.modified);
+        let linked = Linked {
+            inode: found.inode,
+            modified: found.modified,
+        };
+        self.carried.insert(path.to_owned(), linked);
         Ok(())
     }
 }
@@ -381,8 +392,10 @@ fn move_late(
         next,
         carried,
         told: Vec::new(),
+        seen: HashMap::new(),
     };
     late.directory(old, Path::new(""), &Target::root(root))?;
+    late.remove_old_names()?;
     Ok(late.told)
 }
 
@@ -394,6 +407,8 @@ struct Late<'l> {
     next: &'l Manifest,
     carried: &'l Carried,
     told: Vec<String>,
+    /// The files that were in the old tree, by inode and by path.
+    seen: HashMap<u64, HashSet<PathBuf>>,
 }
 
 impl Late<'_> {
@@ -435,12 +450,18 @@ impl Late<'_> {
         if self.before.is_deployed(self.old, path)? {
             return Ok(());
         }
+        if !self.carried.is_empty() {
+            let paths = self.seen.entry(found.inode).or_default();
+            paths.insert(path.to_owned());
+        }
         let Some(target) = to.get(self.permit)? else {
             return self.set_beside(from, name);
         };
         let there = target.look(Path::new(name))?;
+        // By its path: a file that was linked under another name and renamed since is as good as new.
+        let linked = self.carried.get(path);
         match there {
-            None if self.carried.contains_key(&found.inode) => {
+            None if linked.is_some_and(|linked| linked.inode == found.inode) => {
                 // Its owner removed it from the new tree, where it was as well.
                 from.remove_file(self.permit, name)
             }
@@ -469,8 +490,9 @@ impl Late<'_> {
             }
             // Another file took the place of the one that was linked, before the exchange.
             Some(there)
-                if self.carried.get(&there.inode) == Some(&there.modified)
-                    && !self.carried.contains_key(&found.inode) =>
+                if linked.is_some_and(|linked| {
+                    linked.inode == there.inode && linked.modified == there.modified
+                }) =>
             {
                 let flags = RenameFlags::empty();
                 from.rename(self.permit, name, target, name, flags)
@@ -478,6 +500,28 @@ impl Late<'_> {
             }
             Some(_) => self.set_beside(from, name),
         }
+    }
+
+    /// Removes the names that files had when they were linked, and have no more since they were
+    /// renamed in the old tree.
+    fn remove_old_names(&self) -> Result<()> {
+        for (path, linked) in self.carried {
+            let renamed = self.seen.get(&linked.inode);
+            if renamed.is_none_or(|paths| paths.contains(path)) {
+                continue;
+            }
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                continue;
+            };
+            let Some(parent) = self.new.directory(parent)? else {
+                continue;
+            };
+            let there = parent.look(Path::new(name))?;
+            if there.is_some_and(|there| there.inode == linked.inode) {
+                parent.remove_file(self.permit, name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts something that has no place of its own in the new tree into its root, under a name that
@@ -686,6 +730,42 @@ mod tests {
         assert_eq!(ground.read("gone/upload"), "later");
         assert_eq!(ground.read("late"), "later");
         assert!(!ground.at("removed").exists() && !ground.at("d").exists());
+        assert_eq!(told, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_that_is_renamed_meanwhile_has_its_new_name_alone() {
+        let mut ground = Ground::new();
+        ground.deploy(&[("a", "1")]);
+        for name in [
+            "photo.part",
+            "data.json",
+            "data.json.tmp",
+            "late.part",
+            "linked",
+        ] {
+            ground.put(name, name);
+        }
+        fs::hard_link(ground.at("linked"), ground.at("twice")).unwrap();
+        let change = ground.begin(&[("a", "2")]).unwrap();
+        let rename = |root: &Path, from: &str, to: &str| {
+            fs::rename(root.join(from), root.join(to)).unwrap();
+        };
+        rename(&ground.shared, "photo.part", "photo");
+        rename(&ground.shared, "data.json.tmp", "data.json");
+        let permit = Permit::for_a_test();
+        exchange(&permit, &change.staging, &change.old, &change.new).unwrap();
+        rename(&change.staging.dir.path().join(NEW), "late.part", "late");
+
+        let told = ground.end(change);
+        assert_eq!(ground.read("photo"), "photo.part");
+        assert_eq!(ground.read("data.json"), "data.json.tmp");
+        assert_eq!(ground.read("late"), "late.part");
+        assert_eq!(ground.read("twice"), "linked");
+        assert_eq!(ground.read("linked"), "linked");
+        for gone in ["photo.part", "data.json.tmp", "late.part"] {
+            assert!(!ground.at(gone).exists(), "{gone}");
+        }
         assert_eq!(told, Vec::<String>::new());
     }
 

@@ -28,7 +28,7 @@ use crate::host::fs::{
 const RUNS: &str = "runs";
 const SAVED: &str = "saved";
 /// What else is kept in the state directory.
-const OWN_FILES: [&str; 2] = ["record.json", "content.json"];
+const OWN_FILES: [&str; 1] = ["record.json"];
 
 /// No run of ours comes near this size.
 const MAX_RUN: u64 = 64 << 20;

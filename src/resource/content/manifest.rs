@@ -1,6 +1,7 @@
 //! What is deployed, so that a file of ours is told from one that was changed, and so that a run
 //! without a change reads no file. And what is about to take its place, on the disk before anything
-//! of it shows.
+//! of it shows. Both lie beside the shared directory, because they belong to it: a data disk takes
+//! them along to another VM.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,14 +9,16 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::staging;
+use super::switch::Carried;
 use crate::engine::effect::Sha256;
-use crate::engine::record::STATE_DIRECTORY;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::host::fs::{read_regular, sync_directory, write_own};
 use crate::host::tree::{Dir, Sort};
 
-const MANIFEST: &str = "content.json";
-const INTENT: &str = "content-next.json";
+/// What is appended to the name of the staging directory.
+const MANIFEST: &str = ".json";
+const INTENT: &str = ".next.json";
 const MAX_SIZE: u64 = 256 << 20;
 
 /// The revision in a directory, and its files.
@@ -64,11 +67,14 @@ pub struct Deployed {
 }
 
 /// A revision that is about to take its place: on the disk before it does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Intent {
     pub manifest: Manifest,
     /// The inode of the directory that holds it: the shared directory has it once it is in place.
     pub inode: u64,
+    /// What is in both trees, by which a change that was cut off knows what happened to it since.
+    #[serde(default)]
+    pub carried: Carried,
 }
 
 /// How a file compares with what was deployed.
@@ -132,32 +138,43 @@ impl Manifest {
     }
 }
 
-fn place(name: &str) -> PathBuf {
-    Path::new(STATE_DIRECTORY).join(name)
+/// The file of this suffix beside a shared directory.
+fn beside(shared: &Path, suffix: &str) -> Result<PathBuf> {
+    let mut name = staging::path(shared)?.into_os_string();
+    name.push(suffix);
+    Ok(name.into())
 }
 
-/// What is deployed on this VM, wherever.
-pub fn read() -> Result<Option<Manifest>> {
-    read_json(&place(MANIFEST))
+/// What is deployed in a shared directory, wherever its disk is mounted by now.
+pub fn read(shared: &Path) -> Result<Option<Manifest>> {
+    let manifest: Option<Manifest> = read_json(&beside(shared, MANIFEST)?)?;
+    Ok(manifest.map(|manifest| Manifest {
+        path: shared.to_owned(),
+        ..manifest
+    }))
 }
 
 pub fn write(manifest: &Manifest) -> Result<()> {
-    write_json(&place(MANIFEST), manifest)
+    write_json(&beside(&manifest.path, MANIFEST)?, manifest)
 }
 
-/// A change that was begun and not finished.
-pub fn read_intent() -> Result<Option<Intent>> {
-    read_json(&place(INTENT))
+/// A change that was begun in a shared directory and not finished.
+pub fn read_intent(shared: &Path) -> Result<Option<Intent>> {
+    let mut intent: Option<Intent> = read_json(&beside(shared, INTENT)?)?;
+    if let Some(intent) = &mut intent {
+        intent.manifest.path = shared.to_owned();
+    }
+    Ok(intent)
 }
 
 pub fn write_intent(intent: &Intent) -> Result<()> {
-    write_json(&place(INTENT), intent)
+    write_json(&beside(&intent.manifest.path, INTENT)?, intent)
 }
 
-pub fn remove_intent() -> Result<()> {
-    let path = place(INTENT);
+pub fn remove_intent(shared: &Path) -> Result<()> {
+    let path = beside(shared, INTENT)?;
     match std::fs::remove_file(&path) {
-        Ok(()) => sync_directory(Path::new(STATE_DIRECTORY)),
+        Ok(()) => sync_directory(path.parent().unwrap_or(Path::new("/"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).doing(format_args!("remove {}", path.display())),
     }
@@ -167,6 +184,13 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(file) = read_regular(path, MAX_SIZE)? else {
         return Ok(None);
     };
+    if file.meta.uid != 0 && !cfg!(test) || file.meta.mode & 0o077 != 0 {
+        return Err(Error::new(format!(
+            "{} is there, and is not root's alone as the agent makes it",
+            path.display()
+        ))
+        .hint("move it away, and apply again"));
+    }
     serde_json::from_slice(&file.contents)
         .map(Some)
         .doing(format_args!("read {}", path.display()))

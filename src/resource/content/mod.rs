@@ -24,7 +24,7 @@ use self::edit::Filled;
 use self::manifest::{Intent, Look, Manifest};
 pub use self::staging::path as staging_directory;
 use self::staging::{HOME, NEW, Staging};
-use self::switch::Carried;
+use self::switch::Names;
 use super::data_disk::{self, DataDisk, Place};
 use crate::config::{self, Database};
 use crate::engine::effect::Effect;
@@ -283,7 +283,7 @@ impl Content {
         commit: &str,
         before: Option<Manifest>,
         is_built: bool,
-    ) -> Result<(Intent, Carried, Option<NoStart>)> {
+    ) -> Result<(Intent, Option<NoStart>)> {
         let edits = self.edits();
         let mut next = Manifest {
             path: self.path.clone(),
@@ -320,6 +320,7 @@ impl Content {
                 let intent = Intent {
                     manifest: next,
                     inode: new.found()?.inode,
+                    carried,
                 };
                 new.sync_filesystem()?;
                 manifest::write_intent(&intent)?;
@@ -328,7 +329,7 @@ impl Content {
                     let _ = tell.send(());
                 })?;
                 switch::exchange(&permit, &staging, &old, &new)?;
-                Ok((intent, carried, no_start))
+                Ok((intent, no_start))
             })
         });
         telling(step, waits, work).await
@@ -357,7 +358,7 @@ async fn telling<T>(
 async fn settle(
     step: &Step,
     intent: Intent,
-    carried: Carried,
+    names: Names,
     no_start: Option<NoStart>,
 ) -> Result<()> {
     let effect = Effect::SettleContent {
@@ -379,7 +380,7 @@ async fn settle(
                 std::thread::sleep(CLIENTS_FORGET);
             }
             drop(no_start);
-            switch::settle(&permit, &intent, &carried)
+            switch::settle(&permit, &intent, names)
         })
     });
     for note in telling(step, waits, work).await? {
@@ -461,8 +462,9 @@ async fn clear(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
     let build = step.systemd.unit(build::UNIT).await?;
     let runs = !matches!(build.active.as_str(), "inactive" | "failed");
     let path = shared.to_owned();
-    let idle =
-        blocking(move || Ok(manifest::read_intent()?.is_none() && Staging::open(&path)?.is_none()));
+    let idle = blocking(move || {
+        Ok(manifest::read_intent(&path)?.is_none() && Staging::open(&path)?.is_none())
+    });
     if !runs && idle.await? {
         return Ok(());
     }
@@ -475,7 +477,7 @@ async fn clear(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
             step.systemd.job(&permit, Job::Stop, build::UNIT).await?;
         }
         blocking(move || {
-            manifest::remove_intent()?;
+            manifest::remove_intent(&shared)?;
             if let Some(staging) = Staging::open(&shared)? {
                 staging.clear(&permit)?;
             }
@@ -492,14 +494,15 @@ async fn clear(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
 /// Finishes an exchange that an apply which was cut off had come to, since files may have come
 /// late; and removes what else it left, and trees that were replaced.
 async fn tidy_up(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
-    let intent = blocking(|| {
-        Ok(match manifest::read_intent()? {
+    let path = shared.to_owned();
+    let intent = blocking(move || {
+        Ok(match manifest::read_intent(&path)? {
             Some(intent) if switch::has_happened(&intent)? => Some(intent),
             _ => None,
         })
     });
     if let Some(intent) = intent.await? {
-        settle(step, intent, Carried::new(), None).await?;
+        settle(step, intent, Names::Stay, None).await?;
     }
     clear(step, shared, extent).await
 }
@@ -529,8 +532,14 @@ impl Resource for Content {
     async fn observe(&self, _host: &Host) -> Result<Observed> {
         let (path, disk) = (self.path.clone(), self.disk.clone());
         let (manifest, unfinished, obstacle) = blocking(move || {
-            let manifest = manifest::read()?.filter(|manifest| manifest.path == path);
             let place = data_disk::find(&path, disk.as_ref())?;
+            let manifest = match place.path() {
+                Some(there) => manifest::read(&there)?.map(|manifest| Manifest {
+                    path: path.clone(),
+                    ..manifest
+                }),
+                None => None,
+            };
             let is_disk = disk.is_some_and(|disk| disk.mount == path);
             let (unfinished, obstacle) = match place {
                 Place::Mounted(path) if !is_disk => {
@@ -702,7 +711,7 @@ impl Resource for Content {
             self.deploy(step, &commit, manifest, is_built).await
         };
         match put_together.await {
-            Ok((intent, carried, no_start)) => settle(step, intent, carried, no_start).await?,
+            Ok((intent, no_start)) => settle(step, intent, Names::Go, no_start).await?,
             Err(error) => {
                 // The revision that runs was not touched, unless the exchange is what came last.
                 if let Err(left) = tidy_up(step, &self.path, Extent::Unused).await {

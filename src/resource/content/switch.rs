@@ -12,6 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::RenameFlags;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::manifest::{self, Intent, KEPT, Look, Manifest};
 use super::staging::{NEW, Staging};
@@ -24,13 +25,35 @@ use crate::host::tree::{Dir, Found, Sort};
 const TRIES: u32 = 5;
 
 /// What was linked into the new tree, by its path.
-pub type Carried = HashMap<PathBuf, Linked>;
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Carried(#[serde(serialize_with = "with_text_paths")] HashMap<PathBuf, Linked>);
 
 /// A file as it was when it was linked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Linked {
     inode: u64,
     modified: i128,
+}
+
+impl Linked {
+    /// Whether this is the file, with nothing written to it since.
+    fn is(&self, found: &Found) -> bool {
+        self.inode == found.inode && self.modified == found.modified
+    }
+}
+
+/// JSON has no other paths. A file that is left out counts as one that was not linked: it is kept
+/// twice where it could have been kept once.
+fn with_text_paths<S: Serializer>(
+    carried: &HashMap<PathBuf, Linked>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(
+        carried
+            .iter()
+            .filter_map(|(path, linked)| Some((path.to_str()?, linked))),
+    )
 }
 
 /// A directory of the tree that files go to, made when the first one does.
@@ -109,7 +132,7 @@ pub fn carry(
         old,
         before,
         next,
-        carried: Carried::new(),
+        carried: Carried::default(),
     };
     let root = new
         .directory(Path::new(""))?
@@ -191,7 +214,7 @@ impl Carrying<'_> {
             inode: found.inode,
             modified: found.modified,
         };
-        self.carried.insert(path.to_owned(), linked);
+        self.carried.0.insert(path.to_owned(), linked);
         Ok(())
     }
 }
@@ -239,15 +262,24 @@ pub fn has_happened(intent: &Intent) -> Result<bool> {
     Ok(inode.map(|found| found.inode) == Some(intent.inode))
 }
 
+/// What becomes of the name that a file had when it was linked, and has no more in the old tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// It goes: the file was renamed there.
+    Go,
+    /// It stays: a settling that was cut off may have taken it from there.
+    Stay,
+}
+
 /// Finishes an exchange: moves over what came late, and says that all is in place. Gives back what
 /// the operator should know.
-pub fn settle(permit: &Permit, intent: &Intent, carried: &Carried) -> Result<Vec<String>> {
+pub fn settle(permit: &Permit, intent: &Intent, names: Names) -> Result<Vec<String>> {
     let shared = &intent.manifest.path;
     let mut told = Vec::new();
     if let Some(staging) = Staging::open(shared)? {
         let staged = staging.dir.look(Path::new(NEW))?;
         if staged.is_some_and(|found| found.inode != intent.inode) {
-            let before = manifest::read()?.filter(|before| before.path == *shared);
+            let before = manifest::read(shared)?;
             staging.set_aside(permit, &before.unwrap_or_default())?;
         }
         let new = staging.open_shared()?;
@@ -259,7 +291,8 @@ pub fn settle(permit: &Permit, intent: &Intent, carried: &Carried) -> Result<Vec
                     &new,
                     &before,
                     &intent.manifest,
-                    carried,
+                    &intent.carried,
+                    names,
                 )?);
             }
         }
@@ -267,14 +300,14 @@ pub fn settle(permit: &Permit, intent: &Intent, carried: &Carried) -> Result<Vec
     }
     permit.during()?;
     manifest::write(&intent.manifest)?;
-    manifest::remove_intent()?;
+    manifest::remove_intent(shared)?;
     Ok(told)
 }
 
 /// Whether a change of revision left something to do: it was cut off, or somebody who has a tree
 /// that was replaced open wrote there since.
 pub fn is_unfinished(shared: &Path) -> Result<bool> {
-    if manifest::read_intent()?.is_some() {
+    if manifest::read_intent(shared)?.is_some() {
         return Ok(true);
     }
     let Some(staging) = Staging::open(shared)? else {
@@ -313,8 +346,7 @@ pub fn remove_replaced(permit: &Permit, shared: &Path, all: bool) -> Result<Vec<
     let Some(staging) = Staging::open(shared)? else {
         return Ok(Vec::new());
     };
-    let now = manifest::read()?.filter(|now| now.path == shared);
-    let now = now.unwrap_or_default();
+    let now = manifest::read(shared)?.unwrap_or_default();
     let mut told = Vec::new();
     for (name, before) in staging.replaced()? {
         let Some(old) = staging.dir.directory(Path::new(&name))? else {
@@ -323,7 +355,15 @@ pub fn remove_replaced(permit: &Permit, shared: &Path, all: bool) -> Result<Vec<
         };
         let new = staging.open_shared()?;
         for tries in 1.. {
-            let late = move_late(permit, &old, &new, &before, &now, &Carried::new())?;
+            let late = move_late(
+                permit,
+                &old,
+                &new,
+                &before,
+                &now,
+                &Carried::default(),
+                Names::Stay,
+            )?;
             told.extend(late);
             if !all && staging.is_used(&name)? {
                 break;
@@ -380,6 +420,7 @@ fn move_late(
     before: &Manifest,
     next: &Manifest,
     carried: &Carried,
+    names: Names,
 ) -> Result<Vec<String>> {
     let root = new
         .directory(Path::new(""))?
@@ -395,7 +436,9 @@ fn move_late(
         seen: HashMap::new(),
     };
     late.directory(old, Path::new(""), &Target::root(root))?;
-    late.remove_old_names()?;
+    if names == Names::Go {
+        late.remove_old_names()?;
+    }
     Ok(late.told)
 }
 
@@ -450,7 +493,7 @@ impl Late<'_> {
         if self.before.is_deployed(self.old, path)? {
             return Ok(());
         }
-        if !self.carried.is_empty() {
+        if !self.carried.0.is_empty() {
             let paths = self.seen.entry(found.inode).or_default();
             paths.insert(path.to_owned());
         }
@@ -459,7 +502,7 @@ impl Late<'_> {
         };
         let there = target.look(Path::new(name))?;
         // By its path: a file that was linked under another name and renamed since is as good as new.
-        let linked = self.carried.get(path);
+        let linked = self.carried.0.get(path);
         match there {
             None if linked.is_some_and(|linked| linked.inode == found.inode) => {
                 // Its owner removed it from the new tree, where it was as well.
@@ -488,12 +531,12 @@ impl Late<'_> {
                     self.set_beside(from, name)
                 }
             }
+            // Its owner put another file in its place in the new tree.
+            Some(_) if linked.is_some_and(|linked| linked.is(&found)) => {
+                from.remove_file(self.permit, name)
+            }
             // Another file took the place of the one that was linked, before the exchange.
-            Some(there)
-                if linked.is_some_and(|linked| {
-                    linked.inode == there.inode && linked.modified == there.modified
-                }) =>
-            {
+            Some(there) if linked.is_some_and(|linked| linked.is(&there)) => {
                 let flags = RenameFlags::empty();
                 from.rename(self.permit, name, target, name, flags)
                     .map(drop)
@@ -505,7 +548,7 @@ impl Late<'_> {
     /// Removes the names that files had when they were linked, and have no more since they were
     /// renamed in the old tree.
     fn remove_old_names(&self) -> Result<()> {
-        for (path, linked) in self.carried {
+        for (path, linked) in &self.carried.0 {
             let renamed = self.seen.get(&linked.inode);
             if renamed.is_none_or(|paths| paths.contains(path)) {
                 continue;
@@ -644,6 +687,7 @@ mod tests {
                 &self.now,
                 &change.next,
                 &change.carried,
+                Names::Go,
             )
             .unwrap();
             remove_own(&permit, &change.old, &change.old, Path::new(""), &self.now).unwrap();
@@ -767,6 +811,58 @@ mod tests {
             assert!(!ground.at(gone).exists(), "{gone}");
         }
         assert_eq!(told, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_change_that_was_cut_off_is_finished_where_its_disk_is_by_then() {
+        let mut ground = Ground::new();
+        ground.deploy(&[("a", "1")]);
+        manifest::write(&Manifest {
+            path: ground.shared.clone(),
+            ..ground.now.clone()
+        })
+        .unwrap();
+        for name in ["data.json", "removed", "stays"] {
+            ground.put(name, "before");
+        }
+        let change = ground.begin(&[("a", "2")]).unwrap();
+        let intent = Intent {
+            manifest: change.next,
+            inode: change.new.found().unwrap().inode,
+            carried: change.carried,
+        };
+        manifest::write_intent(&intent).unwrap();
+        let permit = Permit::for_a_test();
+        exchange(&permit, &change.staging, &change.old, &change.new).unwrap();
+        // The agent is killed, and the application goes on.
+        ground.put("fresh", "after");
+        fs::rename(ground.at("fresh"), ground.at("data.json")).unwrap();
+        fs::remove_file(ground.at("removed")).unwrap();
+        let old = change.staging.dir.path().join(NEW);
+        fs::write(old.join("late"), "late").unwrap();
+
+        // The disk goes to another VM, where it is mounted elsewhere.
+        let above = ground.shared.parent().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let disk = elsewhere.path().join("disk");
+        fs::rename(above, &disk).unwrap();
+        fs::create_dir(above).unwrap();
+        ground.shared = disk.join("shared");
+
+        let intent = manifest::read_intent(&ground.shared).unwrap().unwrap();
+        assert!(has_happened(&intent).unwrap());
+        let told = settle(&permit, &intent, Names::Stay).unwrap();
+        assert_eq!(told, Vec::<String>::new());
+        assert_eq!(ground.read("a"), "2");
+        assert_eq!(ground.read("data.json"), "after");
+        assert_eq!(ground.read("stays"), "before");
+        assert_eq!(ground.read("late"), "late");
+        assert!(!ground.at("removed").exists());
+        assert!(manifest::read_intent(&ground.shared).unwrap().is_none());
+        let now = manifest::read(&ground.shared).unwrap().unwrap();
+        assert_eq!(now.path, ground.shared);
+        ground.now = now;
+        assert_eq!(ground.look("a"), Look::AsDeployed);
     }
 
     #[test]

@@ -5,7 +5,7 @@ export LC_ALL=C
 # The share as a client mounts it is the server's to describe. --zero, because names with a backslash, as units have, are
 # escaped otherwise.
 find /etc /mnt -fstype cifs -prune -o -printf 'path\t%p\t%y %m %u:%g %l\t%T@\n'
-find /etc /mnt -fstype cifs -prune -o -type f ! -path /etc/shadow -print0 | xargs -0 -r sha256sum --zero | tr '\0' '\n' |
+find /etc /mnt -fstype cifs -prune -o -type f ! -path /etc/shadow ! -name '.wasagent-*.json' -print0 | xargs -0 -r sha256sum --zero | tr '\0' '\n' |
 	awk '{ print "bytes\t" substr($0, 67) "\t" $1 }'
 # Without the day of the last change, which is another one after midnight.
 shadow() {
@@ -17,10 +17,10 @@ printf 'bytes\t/etc/shadow\t%s\n' "${sum%% *}"
 find /var/lib -xdev \( -path /var/lib/dpkg -o -path /var/lib/samba -o -path /var/lib/containers -o -path /var/lib/apt \) -prune \
 	-o -printf 'path\t%p\t%y %m %u:%g %l\n'
 # The times in the manifest of what was deployed are those of the deployment.
-if [ -e /var/lib/wasagent/content.json ]; then
-	sum=$(sed 's/"modified": *[0-9]*/"modified":0/g' /var/lib/wasagent/content.json | sha256sum)
-	printf 'bytes\t/var/lib/wasagent/content.json\t%s\n' "${sum%% *}"
-fi
+find /mnt -fstype cifs -prune -o -type f -name '.wasagent-*.json' -print | while read -r manifest; do
+	sum=$(sed 's/"modified": *[0-9]*/"modified":0/g' "$manifest" | sha256sum)
+	printf 'bytes\t%s\t%s\n' "$manifest" "${sum%% *}"
+done
 # What the agent wrote, in full, so that a difference can be read.
 grep -rlsF '# Written by wasagent' /etc | while read -r file; do
 	while IFS= read -r line; do printf 'text\t%s\t%s\n' "$file" "$line"; done <"$file"

@@ -114,9 +114,11 @@ fn what_is_others_stays(guest: &Guest, number: u32) -> Result<()> {
     Ok(())
 }
 
+/// But what is known of the deployed files.
 pub fn nothing_lies_beside(guest: &Guest) -> Result<()> {
     let beside = guest.answer(["ls", "-A", "/mnt/data"])?;
-    ensure!(beside == "shared_folder", "beside the share: {beside}");
+    let expected = ".wasagent-shared_folder.json\nshared_folder";
+    ensure!(beside == expected, "beside the share: {beside}");
     Ok(())
 }
 

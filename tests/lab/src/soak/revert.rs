@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub const STAYS: &[Except] = &[
     Except::new(
         "path /var/lib/wasagent*",
-        "the history, and what of the files on the disk was deployed",
+        "the history, and the application's repository",
     ),
     Except::new("time of path /etc/passwd", REWRITTEN),
     Except::new("time of path /etc/group", REWRITTEN),

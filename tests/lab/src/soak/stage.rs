@@ -153,14 +153,11 @@ impl Stage {
         Ok(reverted)
     }
 
-    /// Makes the data disk blank, which no revert does, because it holds data by then. What the agent knows of the data
-    /// goes with it: the next apply is a first one.
+    /// Makes the data disk blank, which no revert does, because it holds data by then: the next apply is a first one.
     pub fn blank(&self) -> Result<()> {
         let Some(disk) = &self.disk else {
             return Ok(());
         };
-        self.guest
-            .ok(["rm", "-f", "/var/lib/wasagent/content.json"])?;
         // Everything reads as zeros afterwards, and the file behind the disk is sparse again.
         self.guest.ok(["blkdiscard", "--force", disk])?;
         if self.guest.is_vm() {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 
 use crate::guest::Guest;
@@ -137,7 +139,7 @@ pub fn all_is_shared(guest: &Guest, trees: &[&str]) -> Result<()> {
     let all = types(guest)?;
     let below: Vec<_> = all
         .iter()
-        .filter(|(path, _)| trees.iter().any(|tree| path.starts_with(tree)))
+        .filter(|(path, _)| trees.iter().any(|tree| Path::new(path).starts_with(tree)))
         .collect();
     ensure!(below.len() > 100, "{below:?}");
     let others: Vec<_> = below

@@ -411,6 +411,20 @@ impl Step {
         .await
     }
 
+    /// Takes a share out of sight at once, also one that is in use or whose server is gone: who uses it
+    /// goes on with it. Never for a local file system.
+    pub async fn detach(&self, mount_point: &Path, source: &str) -> Result<()> {
+        let mount_point = mount_point.to_owned();
+        let effect = Effect::Unmount {
+            mount_point: mount_point.clone(),
+            source: source.to_owned(),
+        };
+        self.effect(effect, |permit| {
+            blocking(move || mount::detach(&permit, &mount_point))
+        })
+        .await
+    }
+
     /// Sets the password of a Samba account, which is made where it is missing.
     pub async fn set_samba_password(
         &self,

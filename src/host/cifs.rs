@@ -10,17 +10,15 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 use zeroize::Zeroizing;
 
@@ -83,7 +81,7 @@ pub enum Recovery {
     Hard,
 }
 
-/// A mount of a share, without its password: that is handed to [`CifsMount::mount`] alone.
+/// A mount of a share, without its password: that is handed to [`CifsMount::mount_detached`] alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CifsMount {
     /// `//server/share[/directory]`.
@@ -279,60 +277,46 @@ fn demands_encryption(debug_data: &str, source: &str) -> bool {
 }
 
 impl CifsMount {
-    /// Asks the server, mounts the share and attaches it to `target`, with `nosuid` and `nodev`.
+    /// Asks the server and mounts the share, with `nosuid` and `nodev`, attached to nothing yet: what is
+    /// mounted where it is to appear goes on being used until [`Detached::attach`].
     ///
-    /// Blocks: up to ten seconds for the server, then for as long as the kernel likes.
-    /// [`CifsMount::mount_with_deadline`] does not.
-    ///
-    /// # Errors
-    /// One kind for each cause that can be told apart; the first failing option stops, because the
-    /// kernel has freed the password by then and would report a refusal that is none
-    /// (`fs/smb/client/fs_context.c`, `cifs_parse_mount_err`).
-    pub fn mount(&self, password: &str, target: &Path) -> Result<(), CifsError> {
-        self.mount_in_turn(password, target, &Turn::default())
-    }
-
-    /// [`CifsMount::mount`] on a thread of its own, given up after `deadline`.
-    ///
-    /// A system call cannot be called off: after the deadline, or when this future is dropped, the
-    /// thread goes on until the kernel returns. A mount that succeeds then is never attached, and
-    /// goes when its descriptor closes; one that was being attached at that moment is detached
-    /// again by the thread. So after an error nothing of this call appears on `target` for good.
+    /// It works on a thread of its own, which is given up after `deadline`. A system call cannot be
+    /// called off: the thread goes on until the kernel returns, and what it mounted then goes when its
+    /// descriptor closes, unseen.
     ///
     /// # Errors
-    /// Those of [`CifsMount::mount`], and [`CifsErrorKind::Deadline`].
-    pub async fn mount_with_deadline(
+    /// One kind for each cause that can be told apart, and [`CifsErrorKind::Deadline`]. The first
+    /// failing option stops, because the kernel has freed the password by then and would report a
+    /// refusal that is none (`fs/smb/client/fs_context.c`, `cifs_parse_mount_err`).
+    pub async fn mount_detached(
         &self,
-        _permit: &Permit,
         password: &str,
-        target: &Path,
         deadline: Duration,
-    ) -> Result<(), CifsError> {
-        let turn = Arc::new(Turn::default());
-        let _given_up_when_dropped = GiveUp(Arc::clone(&turn));
+    ) -> Result<Detached, CifsError> {
         let (done, result) = tokio::sync::oneshot::channel();
         let thread = {
-            let (share, turn) = (self.clone(), Arc::clone(&turn));
+            let share = self.clone();
             let password = Zeroizing::new(password.to_owned());
-            let target = target.to_owned();
             // No thread of the runtime: that would wait for it when the program ends.
             std::thread::Builder::new()
                 .name("mount-cifs".to_owned())
                 .spawn(move || {
-                    // Nobody listens any more when the deadline has passed.
-                    let _ = done.send(share.mount_in_turn(&password, &target, &turn));
+                    // Nobody listens any more when the deadline has passed: the mount is dropped.
+                    let _ = done.send(share.mount(&password));
                 })
         };
         if let Err(error) = thread {
             return Err(self.other(&format!("no thread to mount with: {error}")));
         }
-        match tokio::time::timeout(deadline, result).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(self.other("the thread that mounts ended without a word")),
-            // Attached in the very moment of the deadline.
-            Err(_) if !turn.give_up() => Ok(()),
-            Err(_) => Err(self.deadline_passed(deadline)),
-        }
+        let mounted = match tokio::time::timeout(deadline, result).await {
+            Ok(Ok(mounted)) => mounted?,
+            Ok(Err(_)) => return Err(self.other("the thread that mounts ended without a word")),
+            Err(_) => return Err(self.deadline_passed(deadline)),
+        };
+        Ok(Detached {
+            share: self.clone(),
+            mounted,
+        })
     }
 
     /// Connects to the server and negotiates this dialect, each within [`PROBE_DEADLINE`]. No user
@@ -418,59 +402,15 @@ impl CifsMount {
         demands_encryption(&String::from_utf8_lossy(&text), &self.source)
     }
 
-    fn mount_in_turn(&self, password: &str, target: &Path, turn: &Turn) -> Result<(), CifsError> {
+    fn mount(&self, password: &str) -> Result<OwnedFd, CifsError> {
         self.check(password)?;
-        match mount::mount_at(target) {
-            // Said before the mount point is opened: the share there may be a dead one.
-            Ok(Some(found)) if found.fs_type == "cifs" => {
-                return Err(self.failure(
-                    CifsErrorKind::AlreadyMounted,
-                    None,
-                    vec![format!(
-                        "{} is mounted on {}",
-                        found.source,
-                        target.display()
-                    )],
-                ));
-            }
-            Ok(_) => {}
-            Err(error) => return Err(self.other(&error.message)),
-        }
-        let place = rustix::fs::open(
-            target,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|errno| self.no_target(target, errno))?;
         self.probe()?;
-
         let mut log = Kmsg::at_end();
         let mounted = self.create(password, &mut log)?;
         if !self.seal && self.is_encrypted_all_the_same() {
-            // Dropped, and with it the mount, before anybody has seen it.
-            drop(mounted);
             return Err(self.failure(CifsErrorKind::EncryptedShare, None, Vec::new()));
         }
-        if !turn.begin_attach() {
-            return Err(self.given_up());
-        }
-        move_mount(
-            mounted.as_fd(),
-            "",
-            place.as_fd(),
-            "",
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
-        )
-        .map_err(|errno| self.no_target(target, errno))?;
-        if !turn.end_attach() {
-            // By its descriptor: what is on top of `target` by now may be another's.
-            let itself = PathBuf::from(format!("/proc/self/fd/{}", mounted.as_raw_fd()));
-            return match rustix::mount::unmount(&itself, UnmountFlags::DETACH) {
-                Ok(()) => Err(self.given_up()),
-                Err(errno) => Err(self.other(&format!("too late, and not undone: {errno}"))),
-            };
-        }
-        Ok(())
+        Ok(mounted)
     }
 
     /// Makes the mount, attached to nothing yet.
@@ -823,16 +763,12 @@ impl CifsMount {
             errno: None,
             kernel: Vec::new(),
             message: format!(
-                "mount {}: not done after {} s; given up, and a late success will be undone",
+                "mount {}: not done after {} s; given up, and nothing of it stays",
                 self.source,
                 deadline.as_secs_f32()
             ),
             hint: "the server answers, but takes too long to let us in: look at smbd's log and load on the storage VM".to_owned(),
         }
-    }
-
-    fn given_up(&self) -> CifsError {
-        self.other("done after the deadline, and undone")
     }
 
     fn other(&self, what: &str) -> CifsError {
@@ -846,54 +782,51 @@ impl CifsMount {
     }
 }
 
+/// A share that is mounted and attached to nothing: nobody sees it, and dropped it is gone.
+#[derive(Debug)]
+pub struct Detached {
+    share: CifsMount,
+    mounted: OwnedFd,
+}
+
+impl Detached {
+    /// Lets the share appear on `target` (`move_mount(2)`).
+    ///
+    /// # Errors
+    /// When `target` is no directory, or has a share mounted on it already.
+    pub fn attach(&self, _permit: &Permit, target: &Path) -> Result<(), CifsError> {
+        let share = &self.share;
+        match mount::mount_at(target) {
+            // Said before the mount point is opened: the share there may be a dead one.
+            Ok(Some(found)) if found.fs_type == "cifs" => {
+                let found = format!("{} is mounted on {}", found.source, target.display());
+                return Err(share.failure(CifsErrorKind::AlreadyMounted, None, vec![found]));
+            }
+            Ok(_) => {}
+            Err(error) => return Err(share.other(&error.message)),
+        }
+        let place = rustix::fs::open(
+            target,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|errno| share.no_target(target, errno))?;
+        move_mount(
+            self.mounted.as_fd(),
+            "",
+            place.as_fd(),
+            "",
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+        )
+        .map_err(|errno| share.no_target(target, errno))
+    }
+}
+
 /// Longest value that `fsconfig(2)` takes, without its NUL (`fs/fsopen.c`: `strndup_user(…, 256)`).
 const VALUE_MAX: usize = 255;
 
 /// For how long the kernel believes attributes unless told (`fs/smb/client/cifsfs.h`, CIFS_DEF_ACTIMEO).
 const KERNEL_ACTIMEO: Duration = Duration::from_secs(1);
-
-/// Whose turn it is: the thread's, that mounts, or the waiter's, that gives up.
-#[derive(Debug, Default)]
-struct Turn(AtomicU8);
-
-impl Turn {
-    const MOUNTING: u8 = 0;
-    const ATTACHING: u8 = 1;
-    const ATTACHED: u8 = 2;
-    const GIVEN_UP: u8 = 3;
-
-    fn step(&self, from: u8, to: u8) -> bool {
-        self.0
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-
-    /// Of the thread, before it attaches: `false` when it must not.
-    fn begin_attach(&self) -> bool {
-        self.step(Self::MOUNTING, Self::ATTACHING)
-    }
-
-    /// Of the thread, after it attached: `false` when it must undo that.
-    fn end_attach(&self) -> bool {
-        self.step(Self::ATTACHING, Self::ATTACHED)
-    }
-
-    /// Of the waiter: `false` when the mount is attached.
-    fn give_up(&self) -> bool {
-        self.step(Self::MOUNTING, Self::GIVEN_UP)
-            || self.step(Self::ATTACHING, Self::GIVEN_UP)
-            || self.0.load(Ordering::Acquire) == Self::GIVEN_UP
-    }
-}
-
-/// Gives up when the waiting future is dropped.
-struct GiveUp(Arc<Turn>);
-
-impl Drop for GiveUp {
-    fn drop(&mut self) {
-        self.0.give_up();
-    }
-}
 
 /// What the kernel says about options: one record a read, `e cifs: …` with a letter for its level
 /// in front, then ENODATA (`fs/fsopen.c`, `fscontext_read`).
@@ -1412,22 +1345,6 @@ mod tests {
         assert!(!format!("{error:?}").contains("hunter2"));
     }
 
-    #[test]
-    fn giving_up_wins_before_and_while_attaching_and_never_after() {
-        let late = Turn::default();
-        assert!(late.give_up());
-        assert!(!late.begin_attach());
-
-        let meanwhile = Turn::default();
-        assert!(meanwhile.begin_attach());
-        assert!(meanwhile.give_up());
-        assert!(!meanwhile.end_attach());
-
-        let in_time = Turn::default();
-        assert!(in_time.begin_attach() && in_time.end_attach());
-        assert!(!in_time.give_up());
-    }
-
     /// A server that reads one request and does `answer` with the connection.
     fn server(answer: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -1535,25 +1452,23 @@ mod tests {
             std::thread::sleep(Duration::from_secs(3));
             drop(stream);
         });
-        let directory = tempfile::tempdir().unwrap();
         let start = Instant::now();
-        let failed = local(port)
-            .mount_with_deadline(
-                &Permit::for_a_test(),
-                "x",
-                directory.path(),
-                Duration::from_millis(300),
-            )
-            .await
-            .unwrap_err();
+        let deadline = Duration::from_millis(300);
+        let failed = local(port).mount_detached("x", deadline).await.unwrap_err();
         assert_eq!(failed.kind, CifsErrorKind::Deadline);
         assert!(failed.may_pass());
         assert!(start.elapsed() < Duration::from_secs(2));
     }
 
     #[test]
-    fn a_missing_mount_point_is_said_before_the_server_is_asked() {
-        let failed = share().mount("x", Path::new("/no/such/place")).unwrap_err();
+    fn a_missing_mount_point_is_said() {
+        let detached = Detached {
+            share: share(),
+            mounted: File::open("/dev/null").unwrap().into(),
+        };
+        let failed = detached
+            .attach(&Permit::for_a_test(), Path::new("/no/such/place"))
+            .unwrap_err();
         assert_eq!(failed.kind, CifsErrorKind::NoTarget);
         assert!(failed.to_string().contains("/no/such/place is not there"));
     }

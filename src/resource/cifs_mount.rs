@@ -22,6 +22,10 @@ use crate::host::{Host, blocking};
 /// alone would take up to 43 s.
 const MOUNT_DEADLINE: Duration = Duration::from_secs(14);
 
+/// How often, and how far apart, systemd is asked whether it has seen a mount go.
+const SEEN_TRIES: u32 = 250;
+const SEEN_PAUSE: Duration = Duration::from_millis(20);
+
 /// A server that is silent for three of these counts as gone.
 const ECHO_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -60,6 +64,8 @@ pub struct Observed {
     /// The credentials file is not as it should be, or was written after the mount was made: the
     /// kernel knows another password than the tier file.
     password_is_older: bool,
+    /// What the server's name means now; it is asked only where the share is mounted.
+    addresses: Result<Vec<IpAddr>>,
 }
 
 impl CifsShare {
@@ -128,9 +134,10 @@ impl CifsShare {
         })
     }
 
-    async fn resolve(&self) -> Result<IpAddr> {
+    /// The server's addresses, the preferred one first, as the guest resolves its name.
+    async fn resolve(&self) -> Result<Vec<IpAddr>> {
         if let Ok(address) = self.server.parse() {
-            return Ok(address);
+            return Ok(vec![address]);
         }
         let hint = "is share.server right, and does this VM's name server know it?";
         let output = Helper::new("getent")
@@ -139,15 +146,40 @@ impl CifsShare {
             .output()
             .await
             .map_err(|e| e.hint(hint))?;
-        String::from_utf8_lossy(&output.stdout)
-            .split_whitespace()
-            .next()
-            .and_then(|address| address.parse().ok())
-            .ok_or_else(|| {
+        // A line for each address and type of socket (getent(1)).
+        let text = String::from_utf8_lossy(&output.stdout);
+        let addresses: Vec<IpAddr> = text
+            .lines()
+            .filter_map(|line| line.split_whitespace().next()?.parse().ok())
+            .collect();
+        if addresses.is_empty() {
+            return Err(
                 Error::new(format!("the host name {} is not known here", self.server))
                     .hint(hint)
-                    .transient()
-            })
+                    .transient(),
+            );
+        }
+        Ok(addresses)
+    }
+
+    /// Whether the server's name means another address by now than the one that is mounted.
+    fn has_moved(&self, state: &CifsState, observed: &Observed) -> bool {
+        match (&observed.addresses, state.address) {
+            (Ok(addresses), Some(address)) => !addresses.contains(&address),
+            _ => false,
+        }
+    }
+
+    fn diff_address(&self, state: &CifsState, observed: &Observed, diff: &mut Diff) {
+        match &observed.addresses {
+            Ok(addresses) if self.has_moved(state, observed) => {
+                diff.field("options.ip", state.address, addresses[0]);
+            }
+            Ok(_) => {}
+            Err(error) => diff.notes.push(format!(
+                "{error}: whether the storage VM has moved cannot be told"
+            )),
+        }
     }
 
     /// Adds the options in which the mount that is there differs from the one wanted.
@@ -229,9 +261,14 @@ impl Resource for CifsShare {
             }
             (Some(_), None) => false,
         };
+        let addresses = match &unit.mounted {
+            Some(_) => self.resolve().await,
+            None => Ok(Vec::new()),
+        };
         Ok(Observed {
             unit,
             password_is_older,
+            addresses,
         })
     }
 
@@ -255,6 +292,7 @@ impl Resource for CifsShare {
                 let mut diff = Diff::update("the mount differs from the tier file");
                 diff.field("source", Some(state.source.clone()), self.source());
                 self.diff_options(&state, &mut diff);
+                self.diff_address(&state, observed, &mut diff);
                 if observed.password_is_older {
                     if diff.is_empty() {
                         diff.because(OLDER_PASSWORD);
@@ -319,40 +357,56 @@ impl Resource for CifsShare {
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         // The unit comes first: systemd then knows the mount by it when it appears.
         self.unit()?.converge(step, &observed.unit).await?;
+        let name = mount_unit_name(&self.mount_point);
+        let mut old = None;
         if let Some(mounted) = &observed.unit.mounted
             && let Some(state) = cifs::observe(mounted)
         {
             let mut differs = Diff::update("");
             differs.field("source", Some(state.source.clone()), self.source());
             self.diff_options(&state, &mut differs);
+            self.diff_address(&state, observed, &mut differs);
             if differs.is_empty() && !observed.password_is_older {
                 return Ok(());
             }
-            // CIFS takes none of these options on a remount. The container keeps its own view of
-            // the old mount until its unit, which comes after this one, restarts it.
-            step.unmount(&self.mount_point, &mounted.source).await?;
+            old = Some(&mounted.source);
         } else if observed.unit.state.active == "activating" {
             // The container's unit is asking for the same mount: two would lie on each other.
-            step.job(Job::Stop, &mount_unit_name(&self.mount_point))
-                .await?;
+            step.job(Job::Stop, &name).await?;
         }
-        let address = self.resolve().await?;
+        let address = self.resolve().await?[0];
         step.make_directories(&self.mount_point, FileMeta::root(0o755))
             .await?;
-        let mount = self.mount(address);
+        // CIFS takes none of these options on a remount. So a second mount is made beside the one that
+        // is there: a server that refuses it takes nothing away.
+        let detached = self
+            .mount(address)
+            .mount_detached(self.password.expose(), MOUNT_DEADLINE)
+            .await?;
+        if let Some(old) = old {
+            // The container keeps its own view of the old mount until its unit restarts it.
+            step.detach(&self.mount_point, old).await?;
+            is_seen_to_be_gone(step, &name).await?;
+        }
         step.mount(&self.mount_point, &self.source(), |permit| async move {
-            mount
-                .mount_with_deadline(
-                    &permit,
-                    self.password.expose(),
-                    &self.mount_point,
-                    MOUNT_DEADLINE,
-                )
-                .await
-                .map_err(Error::from)
+            let target = self.mount_point.clone();
+            blocking(move || Ok(detached.attach(&permit, &target)?)).await
         })
         .await
     }
+}
+
+/// Waits until systemd knows that a mount has gone: else it would take the next one for the same,
+/// and what is ordered after the mount would not be told from what saw the old one.
+async fn is_seen_to_be_gone(step: &Step, unit: &str) -> Result<()> {
+    for _ in 0..SEEN_TRIES {
+        if !step.systemd.unit(unit).await?.is_active() {
+            return Ok(());
+        }
+        tokio::time::sleep(SEEN_PAUSE).await;
+    }
+    // The verification that follows tells it, where it matters.
+    Ok(())
 }
 
 #[cfg(test)]
@@ -399,7 +453,39 @@ mod tests {
                 mounted,
             ),
             password_is_older,
+            addresses: Ok(vec![IpAddr::from([192, 168, 2, 13])]),
         }
+    }
+
+    #[test]
+    fn a_server_whose_name_has_moved_is_mounted_anew() {
+        let named = CifsShare {
+            server: "storage".to_owned(),
+            ..share(Dialect::V3_1_1)
+        };
+        let mut mounted = mounted();
+        mounted.source = "//storage/user1".to_owned();
+        mounted.super_options.push("addr=192.168.2.13".to_owned());
+        let mut observed = observed(named.unit().unwrap().text(), Some(mounted), false);
+        assert!(named.diff(&observed).unwrap().is_empty());
+
+        observed.addresses = Ok(vec![IpAddr::from([192, 168, 2, 14])]);
+        let diff = named.diff(&observed).unwrap();
+        let [field] = &diff.fields[..] else {
+            panic!("{diff:?}");
+        };
+        assert_eq!(field.name, "options.ip");
+        assert_eq!(field.from.as_deref(), Some("192.168.2.13"));
+        assert_eq!(field.to.as_deref(), Some("192.168.2.14"));
+        assert_eq!(
+            diff.disturbs,
+            [Disturbance::Remount("/mnt/share".to_owned())]
+        );
+
+        // A name server that is down is no reason to touch a mount that works.
+        observed.addresses = Err(Error::new("the host name storage is not known here"));
+        let diff = named.diff(&observed).unwrap();
+        assert!(diff.is_empty() && diff.notes[0].contains("storage is not known"));
     }
 
     #[test]

@@ -3,13 +3,15 @@
 //! unit of the same name that behaves the same.
 //!
 //! The container never runs on an empty directory: its unit comes after the mount, looks whether
-//! cifs is really there before it starts podman, and tries again, mount included, until it is.
+//! cifs is really there before it starts podman, and tries again, mount included, until it is. When
+//! the mount goes, a unit beside it ends the container.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::ours::{self, OurFile};
+use super::share_guard::{self, ShareGuard};
 use crate::config::{Protocol, Publish};
 use crate::engine::{
     Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
@@ -57,6 +59,7 @@ pub struct Observed {
     file: Option<OurFile>,
     unit: UnitState,
     mount: UnitState,
+    guard: share_guard::Observed,
     /// A container of that name runs or ran that no unit of ours made.
     foreign: bool,
 }
@@ -92,6 +95,13 @@ impl Container {
         format!("{}.service", self.name)
     }
 
+    fn guard(&self) -> ShareGuard<'_> {
+        ShareGuard {
+            container: &self.name,
+            mount: self.mount.clone(),
+        }
+    }
+
     fn path(&self) -> PathBuf {
         if self.quadlet {
             format!("/etc/containers/systemd/{}.container", self.name).into()
@@ -111,12 +121,13 @@ impl Container {
 
     fn unit_section(&self) -> String {
         let mount = mount_unit_name(&self.mount);
+        let guard = self.guard().unit_name();
         // Wants= and not Requires=: systemd tries a unit again that fails, but not one whose
         // requirement fails. ExecStartPre= refuses what Requires= would have.
         format!(
             "[Unit]\nDescription=Application container {}\n\
-             Wants=network-online.target {mount}\n\
-             After=network-online.target firewalld.service {mount}\n\
+             Wants=network-online.target {mount} {guard}\n\
+             After=network-online.target firewalld.service {mount} {guard}\n\
              StartLimitIntervalSec=0\n\n",
             self.name
         )
@@ -262,10 +273,12 @@ impl Resource for Container {
     async fn observe(&self, host: &Host) -> Result<Observed> {
         let path = self.path();
         let (name, mount) = (self.unit_name(), mount_unit_name(&self.mount));
-        let (file, unit, mount) = tokio::try_join!(
+        let own = self.guard();
+        let (file, unit, mount, guard) = tokio::try_join!(
             blocking(move || ours::read(&path)),
             host.systemd.unit(&name),
             host.systemd.unit(&mount),
+            own.observe(host),
         )?;
         // Only where nothing of ours is there yet: podman takes its time.
         let foreign = file.is_none() && container_exists(&self.name).await?;
@@ -273,6 +286,7 @@ impl Resource for Container {
             file,
             unit,
             mount,
+            guard,
             foreign,
         })
     }
@@ -326,6 +340,8 @@ impl Resource for Container {
         if unit.is_active() && observed.mount_is_newer() {
             diff.field("started", Some(BEFORE_THE_MOUNT), AFTER_IT);
         }
+        self.guard()
+            .diff(&observed.guard, unit.is_active(), &mut diff);
         if unit.is_active() && (rewrite || diff.changes("started")) {
             diff.disturb(Disturbance::Restart(self.unit_name()));
         }
@@ -336,6 +352,8 @@ impl Resource for Container {
                 SEES_ANOTHER_MOUNT
             } else if diff.changes("started") {
                 "the container runs an older definition"
+            } else if share_guard::differs(&diff) {
+                "nothing would stop the container when its share goes"
             } else {
                 "systemd has not the definition that is on the disk, or not for every boot"
             });
@@ -398,10 +416,13 @@ impl Resource for Container {
         let name = self.unit_name();
         let text = self.text();
         let rewrite = observed.file.as_ref().map(|file| &file.text) != Some(&text);
+        let guard = self.guard();
+        // Before the container's unit, which wants it.
+        let reload = guard.write(step, &observed.guard).await?;
         if rewrite {
             ours::write(step, &self.path(), &text).await?;
         }
-        if rewrite || observed.unit.need_daemon_reload || !observed.unit.is_loaded() {
+        if reload || rewrite || observed.unit.need_daemon_reload || !observed.unit.is_loaded() {
             step.reload_units().await?;
         }
         let loaded = step.systemd.unit(&name).await?;
@@ -421,7 +442,7 @@ impl Resource for Container {
         } else if rewrite || observed.runs_an_older_definition() || observed.mount_is_newer() {
             step.job(Job::Restart, &name).await
         } else {
-            Ok(())
+            guard.start(step).await
         }
     }
 }
@@ -476,6 +497,7 @@ mod tests {
                 ..unit.clone()
             },
             unit,
+            guard: container(true).guard().in_place(),
             foreign: false,
         }
     }
@@ -497,6 +519,17 @@ mod tests {
             let restarts = Disturbance::Restart("nodejs-server.service".to_owned());
             assert_eq!(diff.disturbs, Vec::from_iter(restart.then_some(restarts)));
         }
+    }
+
+    #[test]
+    fn a_guard_that_is_missing_is_made_without_a_restart() {
+        let container = container(true);
+        let mut observed = observed("active", container.text(), 15);
+        observed.guard = share_guard::Observed::default();
+        let diff = container.diff(&observed).unwrap();
+        let found: Vec<&str> = diff.fields.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(found, ["guard.unit", "guard.active"]);
+        assert_eq!(diff.disturbs, []);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod samba_conflicts;
 mod samba_include;
 mod samba_user;
 mod secret;
+mod share_guard;
 mod unit;
 
 pub use account::Account;

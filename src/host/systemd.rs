@@ -397,6 +397,19 @@ async fn printed(unit: &str) -> String {
     said(&[&format!("_SYSTEMD_UNIT={unit}")], PRINTED_LINES).await
 }
 
+/// The last lines that a container of this name logged since then, as podman hands them to journald.
+pub async fn printed_by_container(name: &str, since: SystemTime) -> String {
+    let _ = Helper::new("journalctl").args(["--sync"]).run().await;
+    let since = since
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let matches = [
+        format!("--since=@{since}"),
+        format!("CONTAINER_NAME={name}"),
+    ];
+    said(&matches.each_ref().map(String::as_str), PRINTED_LINES).await
+}
+
 /// The last lines that a unit logged, for an error. Empty where there are none.
 pub async fn journal_tail(unit: &str) -> String {
     said(&["--unit", unit], JOURNAL_LINES).await

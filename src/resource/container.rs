@@ -7,8 +7,9 @@
 //! the mount goes, a unit beside it ends the container.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::ours::{self, OurFile};
 use super::share_guard::{self, ShareGuard};
@@ -17,8 +18,9 @@ use crate::engine::{
     Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
 };
 use crate::error::{Error, Result};
+use crate::health::http;
 use crate::host::podman;
-use crate::host::systemd::{Job, UnitState, mount_unit_name};
+use crate::host::systemd::{Job, UnitState, mount_unit_name, printed_by_container};
 use crate::host::{Host, blocking};
 
 /// Between two tries to start, in seconds: with the mount's own time, a storage VM that comes back
@@ -30,6 +32,10 @@ const START_SECONDS: u32 = LOCK_SECONDS + 180;
 
 /// How long a change of revision may keep a start waiting, in seconds.
 const LOCK_SECONDS: u32 = 120;
+
+/// How long a container that was started is watched, and how often it is looked at.
+const LONGEST_WATCH: Duration = Duration::from_secs(10);
+const WATCH_PAUSE: Duration = Duration::from_millis(250);
 
 /// The values of a field that says what the container sees.
 const BEFORE_THE_MOUNT: &str = "before the share was mounted";
@@ -146,9 +152,7 @@ impl Container {
     /// Keeps the revision as it is until the application answers. The application starts without,
     /// too: `-`.
     fn start_lock(&self) -> String {
-        let published = self.publish.iter();
-        let tcp = published.filter(|publish| publish.protocol == Protocol::Tcp);
-        let answers = tcp.map(Publish::reached_at).next();
+        let answers = self.answers_at();
         let answers = answers.map(|address| format!("--answers={address} "));
         format!(
             "-/usr/bin/systemd-run --quiet --collect --service-type=notify \\\n    \
@@ -213,6 +217,42 @@ impl Container {
             arguments.join(" \\\n    "),
             self.image,
         )
+    }
+
+    /// Where this VM itself reaches the application.
+    fn answers_at(&self) -> Option<SocketAddr> {
+        let mut published = self.publish.iter();
+        let tcp = published.find(|publish| publish.protocol == Protocol::Tcp);
+        tcp.map(Publish::reached_at)
+    }
+
+    /// Waits until the application answers, or has at least not ended for a while: for systemd a
+    /// container has come up when its first process is there.
+    async fn stays_up(&self, step: &Step, begun: SystemTime) -> Result<()> {
+        let name = self.unit_name();
+        let started = step.systemd.unit(&name).await?;
+        let watched = Instant::now();
+        while watched.elapsed() < LONGEST_WATCH {
+            let unit = step.systemd.unit(&name).await?;
+            if !unit.is_active() || unit.invocation != started.invocation {
+                let words = printed_by_container(&self.name, begun).await;
+                return Err(Error::new(format!(
+                    "the application ended as soon as it had started{words}"
+                ))
+                .hint(format!(
+                    "systemd goes on trying every {RESTART_SECONDS} s: mend the image, the files of the share \
+                     or was.container.env; journalctl CONTAINER_NAME={} has more",
+                    self.name
+                )));
+            }
+            let answer = self.answers_at().map(|at| http::get(at, "/"));
+            let answer = async { answer?.await.ok() };
+            if let Ok(Some(_)) = tokio::time::timeout(WATCH_PAUSE, answer).await {
+                return Ok(());
+            }
+            tokio::time::sleep(WATCH_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Arguments of `podman run` that have no key in podman 4.4's `.container` files, and the
@@ -437,13 +477,16 @@ impl Resource for Container {
         if !self.quadlet && loaded.file_state != "enabled" {
             step.enable(&name).await?;
         }
-        if !observed.unit.is_active() {
-            step.job(Job::Start, &name).await
+        let job = if !observed.unit.is_active() {
+            Job::Start
         } else if rewrite || observed.runs_an_older_definition() || observed.mount_is_newer() {
-            step.job(Job::Restart, &name).await
+            Job::Restart
         } else {
-            guard.start(step).await
-        }
+            return guard.start(step).await;
+        };
+        let begun = SystemTime::now();
+        step.job(job, &name).await?;
+        self.stays_up(step, begun).await
     }
 }
 
@@ -475,7 +518,7 @@ mod tests {
     }
 
     fn at(second: u64) -> Option<SystemTime> {
-        Some(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(second))
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(second))
     }
 
     /// Of a container that started in second 20 from a file of second 10, if it runs.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use wasagent_lab::Release;
-use wasagent_lab::soak::{Scope, disk, fault, kill, password, power, revert};
+use wasagent_lab::soak::{Scope, boots, disk, fault, kill, outage, password, power, revert};
 use wasagent_lab::tier::Role;
 
 #[test]
@@ -48,4 +48,18 @@ fn the_power_cut_once() -> Result<()> {
 #[test]
 fn the_life_of_a_disk() -> Result<()> {
     disk::run(&Scope::sample(1, Role::Storage, Release::Trixie))
+}
+
+#[test]
+fn the_share_goes_and_comes_back() -> Result<()> {
+    outage::run(&Scope::sample(2, Role::Was, Release::Bookworm))
+}
+
+#[test]
+fn a_boot_without_the_share() -> Result<()> {
+    boots::run(&Scope {
+        // A boot after a power cut, with the storage VM down until it is over.
+        seed: Some(6),
+        ..Scope::sample(1, Role::Was, Release::Trixie)
+    })
 }

@@ -11,11 +11,13 @@ use crate::progress::say;
 use crate::release::Release;
 use crate::tier::Role;
 
+pub mod boots;
 pub mod content;
 pub mod disk;
 pub mod fault;
 pub mod ground;
 pub mod kill;
+pub mod outage;
 pub mod password;
 pub mod power;
 pub mod revert;
@@ -32,7 +34,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 8] = [
+pub const CAMPAIGNS: [Campaign; 10] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -67,6 +69,16 @@ pub const CAMPAIGNS: [Campaign; 8] = [
         name: "content",
         proves: "changes of revision, killed in any phase: readers and containers that start find a whole one, and nobody's files are lost",
         run: content::run,
+    },
+    Campaign {
+        name: "outage",
+        proves: "the share goes in each way and comes back: what a WAS VM answers each second, and that all is well again",
+        run: outage::run,
+    },
+    Campaign {
+        name: "boots",
+        proves: "50 boots of a WAS VM, its storage VM up, late or down: no container in an empty directory, and it serves",
+        run: boots::run,
     },
     Campaign {
         name: "selinux",

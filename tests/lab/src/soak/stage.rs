@@ -49,7 +49,7 @@ pub struct Stage {
     /// What serves a WAS guest its share.
     pub server: Option<Guest>,
     _registry: Option<Registry>,
-    _lab: Lab,
+    pub lab: Lab,
 }
 
 impl Stage {
@@ -75,7 +75,7 @@ impl Stage {
             disk: Some(disk),
             server: None,
             _registry: None,
-            _lab: lab,
+            lab,
         })
     }
 
@@ -102,7 +102,7 @@ impl Stage {
             disk: None,
             server: Some(server),
             _registry: Some(registry),
-            _lab: lab,
+            lab,
         })
     }
 

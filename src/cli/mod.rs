@@ -5,6 +5,7 @@ mod check;
 pub mod exit;
 mod health;
 mod history;
+mod keep_ports;
 mod lock;
 mod output;
 mod plan;
@@ -112,6 +113,12 @@ enum Command {
         #[command(flatten)]
         role: RoleArgument,
     },
+    /// Publish a container's ports again whenever firewalld was reloaded: what runs beside its unit
+    #[command(hide = true)]
+    KeepPorts {
+        #[command(flatten)]
+        options: keep_ports::Options,
+    },
     /// Keep the share's revision as it is while an application starts: what the container's unit runs
     #[command(hide = true)]
     StartLock {
@@ -171,6 +178,7 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
             need_root()?;
             history::run(output)
         }
+        Command::KeepPorts { options } => block_on(keep_ports::run(options)),
         Command::StartLock { options } => block_on(start_lock::run(options)),
         Command::Health { role } => {
             let (role, tier) = start(config, role.role, output)?;

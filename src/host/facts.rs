@@ -16,6 +16,8 @@ const QUADLET_GENERATORS: [&str; 2] = [
     "/lib/systemd/system-generators/podman-system-generator",
 ];
 
+const NETAVARK_RELOAD: &str = "netavark-firewalld-reload.service";
+
 /// What this guest is like.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -26,6 +28,9 @@ pub struct Facts {
     pub samba_unit: Option<String>,
     /// Whether podman's generator reads `.container` files.
     pub quadlet: bool,
+    /// Whether netavark publishes ports again by itself when firewalld was reloaded; it has a service
+    /// for it from 1.10 on.
+    pub keeps_ports: bool,
     /// firewalld's default zone; `None` where it does not run.
     pub default_zone: Option<String>,
     /// Whether the kernel enforces or would tell of SELinux policy.
@@ -55,13 +60,17 @@ impl Facts {
                 None => Ok(None),
             }
         };
-        let (samba_unit, default_zone) =
-            tokio::try_join!(samba_unit(systemd, packages), default_zone)?;
+        let (samba_unit, default_zone, netavark) = tokio::try_join!(
+            samba_unit(systemd, packages),
+            default_zone,
+            systemd.unit(NETAVARK_RELOAD)
+        )?;
         Ok(Self {
             node: node_name()?,
             packages,
             samba_unit,
             quadlet: QUADLET_GENERATORS.iter().any(|g| Path::new(g).exists()),
+            keeps_ports: netavark.file_state == "enabled",
             default_zone,
             selinux: selinux::is_on(),
             udev: Path::new("/run/udev/control").exists(),

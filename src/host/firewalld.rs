@@ -4,7 +4,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::Duration;
 
+use futures_util::stream::{Stream, StreamExt, select};
 use serde::{Deserialize, Serialize};
 use zbus::Connection;
 use zbus::{OwnedObjectPath, OwnedVariant};
@@ -15,6 +18,10 @@ use super::{blocking, fs};
 use crate::error::{Error, Result};
 
 const BUS_NAME: &str = "org.fedoraproject.FirewallD1";
+
+/// How often, and how far apart, a firewalld that starts is asked whether it works.
+const STATE_TRIES: u32 = 300;
+const STATE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where firewalld keeps the permanent settings of zones that differ from what it ships.
 const ZONES: &str = "/etc/firewalld/zones";
@@ -29,6 +36,8 @@ trait Firewalld1 {
     async fn get_default_zone(&self) -> zbus::Result<String>;
     #[zbus(property(emits_changed_signal = "false"), name = "state")]
     fn state(&self) -> zbus::Result<String>;
+    #[zbus(signal, name = "Reloaded")]
+    async fn reloaded(&self) -> zbus::Result<()>;
 }
 
 #[zbus::proxy(
@@ -377,6 +386,56 @@ impl PermanentZone {
             Opening::RichRule(rule) => self.proxy.query_rich_rule(rule).await,
         }
         .map_err(|e| failed(format!("look for {opening} in zone {}", self.name), e))
+    }
+}
+
+/// The moments at which firewalld has read its settings anew: it was reloaded, or started again. Rules
+/// that others added at run time are gone then.
+pub struct Reloads {
+    firewalld: Firewalld1Proxy<'static>,
+    moments: Pin<Box<dyn Stream<Item = ()> + Send>>,
+}
+
+impl Reloads {
+    pub async fn watch(connection: &Connection) -> Result<Self> {
+        let failed = |e| failed("watch firewalld", e);
+        let firewalld = Firewalld1Proxy::new(connection).await.map_err(failed)?;
+        let reloaded = firewalld.receive_reloaded().await.map_err(failed)?;
+        let owners = firewalld
+            .inner()
+            .receive_owner_changed()
+            .await
+            .map_err(failed)?;
+        let started = owners.filter_map(async |owner| owner.map(drop));
+        Ok(Self {
+            firewalld,
+            moments: Box::pin(select(reloaded.map(drop), started)),
+        })
+    }
+
+    /// Waits for the next one, and until firewalld works by its settings.
+    ///
+    /// # Errors
+    /// When the connection to the bus is lost.
+    pub async fn next(&mut self) -> Result<()> {
+        if self.moments.next().await.is_none() {
+            return Err(Error::new(
+                "watch firewalld: the connection to the bus was lost",
+            ));
+        }
+        // It has its name before it has its rules.
+        for _ in 0..STATE_TRIES {
+            if self
+                .firewalld
+                .state()
+                .await
+                .is_ok_and(|state| state == "RUNNING")
+            {
+                break;
+            }
+            tokio::time::sleep(STATE_PAUSE).await;
+        }
+        Ok(())
     }
 }
 

@@ -107,6 +107,16 @@ pub async fn pull(_permit: &Permit, image: &Image, tell: Tell<'_>) -> Result<()>
     Ok(())
 }
 
+/// Makes podman's rules for a container's ports anew (podman-network-reload(1)). They are podman's, and
+/// go with the container: nothing of it is to be undone.
+pub async fn publish_again(container: &str) -> Result<()> {
+    Helper::new("podman")
+        .args(["network", "reload", container])
+        .run()
+        .await
+        .map(drop)
+}
+
 /// What podman says of a pull while it runs.
 #[derive(Default)]
 struct Pull {

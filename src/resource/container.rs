@@ -11,8 +11,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::future::try_join_all;
+
+use super::companion::{self, Companion};
 use super::ours::{self, OurFile};
-use super::share_guard::{self, ShareGuard};
 use crate::config::{Protocol, Publish};
 use crate::engine::{
     Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
@@ -58,6 +60,8 @@ pub struct Container {
     pub env: BTreeMap<String, String>,
     /// Whether podman's generator reads `.container` files here.
     pub quadlet: bool,
+    /// Whether a reload of firewalld takes the published ports away here, until podman is told.
+    pub loses_ports: bool,
 }
 
 #[derive(Debug)]
@@ -65,7 +69,7 @@ pub struct Observed {
     file: Option<OurFile>,
     unit: UnitState,
     mount: UnitState,
-    guard: share_guard::Observed,
+    companions: Vec<companion::Observed>,
     /// A container of that name runs or ran that no unit of ours made.
     foreign: bool,
 }
@@ -101,10 +105,42 @@ impl Container {
         format!("{}.service", self.name)
     }
 
-    fn guard(&self) -> ShareGuard<'_> {
-        ShareGuard {
-            container: &self.name,
-            mount: self.mount.clone(),
+    fn companions(&self) -> Vec<Companion> {
+        let mut companions = vec![self.share_unit()];
+        companions.extend(self.loses_ports.then(|| self.ports_unit()));
+        companions
+    }
+
+    /// Stops the container when its share goes; the container's own unit then tries again until it is
+    /// back. That is not bound to the mount itself (`BindsTo=`): systemd does not try again what it
+    /// stopped because of another unit, nor what failed because another unit did.
+    fn share_unit(&self) -> Companion {
+        let (name, mount) = (&self.name, mount_unit_name(&self.mount));
+        // podman-stop(1) and not systemctl(1): a container that ends is started again by its unit,
+        // one that is stopped as a unit is not.
+        Companion {
+            unit: format!("{name}-share.service"),
+            body: format!(
+                "[Unit]\nDescription=Stop of {name} when its share goes\n\
+                 BindsTo={mount}\nAfter={mount}\n\n\
+                 [Service]\nType=oneshot\nRemainAfterExit=yes\n\
+                 ExecStop=-/usr/bin/podman stop --ignore {name}\n"
+            ),
+        }
+    }
+
+    /// Publishes the container's ports again when firewalld has read its settings anew.
+    fn ports_unit(&self) -> Companion {
+        let name = &self.name;
+        Companion {
+            unit: format!("{name}-ports.service"),
+            body: format!(
+                "[Unit]\nDescription=Ports of {name} after a reload of firewalld\n\
+                 BindsTo={name}.service\nAfter={name}.service firewalld.service\n\n\
+                 [Service]\nType=notify\n\
+                 ExecStart=/usr/bin/wasagent keep-ports {name}\n\
+                 Restart=always\nRestartSec={RESTART_SECONDS}\n"
+            ),
         }
     }
 
@@ -127,15 +163,17 @@ impl Container {
 
     fn unit_section(&self) -> String {
         let mount = mount_unit_name(&self.mount);
-        let guard = self.guard().unit_name();
+        let share = self.share_unit().unit;
+        let wanted: Vec<String> = self.companions().into_iter().map(|c| c.unit).collect();
         // Wants= and not Requires=: systemd tries a unit again that fails, but not one whose
         // requirement fails. ExecStartPre= refuses what Requires= would have.
         format!(
             "[Unit]\nDescription=Application container {}\n\
-             Wants=network-online.target {mount} {guard}\n\
-             After=network-online.target firewalld.service {mount} {guard}\n\
+             Wants=network-online.target {mount} {}\n\
+             After=network-online.target firewalld.service {mount} {share}\n\
              StartLimitIntervalSec=0\n\n",
-            self.name
+            self.name,
+            wanted.join(" ")
         )
     }
 
@@ -313,12 +351,13 @@ impl Resource for Container {
     async fn observe(&self, host: &Host) -> Result<Observed> {
         let path = self.path();
         let (name, mount) = (self.unit_name(), mount_unit_name(&self.mount));
-        let own = self.guard();
-        let (file, unit, mount, guard) = tokio::try_join!(
+        let own = self.companions();
+        let companions = try_join_all(own.iter().map(|companion| companion.observe(host)));
+        let (file, unit, mount, companions) = tokio::try_join!(
             blocking(move || ours::read(&path)),
             host.systemd.unit(&name),
             host.systemd.unit(&mount),
-            own.observe(host),
+            companions,
         )?;
         // Only where nothing of ours is there yet: podman takes its time.
         let foreign = file.is_none() && container_exists(&self.name).await?;
@@ -326,7 +365,7 @@ impl Resource for Container {
             file,
             unit,
             mount,
-            guard,
+            companions,
             foreign,
         })
     }
@@ -380,8 +419,10 @@ impl Resource for Container {
         if unit.is_active() && observed.mount_is_newer() {
             diff.field("started", Some(BEFORE_THE_MOUNT), AFTER_IT);
         }
-        self.guard()
-            .diff(&observed.guard, unit.is_active(), &mut diff);
+        let own_fields = diff.fields.len();
+        for (companion, observed) in self.companions().iter().zip(&observed.companions) {
+            companion.diff(observed, unit.is_active(), &mut diff);
+        }
         if unit.is_active() && (rewrite || diff.changes("started")) {
             diff.disturb(Disturbance::Restart(self.unit_name()));
         }
@@ -392,8 +433,8 @@ impl Resource for Container {
                 SEES_ANOTHER_MOUNT
             } else if diff.changes("started") {
                 "the container runs an older definition"
-            } else if share_guard::differs(&diff) {
-                "nothing would stop the container when its share goes"
+            } else if own_fields == 0 {
+                "what runs beside the container is not as it should be"
             } else {
                 "systemd has not the definition that is on the disk, or not for every boot"
             });
@@ -456,13 +497,16 @@ impl Resource for Container {
         let name = self.unit_name();
         let text = self.text();
         let rewrite = observed.file.as_ref().map(|file| &file.text) != Some(&text);
-        let guard = self.guard();
-        // Before the container's unit, which wants it.
-        let reload = guard.write(step, &observed.guard).await?;
+        let companions = self.companions();
+        let mut reload = rewrite || observed.unit.need_daemon_reload;
+        // Before the container's unit, which wants them.
+        for (companion, observed) in companions.iter().zip(&observed.companions) {
+            reload |= companion.write(step, observed).await?;
+        }
         if rewrite {
             ours::write(step, &self.path(), &text).await?;
         }
-        if reload || rewrite || observed.unit.need_daemon_reload || !observed.unit.is_loaded() {
+        if reload || !observed.unit.is_loaded() {
             step.reload_units().await?;
         }
         let loaded = step.systemd.unit(&name).await?;
@@ -478,15 +522,21 @@ impl Resource for Container {
             step.enable(&name).await?;
         }
         let job = if !observed.unit.is_active() {
-            Job::Start
-        } else if rewrite || observed.runs_an_older_definition() || observed.mount_is_newer() {
-            Job::Restart
+            Some(Job::Start)
         } else {
-            return guard.start(step).await;
+            let restart =
+                rewrite || observed.runs_an_older_definition() || observed.mount_is_newer();
+            restart.then_some(Job::Restart)
         };
-        let begun = SystemTime::now();
-        step.job(job, &name).await?;
-        self.stays_up(step, begun).await
+        if let Some(job) = job {
+            let begun = SystemTime::now();
+            step.job(job, &name).await?;
+            self.stays_up(step, begun).await?;
+        }
+        for companion in companions {
+            companion.start(step).await?;
+        }
+        Ok(())
     }
 }
 
@@ -514,6 +564,7 @@ mod tests {
             privileged: false,
             env: [("NODE_ENV".to_owned(), r#"100% "pure" $HOME \o/"#.to_owned())].into(),
             quadlet,
+            loses_ports: !quadlet,
         }
     }
 
@@ -540,7 +591,11 @@ mod tests {
                 ..unit.clone()
             },
             unit,
-            guard: container(true).guard().in_place(),
+            companions: container(true)
+                .companions()
+                .iter()
+                .map(Companion::in_place)
+                .collect(),
             foreign: false,
         }
     }
@@ -565,13 +620,14 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_that_is_missing_is_made_without_a_restart() {
+    fn a_companion_that_is_missing_is_made_without_a_restart() {
         let container = container(true);
         let mut observed = observed("active", container.text(), 15);
-        observed.guard = share_guard::Observed::default();
+        observed.companions = vec![companion::Observed::default()];
         let diff = container.diff(&observed).unwrap();
         let found: Vec<&str> = diff.fields.iter().map(|f| f.name.as_str()).collect();
-        assert_eq!(found, ["guard.unit", "guard.active"]);
+        let share = "nodejs-server-share.service";
+        assert_eq!(found, [share, &format!("{share} active")]);
         assert_eq!(diff.disturbs, []);
     }
 
@@ -593,6 +649,13 @@ mod tests {
     #[test]
     fn the_quadlet_file() {
         insta::assert_snapshot!(container(true).text());
+    }
+
+    #[test]
+    fn the_companions() {
+        let texts = container(false).companions();
+        let texts = texts.iter().map(|c| format!("{}\n{}", c.unit, c.body));
+        insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod account;
 mod cifs_mount;
+mod companion;
 mod container;
 mod content;
 mod data_disk;
@@ -20,7 +21,6 @@ mod samba_conflicts;
 mod samba_include;
 mod samba_user;
 mod secret;
-mod share_guard;
 mod unit;
 
 pub use account::Account;

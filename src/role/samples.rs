@@ -71,6 +71,7 @@ pub fn graph(role: Role) -> Graph {
         packages: PackageManager::Apt,
         samba_unit: Some("smbd.service".to_owned()),
         quadlet: true,
+        keeps_ports: true,
         default_zone: Some("public".to_owned()),
         selinux: false,
         udev: true,

@@ -72,6 +72,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts) -> Result<Graph> {
             privileged: container.privileged,
             env: container.env.clone(),
             quadlet: facts.quadlet,
+            loses_ports: facts.default_zone.is_some() && !facts.keeps_ports,
         },
         &[mount, image, firewall],
     );

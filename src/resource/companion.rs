@@ -1,0 +1,98 @@
+//! Units that run beside a container's: each does one thing for it that its own unit cannot.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::ours::{self, OurFile};
+use crate::engine::{Diff, Step};
+use crate::error::Result;
+use crate::host::systemd::{Job, UnitState};
+use crate::host::{Host, blocking};
+
+/// How often, and how far apart, one that is about to run is looked at.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A service that a container's unit wants.
+#[derive(Debug)]
+pub struct Companion {
+    /// `NAME.service`
+    pub unit: String,
+    /// The unit file, without the mark.
+    pub body: String,
+}
+
+#[derive(Debug, Default)]
+pub struct Observed {
+    file: Option<OurFile>,
+    unit: UnitState,
+}
+
+impl Companion {
+    fn path(&self) -> PathBuf {
+        format!("/etc/systemd/system/{}", self.unit).into()
+    }
+
+    fn text(&self) -> String {
+        ours::marked(&self.body)
+    }
+
+    pub async fn observe(&self, host: &Host) -> Result<Observed> {
+        let path = self.path();
+        let file = blocking(move || ours::read(&path));
+        let (file, unit) = tokio::try_join!(file, host.systemd.unit(&self.unit))?;
+        Ok(Observed { file, unit })
+    }
+
+    /// As it should be beside a container that runs.
+    #[cfg(test)]
+    pub fn in_place(&self) -> Observed {
+        Observed {
+            file: Some(OurFile {
+                text: self.text(),
+                meta: crate::host::fs::FileMeta::root(0o644),
+                modified: std::time::SystemTime::UNIX_EPOCH,
+            }),
+            unit: UnitState {
+                active: "active".to_owned(),
+                ..UnitState::default()
+            },
+        }
+    }
+
+    /// Adds to `diff` what differs. One whose container does not run is started with it.
+    pub fn diff(&self, observed: &Observed, is_running: bool, diff: &mut Diff) {
+        let on_disk = observed.file.as_ref().map(|file| file.text.clone());
+        diff.field(&self.unit, on_disk, self.text());
+        if observed.unit.need_daemon_reload {
+            let field = format!("{} loaded", self.unit);
+            diff.field(&field, Some("an older text"), "the file");
+        }
+        if is_running {
+            let field = format!("{} active", self.unit);
+            diff.field(&field, Some(observed.unit.active.as_str()), "active");
+        }
+    }
+
+    /// Writes the unit, and says whether systemd has still to read it.
+    pub async fn write(&self, step: &Step, observed: &Observed) -> Result<bool> {
+        let text = self.text();
+        let rewrite = observed.file.as_ref().map(|file| &file.text) != Some(&text);
+        if rewrite {
+            ours::write(step, &self.path(), &text).await?;
+        }
+        Ok(rewrite || observed.unit.need_daemon_reload)
+    }
+
+    /// Has it run beside a container that runs: most often the container's unit has started it.
+    pub async fn start(&self, step: &Step) -> Result<()> {
+        for _ in 0..TRIES {
+            match step.systemd.unit(&self.unit).await?.active.as_str() {
+                "active" => return Ok(()),
+                "activating" | "deactivating" => tokio::time::sleep(PAUSE).await,
+                _ => return step.job(Job::Start, &self.unit).await,
+            }
+        }
+        Ok(())
+    }
+}

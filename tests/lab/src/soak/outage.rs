@@ -1,4 +1,4 @@
-//! What serves the share goes, in each way in which it can, and comes back: what the mount and the container of a WAS VM
+//! What a WAS VM needs goes, in each way in which it can, and comes back: what the mount and the container of a WAS VM
 //! answer at each second, and that all is well again without a hand.
 
 use std::fmt::Write;
@@ -70,7 +70,7 @@ struct Outage {
     happens: fn(&Stage) -> Result<()>,
 }
 
-const OUTAGES: [Outage; 6] = [
+const OUTAGES: [Outage; 8] = [
     Outage {
         name: "smbd is stopped and started",
         happens: |stage| {
@@ -116,6 +116,19 @@ const OUTAGES: [Outage; 6] = [
     Outage {
         name: "somebody unmounts the share",
         happens: |stage| stage.guest.ok(["umount", MOUNT_POINT]).map(drop),
+    },
+    Outage {
+        name: "somebody reloads firewalld",
+        happens: |stage| stage.guest.ok(["firewall-cmd", "--reload"]).map(drop),
+    },
+    Outage {
+        name: "somebody restarts firewalld",
+        happens: |stage| {
+            let guest = &stage.guest;
+            guest
+                .ok(["systemctl", "restart", "firewalld.service"])
+                .map(drop)
+        },
     },
     Outage {
         name: "the server refuses a new password",

@@ -20,6 +20,7 @@ pub mod kill;
 pub mod outage;
 pub mod password;
 pub mod power;
+pub mod refusal;
 pub mod revert;
 pub mod selinux;
 pub mod stage;
@@ -34,7 +35,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 10] = [
+pub const CAMPAIGNS: [Campaign; 11] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -79,6 +80,11 @@ pub const CAMPAIGNS: [Campaign; 10] = [
         name: "boots",
         proves: "50 boots of a WAS VM, its storage VM up, late or down: no container in an empty directory, and it serves",
         run: boots::run,
+    },
+    Campaign {
+        name: "refusal",
+        proves: "each way in which a mount is refused has its own sentence and way out, in time, and nothing is mounted",
+        run: refusal::run,
     },
     Campaign {
         name: "selinux",

@@ -293,6 +293,13 @@ impl Container {
         Ok(())
     }
 
+    /// Goes back to the definition by which the container ran before.
+    async fn run_again(&self, step: &Step, before: &OurFile) -> Result<()> {
+        ours::write(step, &self.path(), &before.text).await?;
+        step.reload_units().await?;
+        step.job(Job::Restart, &self.unit_name()).await
+    }
+
     /// Arguments of `podman run` that have no key in podman 4.4's `.container` files, and the
     /// volume: its key would make the generator add RequiresMountsFor=, with which systemd gives
     /// up for good when the share is not there at boot. Paths need no quotes: validation lets no
@@ -531,7 +538,15 @@ impl Resource for Container {
         if let Some(job) = job {
             let begun = SystemTime::now();
             step.job(job, &name).await?;
-            self.stays_up(step, begun).await?;
+            if let Err(error) = self.stays_up(step, begun).await {
+                return Err(match &observed.file {
+                    Some(before) if rewrite && observed.unit.is_active() => {
+                        self.run_again(step, before).await?;
+                        error.while_doing("the container of before runs again")
+                    }
+                    _ => error,
+                });
+            }
         }
         for companion in companions {
             companion.start(step).await?;

@@ -14,7 +14,7 @@ use crate::process::until;
 use crate::release::Release;
 use crate::tier::{SHARE_PASSWORD, SHARE_PASSWORD_FILE, TIER_FILE, tier_file};
 use crate::wasagent::Apply;
-use crate::{agent, progress};
+use crate::{agent, image, progress};
 
 /// In place of the sample application: each answer is what a file of the share says, or why it cannot be read.
 pub const APPLICATION: &str = r#"
@@ -70,7 +70,7 @@ struct Outage {
     happens: fn(&Stage) -> Result<()>,
 }
 
-const OUTAGES: [Outage; 8] = [
+const OUTAGES: [Outage; 9] = [
     Outage {
         name: "smbd is stopped and started",
         happens: |stage| {
@@ -128,6 +128,30 @@ const OUTAGES: [Outage; 8] = [
             guest
                 .ok(["systemctl", "restart", "firewalld.service"])
                 .map(drop)
+        },
+    },
+    Outage {
+        name: "an image whose application ends at once",
+        happens: |stage| {
+            let guest = &stage.guest;
+            let ends = r#"CMD ["node", "-e", "console.error('no such table'); process.exit(3)"]"#;
+            let commit = ["podman", "commit", "--quiet", "--change", ends];
+            guest.ok([&commit[..], &["nodejs-server", "localhost/ends:1"]].concat())?;
+            let good = guest.answer(["cat", TIER_FILE])?;
+            let bad = good.replacen(image::NAME, "localhost/ends:1", 1);
+            ensure!(bad != good, "the tier file has another image: {good}");
+            guest.write(TIER_FILE, bad, 0o644)?;
+            let failed = Apply::on(guest).run()?;
+            guest.write(TIER_FILE, good, 0o644)?;
+            let said = failed.failure("container:nodejs-server");
+            let said = said.with_context(|| failed.output.to_string())?;
+            let said = said["error"]["message"].as_str().unwrap_or_default();
+            ensure!(
+                said.contains("no such table") && said.contains("of before runs again"),
+                "{said}"
+            );
+            progress::say(said);
+            Ok(())
         },
     },
     Outage {

@@ -375,8 +375,11 @@ impl Resource for CifsShare {
             step.job(Job::Stop, &name).await?;
         }
         let address = self.resolve().await?[0];
-        step.make_directories(&self.mount_point, FileMeta::root(0o755))
-            .await?;
+        // A look at a mount point whose server is dead takes as long as the kernel hopes.
+        if old.is_none() {
+            step.make_directories(&self.mount_point, FileMeta::root(0o755))
+                .await?;
+        }
         // CIFS takes none of these options on a remount. So a second mount is made beside the one that
         // is there: a server that refuses it takes nothing away.
         let detached = self

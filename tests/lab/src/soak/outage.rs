@@ -93,7 +93,8 @@ const OUTAGES: [Outage; 9] = [
         happens: |stage| {
             server(stage)?.power_cut();
             thread::sleep(AWAY);
-            server(stage)?.power_on()
+            server(stage)?.power_on()?;
+            server(stage)?.wait_ready(BACK)
         },
     },
     Outage {

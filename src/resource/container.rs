@@ -36,7 +36,7 @@ const START_SECONDS: u32 = LOCK_SECONDS + 180;
 const LOCK_SECONDS: u32 = 120;
 
 /// How long a container that was started is watched, and how often it is looked at.
-const LONGEST_WATCH: Duration = Duration::from_secs(10);
+const LONGEST_WATCH: Duration = Duration::from_secs(20);
 const WATCH_PAUSE: Duration = Duration::from_millis(250);
 
 /// The values of a field that says what the container sees.

@@ -424,7 +424,8 @@ async fn said(matches: &[&str], most: &str) -> String {
         .await
         .unwrap_or_default();
     let lines = String::from_utf8_lossy(&lines);
-    let lines: Vec<&str> = lines.lines().map(str::trim).collect();
+    let lines = lines.lines().map(str::trim);
+    let lines: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
     if lines.is_empty() {
         String::new()
     } else {

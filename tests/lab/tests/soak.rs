@@ -51,8 +51,12 @@ fn the_life_of_a_disk() -> Result<()> {
 }
 
 #[test]
-fn the_share_goes_and_comes_back() -> Result<()> {
-    outage::run(&Scope::sample(2, Role::Was, Release::Bookworm))
+fn what_somebody_takes_away_comes_back() -> Result<()> {
+    outage::run(&Scope {
+        release: Some(Release::Bookworm),
+        point: Some("somebody".to_owned()),
+        ..Scope::default()
+    })
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::{agent, image, progress};
 /// In place of the sample application: each answer is what a file of the share says, or why it cannot be read.
 pub const APPLICATION: &str = r#"
 const fs = require('fs'), http = require('http');
-process.once('SIGTERM', process.exit);
+process.once('SIGTERM', () => process.exit());
 http.createServer((request, response) => fs.readFile('page', 'utf8', (error, text) => {
   response.statusCode = error ? 500 : 200;
   response.end(error ? error.code : text.trim());
@@ -93,8 +93,12 @@ const OUTAGES: [Outage; 9] = [
         happens: |stage| {
             server(stage)?.power_cut();
             thread::sleep(AWAY);
-            server(stage)?.power_on()?;
-            server(stage)?.wait_ready(BACK)
+            let server = server(stage)?;
+            server.power_on()?;
+            server.wait_ready(BACK)?;
+            // A container has no udev, by which a VM mounts its data disk and starts smbd after it.
+            let served = ["systemctl", "start", "mnt-data.mount", "smbd.service"];
+            server.ok(served).map(drop)
         },
     },
     Outage {

@@ -24,7 +24,7 @@ pub const CHANGED_TIER_FILE: &str = "/root/changed.toml";
 const CHANGED_PASSWORD_FILE: &str = "/root/changed.password";
 
 /// In place of the sample application, whose start takes an emulated processor longer than all that the agent does.
-const IDLE: &str = "process.once('SIGTERM', process.exit);
+const IDLE: &str = "process.once('SIGTERM', () => process.exit());
 require('net').createServer((socket) => socket.end('HTTP/1.1 204 No Content\\r\\n\\r\\n')).listen(3000);
 ";
 

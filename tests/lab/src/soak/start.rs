@@ -34,7 +34,7 @@ for (const file of marks.concat(fs.readdirSync('.').filter((name) => name.starts
 }
 const said = Object.keys(found).map((revision) => `${revision} ${found[revision]}`).join(' ');
 fs.appendFileSync('found.log', said + '\n');
-process.once('SIGTERM', process.exit);
+process.once('SIGTERM', () => process.exit());
 http.createServer((request, response) => response.end(said)).listen(3000);
 "#;
 

@@ -13,6 +13,7 @@ use super::stage::{Image, Stage};
 use super::{Scope, Size, Tally};
 use crate::agent;
 use crate::balancer::http_get;
+use crate::guest::Guest;
 use crate::process::until;
 use crate::progress::say;
 use crate::random::{Random, new_seed};
@@ -25,7 +26,7 @@ const ASKED: &str = "http://192.168.2.11:5000/";
 const LATEST: Duration = Duration::from_secs(120);
 const DOWN: Duration = Duration::from_secs(30);
 /// Until a container serves whose share can be had, on an emulated processor.
-const SERVED: Duration = Duration::from_secs(300);
+const SERVED: Duration = Duration::from_secs(240);
 
 /// How the storage VM finds the boot.
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +167,8 @@ fn boot_and_wait(stage: &Stage, storage: Storage, cut: bool) -> Result<()> {
             anyhow::Ok(())
         });
         if cut {
+            // The image was pulled a moment ago, by podman, which brings nothing to the disk.
+            guest.ok(["sync"])?;
             guest.power_cut();
             guest.power_on()?;
             guest.wait_ready(SERVED)?;
@@ -188,11 +191,21 @@ fn boot_and_wait(stage: &Stage, storage: Storage, cut: bool) -> Result<()> {
         start()?;
     }
     let waits = Instant::now();
-    wait_served(stage)?;
+    wait_served(stage).with_context(|| said_by_systemd(guest))?;
     say(format!(
         "up after {:.0} s, served {:.0} s after that and the storage VM",
         up.as_secs_f64(),
         waits.elapsed().as_secs_f64()
     ));
     Ok(())
+}
+
+/// What the units of a boot that came to nothing had to say.
+fn said_by_systemd(guest: &Guest) -> String {
+    let units = "systemctl list-jobs --no-pager; systemctl list-units --all --no-legend 'nodejs-*' 'mnt-*'; \
+                 journalctl --boot --no-pager --lines=60 --unit='nodejs-*' --unit='mnt-*'";
+    match guest.run(["sh", "-c", units]) {
+        Ok(said) => said.stdout,
+        Err(error) => format!("{error:#}"),
+    }
 }

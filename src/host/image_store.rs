@@ -13,6 +13,7 @@ const CONFIGURATION: [&str; 2] = [
     "/etc/containers/storage.conf",
     "/usr/share/containers/storage.conf",
 ];
+/// Where podman keeps images unless told otherwise.
 pub const GRAPH_ROOT: &str = "/var/lib/containers/storage";
 
 /// Where images lie, and by which driver their layers are kept.

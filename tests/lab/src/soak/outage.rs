@@ -2,12 +2,13 @@
 //! answer at each second, and that all is well again without a hand.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::stage::{Image, Stage};
+use super::stage::{Image, Machine, Stage};
 use super::{Scope, Tally};
 use crate::guest::Guest;
 use crate::process::until;
@@ -67,12 +68,15 @@ const BACK: Duration = Duration::from_secs(240);
 /// A way to go, and to come back.
 struct Outage {
     name: &'static str,
+    /// What the storage guest runs on: a container has no udev to mount its data disk at a boot.
+    storage: Machine,
     happens: fn(&Stage) -> Result<()>,
 }
 
 const OUTAGES: [Outage; 9] = [
     Outage {
         name: "smbd is stopped and started",
+        storage: Machine::Container,
         happens: |stage| {
             let server = server(stage)?;
             server.ok(["systemctl", "stop", "smbd.service"])?;
@@ -82,6 +86,7 @@ const OUTAGES: [Outage; 9] = [
     },
     Outage {
         name: "the link of the storage VM is cut and comes back",
+        storage: Machine::Container,
         happens: |stage| {
             server(stage)?.cut_link()?;
             thread::sleep(AWAY);
@@ -89,20 +94,8 @@ const OUTAGES: [Outage; 9] = [
         },
     },
     Outage {
-        name: "the power of the storage VM is cut and comes back",
-        happens: |stage| {
-            server(stage)?.power_cut();
-            thread::sleep(AWAY);
-            let server = server(stage)?;
-            server.power_on()?;
-            server.wait_ready(BACK)?;
-            // A container has no udev, by which a VM mounts its data disk and starts smbd after it.
-            let served = ["systemctl", "start", "mnt-data.mount", "smbd.service"];
-            server.ok(served).map(drop)
-        },
-    },
-    Outage {
         name: "the storage VM comes back with another address behind its name, and one apply",
+        storage: Machine::Container,
         happens: |stage| {
             let server = server(stage)?;
             move_to(server, "192.168.2.13/24", "192.168.2.14/24")?;
@@ -120,14 +113,17 @@ const OUTAGES: [Outage; 9] = [
     },
     Outage {
         name: "somebody unmounts the share",
+        storage: Machine::Container,
         happens: |stage| stage.guest.ok(["umount", MOUNT_POINT]).map(drop),
     },
     Outage {
         name: "somebody reloads firewalld",
+        storage: Machine::Container,
         happens: |stage| stage.guest.ok(["firewall-cmd", "--reload"]).map(drop),
     },
     Outage {
         name: "somebody restarts firewalld",
+        storage: Machine::Container,
         happens: |stage| {
             let guest = &stage.guest;
             guest
@@ -137,6 +133,7 @@ const OUTAGES: [Outage; 9] = [
     },
     Outage {
         name: "an image whose application ends at once",
+        storage: Machine::Container,
         happens: |stage| {
             let guest = &stage.guest;
             let ends = r#"CMD ["node", "-e", "console.error('no such table'); process.exit(3)"]"#;
@@ -161,6 +158,7 @@ const OUTAGES: [Outage; 9] = [
     },
     Outage {
         name: "the server refuses a new password",
+        storage: Machine::Container,
         happens: |stage| {
             let guest = &stage.guest;
             guest.write(SHARE_PASSWORD_FILE, "not the password\n", 0o600)?;
@@ -179,6 +177,17 @@ const OUTAGES: [Outage; 9] = [
             Ok(())
         },
     },
+    Outage {
+        name: "the power of the storage VM is cut and comes back",
+        storage: Machine::Vm,
+        happens: |stage| {
+            server(stage)?.power_cut();
+            thread::sleep(AWAY);
+            let server = server(stage)?;
+            server.power_on()?;
+            server.wait_ready(BACK)
+        },
+    },
 ];
 
 pub fn run(scope: &Scope) -> Result<()> {
@@ -188,19 +197,23 @@ pub fn run(scope: &Scope) -> Result<()> {
         if scope.release.is_some_and(|only| only != release) {
             continue;
         }
-        let mut stage = None;
+        let mut stage: Option<(Machine, Stage)> = None;
         for outage in scope.size.of(OUTAGES.iter().collect::<Vec<_>>()) {
             let name = format!("{release}: {}", outage.name);
             if !scope.means(&name) {
                 continue;
             }
             let held = tally.point(&name, || {
-                if stage.is_none() {
-                    stage = Some(served(&agent, release)?);
-                }
-                stage
+                if stage
                     .as_ref()
-                    .map_or(Ok(()), |stage| outage.is_survived(stage))
+                    .is_none_or(|(machine, _)| *machine != outage.storage)
+                {
+                    // The one before goes first: two VMs of one name are none.
+                    drop(stage.take());
+                    stage = Some((outage.storage, served(&agent, outage.storage, release)?));
+                }
+                let stage = stage.as_ref().map(|(_, stage)| stage);
+                stage.map_or(Ok(()), |stage| outage.is_survived(stage))
             });
             if !held {
                 stage = None;
@@ -211,8 +224,8 @@ pub fn run(scope: &Scope) -> Result<()> {
 }
 
 /// A WAS VM whose container serves, by a host name for the storage VM, and the probes that watch it.
-fn served(agent: &std::path::Path, release: Release) -> Result<Stage> {
-    let stage = Stage::was(agent, release, Image::There)?;
+fn served(agent: &Path, storage: Machine, release: Release) -> Result<Stage> {
+    let stage = Stage::was_served_by(agent, storage, release, Image::There)?;
     let server = server(&stage)?;
     server.write(&format!("{MOUNT_POINT}/server.js"), APPLICATION, 0o644)?;
     server.write(PAGE, "whole\n", 0o644)?;

@@ -58,18 +58,7 @@ impl Stage {
     /// A storage guest with a blank disk, nothing applied.
     pub fn storage(agent: &Path, machine: Machine, release: Release) -> Result<Stage> {
         let lab = Lab::new()?;
-        let (guest, disk) = match machine {
-            Machine::Container => {
-                let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
-                let disk = guest.devices()[0].clone();
-                (guest, disk)
-            }
-            Machine::Vm => {
-                let disk = Disk::of_the_guide(DISK_SERIAL);
-                let guest = lab.vm(&Spec::storage(release).disk(disk))?;
-                (guest, format!("/dev/disk/by-id/virtio-{DISK_SERIAL}"))
-            }
-        };
+        let (guest, disk) = storage_guest(&lab, machine, release)?;
         install_storage(&lab, &guest, agent, machine, &disk)?;
         Ok(Stage {
             guest,
@@ -81,13 +70,22 @@ impl Stage {
         })
     }
 
-    /// A WAS guest whose share is served, nothing applied.
+    /// A WAS guest whose share is served by a container, nothing applied.
     pub fn was(agent: &Path, release: Release, image: Image) -> Result<Stage> {
+        Self::was_served_by(agent, Machine::Container, release, image)
+    }
+
+    /// The same with a server of either kind: a container has no udev to mount its data disk at a boot.
+    pub fn was_served_by(
+        agent: &Path,
+        machine: Machine,
+        release: Release,
+        image: Image,
+    ) -> Result<Stage> {
         let lab = Lab::new()?;
         let registry = registry(&lab)?;
-        let server = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
-        let disk = server.devices()[0].clone();
-        install_storage(&lab, &server, agent, Machine::Container, &disk)?;
+        let (server, disk) = storage_guest(&lab, machine, release)?;
+        install_storage(&lab, &server, agent, machine, &disk)?;
         apply(&server, Role::Storage)?;
         server.write("/mnt/data/shared_folder/server.js", IDLE, 0o644)?;
 
@@ -166,6 +164,22 @@ impl Stage {
             self.guest.ok(["udevadm", "trigger", "--settle", disk])?;
         }
         Ok(())
+    }
+}
+
+/// A guest with a blank disk, and the disk's path in it.
+fn storage_guest(lab: &Lab, machine: Machine, release: Release) -> Result<(Guest, String)> {
+    match machine {
+        Machine::Container => {
+            let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
+            let disk = guest.devices()[0].clone();
+            Ok((guest, disk))
+        }
+        Machine::Vm => {
+            let disk = Disk::of_the_guide(DISK_SERIAL);
+            let guest = lab.vm(&Spec::storage(release).disk(disk))?;
+            Ok((guest, format!("/dev/disk/by-id/virtio-{DISK_SERIAL}")))
+        }
     }
 }
 

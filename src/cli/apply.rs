@@ -35,6 +35,8 @@ pub struct Options {
     /// When a step fails, undo what this run has done
     #[arg(long)]
     rollback_on_failure: bool,
+    #[command(flatten)]
+    pub by_hand: super::ByHandArgument,
 }
 
 pub async fn run(
@@ -44,7 +46,7 @@ pub async fn run(
     output: &Output,
 ) -> Result<Code, Failure> {
     let host = Arc::new(Host::connect().await?);
-    let graph = role::resources(role, tier, &host.facts)?;
+    let graph = role::resources(role, tier, &host.facts, options.by_hand.of(role)?)?;
     let view = View::new(
         *output,
         view::Run {
@@ -70,6 +72,9 @@ pub async fn run(
         output.mended(&mended);
         self::plan(&graph, &host, &conduct, output).await?
     };
+    // What was taken away of somebody's work is brought back where nothing can take its place.
+    let rolls_back =
+        options.rollback_on_failure || plan.diffs.iter().any(|(_, diff)| diff.adopts());
     let summary = apply(&graph, &host, plan, &conduct, &journal, &listener).await;
     let succeeded = summary.failed == 0 && summary.skipped == 0;
     let interrupted = conduct.stop.load(Ordering::Relaxed);
@@ -77,7 +82,7 @@ pub async fn run(
 
     let outcome = if succeeded {
         Outcome::Done
-    } else if options.rollback_on_failure && journal.number().is_some() {
+    } else if rolls_back && journal.number().is_some() {
         roll_back(&host, &journal, role, output).await?
     } else if interrupted {
         Outcome::Interrupted

@@ -21,6 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{self, Role, Tier};
 use crate::engine::record;
 use crate::error::{Error, Result};
+use crate::role::ByHand;
 use exit::Code;
 use output::Output;
 
@@ -76,6 +77,34 @@ struct RoleArgument {
     role: Option<Role>,
 }
 
+/// What apply and plan take over.
+#[derive(Debug, Args)]
+pub struct ByHandArgument {
+    /// Take over what was set up by hand: the container with its unit, the entry in fstab with its credentials
+    #[arg(long)]
+    adopt: bool,
+}
+
+impl ByHandArgument {
+    fn of(&self, role: Role) -> Result<ByHand, Failure> {
+        match (self.adopt, role) {
+            (false, _) => Ok(ByHand::Refuse),
+            (true, Role::Was) => Ok(ByHand::Adopt),
+            (true, Role::Storage) => Err(Failure {
+                code: exit::USAGE,
+                error: Some(
+                    Error::new(
+                        "--adopt is for the role was: on a storage VM nothing is taken over",
+                    )
+                    .hint(
+                        "run it without --adopt: what stands in the way is told, with the way out",
+                    ),
+                ),
+            }),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Bring this VM to the state that the tier file describes, and say what was changed
@@ -95,6 +124,8 @@ enum Command {
         /// Show the guide's shell steps that each change stands for
         #[arg(long)]
         explain: bool,
+        #[command(flatten)]
+        by_hand: ByHandArgument,
     },
     /// Probe this VM now and report each check
     Health {
@@ -151,13 +182,18 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
     let config = &arguments.global.config;
     match &arguments.command {
         Command::Check { role } => check::run(config, role.role, output),
-        Command::Plan { role, all, explain } => {
+        Command::Plan {
+            role,
+            all,
+            explain,
+            by_hand,
+        } => {
             let (role, tier) = start(config, role.role, output)?;
             let telling = plan_text::Telling {
                 all: *all,
                 explain: *explain,
             };
-            block_on(plan::run(role, &tier, telling, output))
+            block_on(plan::run(role, &tier, by_hand.of(role)?, telling, output))
         }
         Command::Apply { role, options } => {
             need_root()?;

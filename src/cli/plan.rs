@@ -10,16 +10,17 @@ use crate::config::{Role, Tier};
 use crate::engine::Plan;
 use crate::error::Result;
 use crate::host::Host;
-use crate::role;
+use crate::role::{self, ByHand};
 
 pub async fn run(
     role: Role,
     tier: &Tier,
+    by_hand: ByHand,
     telling: Telling,
     output: &Output,
 ) -> Result<Code, Failure> {
     let host = Arc::new(Host::connect().await?);
-    let graph = role::resources(role, tier, &host.facts)?;
+    let graph = role::resources(role, tier, &host.facts, by_hand)?;
     let plan = Plan::make(&graph, &host).await.map_err(|refusals| {
         output.refusals_on_stderr(&refusals);
         Failure {

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize, Serializer};
 /// Stands for the value of a secret wherever one changes.
 pub const SECRET: &str = "(secret)";
 
+/// The names of what is taken over begin so.
+const ADOPT: &str = "adopt.";
+
 /// One field that differs, with both values; `None` is "not there".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
@@ -146,6 +149,20 @@ impl Diff {
                 to: Some(to.to_string()),
             });
         }
+    }
+
+    /// Adds a thing of somebody else's that is taken over, at the wish of whoever runs this.
+    pub fn adopt(&mut self, thing: &str, from: impl ToString, to: Option<String>) {
+        self.fields.push(Field {
+            name: format!("{ADOPT}{thing}"),
+            from: Some(from.to_string()),
+            to,
+        });
+    }
+
+    /// Whether something is taken over.
+    pub fn adopts(&self) -> bool {
+        self.fields.iter().any(|f| f.name.starts_with(ADOPT))
     }
 
     /// Adds a field that differs without harm: more room that could be used.

@@ -107,6 +107,26 @@ pub enum Effect {
     Unmount {
         mount_point: PathBuf,
         source: String,
+        /// It was there by an entry of fstab(5), which is taken over. Older records have none.
+        #[serde(default)]
+        by_fstab: bool,
+    },
+    /// A container that somebody made by hand is stopped, and kept under another name.
+    SetAsideContainer {
+        name: String,
+        kept_as: String,
+        was_running: bool,
+        /// The service that started it, where it ran as one.
+        service: Option<String>,
+    },
+    /// It has its name again.
+    TakeBackContainer {
+        name: String,
+        kept_as: String,
+    },
+    /// It runs again.
+    StartContainer {
+        name: String,
     },
     Format {
         device: PathBuf,
@@ -200,6 +220,7 @@ pub enum Thing {
     RunState(String),
     Opening(String),
     Mount(PathBuf),
+    Container(String),
     Account(String),
     SambaUser(String),
     Image(String),
@@ -234,6 +255,9 @@ impl Effect {
             Self::Mount { mount_point, .. } | Self::Unmount { mount_point, .. } => {
                 Thing::Mount(mount_point.clone())
             }
+            Self::SetAsideContainer { name, .. }
+            | Self::TakeBackContainer { name, .. }
+            | Self::StartContainer { name } => Thing::Container(name.clone()),
             Self::MakeAccount { name } | Self::RemoveAccount { name } => {
                 Thing::Account(name.clone())
             }
@@ -290,6 +314,9 @@ impl fmt::Display for Effect {
             } => write!(f, "close {settings} {}", opening),
             Self::Mount { mount_point, .. } => write!(f, "mount {}", path(mount_point)),
             Self::Unmount { mount_point, .. } => write!(f, "unmount {}", path(mount_point)),
+            Self::SetAsideContainer { name, .. } => write!(f, "set container {name} aside"),
+            Self::TakeBackContainer { name, .. } => write!(f, "take container {name} back"),
+            Self::StartContainer { name } => write!(f, "start container {name}"),
             Self::Format { device, .. } => write!(f, "format {}", path(device)),
             Self::Grow { mount_point, .. } => write!(f, "grow {}", path(mount_point)),
             Self::MakeAccount { name } => write!(f, "make account {name}"),

@@ -404,6 +404,7 @@ impl Step {
         let effect = Effect::Unmount {
             mount_point: mount_point.clone(),
             source: source.to_owned(),
+            by_fstab: false,
         };
         self.effect(effect, |permit| {
             blocking(move || mount::unmount(&permit, &mount_point))
@@ -412,12 +413,14 @@ impl Step {
     }
 
     /// Takes a share out of sight at once, also one that is in use or whose server is gone: who uses it
-    /// goes on with it. Never for a local file system.
-    pub async fn detach(&self, mount_point: &Path, source: &str) -> Result<()> {
+    /// goes on with it. `by_fstab` is for one that an entry of fstab(5) had mounted, and will again once
+    /// this is undone. Never for a local file system.
+    pub async fn detach(&self, mount_point: &Path, source: &str, by_fstab: bool) -> Result<()> {
         let mount_point = mount_point.to_owned();
         let effect = Effect::Unmount {
             mount_point: mount_point.clone(),
             source: source.to_owned(),
+            by_fstab,
         };
         self.effect(effect, |permit| {
             blocking(move || mount::detach(&permit, &mount_point))

@@ -20,8 +20,9 @@ use crate::error::{Error, Result};
 use crate::host::firewalld::{Opening, Settings};
 use crate::host::fs::{self, DirState, FileMeta, RegularFile};
 use crate::host::mount::{mount_at, mounts};
-use crate::host::systemd::Job;
+use crate::host::systemd::{Job, mount_unit_name};
 use crate::host::{Host, account, blocking, podman, samba, selinux};
+use crate::resource::FSTAB;
 
 /// How much is undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +105,16 @@ pub struct Undoing<'a> {
     reload_units: bool,
     /// Services that ran before us, and run with a configuration that is undone by now.
     restart: Vec<(Address, String)>,
+    /// What was there by hand before us and starts once all is as it was: a mount before the container
+    /// that sees it, so the one that was found last comes first.
+    start_last: Vec<(Address, LastStart)>,
     summary: Summary,
+}
+
+/// What is started at the end.
+enum LastStart {
+    Unit(String),
+    Container(String),
 }
 
 impl<'a> Undoing<'a> {
@@ -123,6 +133,7 @@ impl<'a> Undoing<'a> {
             stop,
             reload_units: false,
             restart: Vec::new(),
+            start_last: Vec::new(),
             summary: Summary::default(),
         }
     }
@@ -138,7 +149,9 @@ impl<'a> Undoing<'a> {
             }
         }
         // Where it fails it has told so itself, and nothing is left that needs it.
-        let _ = self.settle_units().await;
+        if self.settle_units().await.is_ok() {
+            self.start_what_was_there().await;
+        }
         self.summary.took = started.elapsed();
         self.summary
     }
@@ -167,6 +180,9 @@ impl<'a> Undoing<'a> {
         let step = self.step(address);
         (self.listener)(&Event::start(address));
         let mut diff = Diff::new(Action::Remove, "what apply did is undone");
+        if let Err(error) = stop_what_took_its_place(&step, effects).await {
+            return self.failed(address, started, error);
+        }
         for (thing, effects) in by_thing(effects).into_iter().rev() {
             match self.thing(&step, &thing, &effects).await {
                 Ok(Undone::Already) => {}
@@ -217,8 +233,14 @@ impl<'a> Undoing<'a> {
             Thing::Mount(mount_point) => {
                 // A service that serves files of the mount would keep it busy.
                 self.settle_units().await?;
-                undo_mount(step, mount_point, effects).await
+                let undone = undo_mount(step, mount_point, effects).await?;
+                if was_by_fstab(effects) {
+                    let unit = LastStart::Unit(mount_unit_name(mount_point));
+                    self.start_last.push((step.address().clone(), unit));
+                }
+                Ok(undone)
             }
+            Thing::Container(_) => self.undo_set_aside(step, effects).await,
             Thing::Account(name) => undo_account(step, name).await,
             Thing::SambaUser(name) => undo_samba_user(step, name, effects).await,
             Thing::FileContext(specification) => {
@@ -245,6 +267,12 @@ impl<'a> Undoing<'a> {
         unit: &str,
         effects: &[&Effect],
     ) -> Result<Undone, Halt> {
+        if let Some(Effect::Disable { .. }) = effects.first() {
+            // Its file is back by now; our own may have been enabled elsewhere.
+            step.disable(unit).await?;
+            step.enable(unit).await?;
+            return Ok(Undone::Restored("enabled".to_owned()));
+        }
         let now = step.systemd.unit(unit).await?;
         let rested = effects
             .iter()
@@ -284,6 +312,76 @@ impl<'a> Undoing<'a> {
         Ok(Undone::Restored("stopped".to_owned()))
     }
 
+    /// Gives a container that was set aside its name again. It starts when the rest is as it was.
+    async fn undo_set_aside(&mut self, step: &Step, effects: &[&Effect]) -> Result<Undone> {
+        let Some(Effect::SetAsideContainer {
+            name,
+            kept_as,
+            was_running,
+            service,
+        }) = effects.first()
+        else {
+            return Ok(Undone::Already);
+        };
+        if *was_running {
+            let start = match service {
+                Some(unit) => LastStart::Unit(unit.clone()),
+                None => LastStart::Container(name.clone()),
+            };
+            self.start_last.push((step.address().clone(), start));
+        }
+        if !podman::exists("container", kept_as).await? {
+            return Ok(Undone::Already);
+        }
+        if podman::exists("container", name).await? {
+            return Err(Error::new(format!(
+                "podman has a container {name} again, and the one of before is {kept_as}"
+            ))
+            .hint(format!("remove or rename {name}, and revert again")));
+        }
+        let effect = Effect::TakeBackContainer {
+            name: name.clone(),
+            kept_as: kept_as.clone(),
+        };
+        step.effect(effect, |permit| async move {
+            podman::rename_container(&permit, kept_as, name).await
+        })
+        .await?;
+        Ok(Undone::Restored(format!("it is {name} again")))
+    }
+
+    /// Starts what was there by hand, the mount first. What fails stays to be done, and what comes after
+    /// it as well.
+    async fn start_what_was_there(&mut self) {
+        while let Some((address, start)) = self.start_last.pop() {
+            let started = Instant::now();
+            let result = self.start_again(&self.step(&address), &start).await;
+            if let Err(error) = result {
+                self.failed(&address, started, error);
+                for (address, _) in std::mem::take(&mut self.start_last) {
+                    self.skipped(&address, "what it needs did not start".to_owned());
+                }
+            }
+        }
+    }
+
+    async fn start_again(&self, step: &Step, start: &LastStart) -> Result<()> {
+        match start {
+            LastStart::Unit(unit) if step.systemd.unit(unit).await?.is_active() => Ok(()),
+            LastStart::Unit(unit) => step.job(Job::Start, unit).await,
+            LastStart::Container(name) => {
+                if podman::container(name).await?.is_some_and(|c| c.is_running) {
+                    return Ok(());
+                }
+                let effect = Effect::StartContainer { name: name.clone() };
+                step.effect(effect, |permit| async move {
+                    podman::start_container(&permit, name).await
+                })
+                .await
+            }
+        }
+    }
+
     /// Lets systemd see the unit files that are left, and restarts what is to run with its
     /// configuration of before. What fails is told of under its own name, and stays to be done.
     async fn settle_units(&mut self) -> Result<(), Halt> {
@@ -307,6 +405,21 @@ impl<'a> Undoing<'a> {
     }
 }
 
+/// Stops what stands in the place of a container that was set aside, whatever has started it.
+async fn stop_what_took_its_place(step: &Step, effects: &[&Recorded]) -> Result<()> {
+    for recorded in effects {
+        if let Effect::SetAsideContainer { name, kept_as, .. } = &recorded.effect
+            && podman::exists("container", kept_as).await?
+        {
+            let unit = format!("{name}.service");
+            if step.systemd.unit(&unit).await?.active != "inactive" {
+                return step.job(Job::Stop, &unit).await;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Stops a service whose file was not there before us: where apply was cut off before it started it,
 /// a boot may have done so since.
 async fn stop_what_a_boot_has_started(step: &Step, path: &Path, effects: &[&Effect]) -> Result<()> {
@@ -328,8 +441,16 @@ async fn stop_what_a_boot_has_started(step: &Step, path: &Path, effects: &[&Effe
     Ok(())
 }
 
+/// systemd makes units of fstab(5), too.
 fn is_unit_file(path: &Path) -> bool {
-    path.starts_with("/etc/systemd/system") || path.starts_with("/etc/containers/systemd")
+    const DIRECTORIES: [&str; 5] = [
+        "/etc/systemd/system",
+        "/etc/containers/systemd",
+        "/usr/local/lib/systemd/system",
+        "/usr/lib/systemd/system",
+        "/lib/systemd/system",
+    ];
+    path == Path::new(FSTAB) || DIRECTORIES.iter().any(|above| path.starts_with(above))
 }
 
 /// What a file's effects come back to, given what it holds now.
@@ -569,6 +690,7 @@ async fn undo_mount(step: &Step, mount_point: &Path, effects: &[&Effect]) -> Res
     let first = effects.first();
     let Some(mounted) = blocking(move || mount_at(&at)).await? else {
         return Ok(match first {
+            Some(Effect::Unmount { by_fstab: true, .. }) => Undone::Already,
             Some(Effect::Unmount { source, .. }) => Undone::Kept(format!(
                 "{source} was mounted on {} before; mount it again by hand",
                 mount_point.display()
@@ -580,7 +702,15 @@ async fn undo_mount(step: &Step, mount_point: &Path, effects: &[&Effect]) -> Res
     let ours = effects.iter().any(|effect| {
         matches!(effect, Effect::Mount { source, .. } if source_is(source, &mounted.source))
     });
-    if !ours || matches!(first, Some(Effect::Unmount { .. })) {
+    if !ours
+        || matches!(
+            first,
+            Some(Effect::Unmount {
+                by_fstab: false,
+                ..
+            })
+        )
+    {
         return Ok(Undone::Kept(format!(
             "{} stays mounted on {}",
             mounted.source,
@@ -602,6 +732,14 @@ async fn undo_mount(step: &Step, mount_point: &Path, effects: &[&Effect]) -> Res
     }
     step.unmount(mount_point, &mounted.source).await?;
     Ok(Undone::Restored("unmounted".to_owned()))
+}
+
+/// Whether an entry of fstab(5), which is back by the end, had mounted what was there.
+fn was_by_fstab(effects: &[&Effect]) -> bool {
+    matches!(
+        effects.first(),
+        Some(Effect::Unmount { by_fstab: true, .. })
+    )
 }
 
 /// A device has several names.
@@ -753,6 +891,7 @@ impl std::fmt::Display for Thing {
             Self::RunState(unit) => f.write_str(unit),
             Self::Opening(what) => f.write_str(what),
             Self::Mount(path) => write!(f, "mount on {}", path.display()),
+            Self::Container(name) => write!(f, "container {name}"),
             Self::Account(name) => write!(f, "account {name}"),
             Self::SambaUser(name) => write!(f, "Samba account {name}"),
             Self::Image(image) => write!(f, "image {image}"),

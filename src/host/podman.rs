@@ -50,6 +50,55 @@ pub async fn exists(kind: &str, name: &str) -> Result<bool> {
     }
 }
 
+/// A container as podman has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerState {
+    pub id: String,
+    pub is_running: bool,
+    /// It was made with `--restart always` (podman-run(1)): podman-restart.service starts it.
+    pub restarts_at_boot: bool,
+}
+
+/// The container of that name, if podman has one.
+pub async fn container(name: &str) -> Result<Option<ContainerState>> {
+    if !exists("container", name).await? {
+        return Ok(None);
+    }
+    let format = "{{.Id}} {{.State.Running}} {{.HostConfig.RestartPolicy.Name}}";
+    let shown = Helper::new("podman")
+        .args(["container", "inspect", "--format", format, name])
+        .run()
+        .await?;
+    let shown = String::from_utf8_lossy(&shown);
+    let mut words = shown.split_whitespace();
+    Ok(Some(ContainerState {
+        id: words.next().unwrap_or_default().to_owned(),
+        is_running: words.next() == Some("true"),
+        restarts_at_boot: words.next() == Some("always"),
+    }))
+}
+
+/// Stops a container, if it is there: it has the 10 s of podman-stop(1) to end by itself.
+pub async fn stop_container(_permit: &Permit, name: &str) -> Result<()> {
+    let stop = ["stop", "--ignore", name];
+    Helper::new("podman").args(stop).run().await.map(drop)
+}
+
+/// Starts a container that is there.
+pub async fn start_container(_permit: &Permit, name: &str) -> Result<()> {
+    let start = ["container", "start", name];
+    Helper::new("podman").args(start).run().await.map(drop)
+}
+
+/// Gives a container another name, if it is there: one that was made with `--rm` goes when it stops.
+pub async fn rename_container(_permit: &Permit, from: &str, to: &str) -> Result<()> {
+    if !exists("container", from).await? {
+        return Ok(());
+    }
+    let rename = ["container", "rename", from, to];
+    Helper::new("podman").args(rename).run().await.map(drop)
+}
+
 /// The reference by which a container runs `image`. An archive has no name of its own that could
 /// be relied on, so what was loaded from a path is tagged after that path.
 pub fn reference(image: &Image) -> String {

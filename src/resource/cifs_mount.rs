@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use super::fstab;
 use super::mount_unit::{self, MountUnit};
 use crate::config::{Dialect, Secret};
 use crate::engine::diff::SECRET;
@@ -56,6 +57,8 @@ pub struct CifsShare {
     pub credentials: PathBuf,
     /// Whether the guest runs SELinux, so that the files need a label.
     pub selinux: bool,
+    /// Whether an entry of fstab(5) for the same place is taken over.
+    pub adopt: bool,
 }
 
 #[derive(Debug)]
@@ -222,6 +225,59 @@ impl CifsShare {
         }
     }
 
+    /// Adds what is taken over of the guide's step 16.
+    fn diff_fstab(&self, entries: &[fstab::Entry], diff: &mut Diff) -> Result<()> {
+        for entry in entries {
+            let unit = mount_unit_name(&self.mount_point);
+            if entry.fs_type != "cifs" {
+                return Err(fstab::refusal(entry, &self.mount_point).hint(format!(
+                    "that is {}, and no share: remove the line, or mount the share elsewhere: was.mount",
+                    entry.fs_type
+                )));
+            }
+            if !self.adopt {
+                return Err(fstab::refusal(entry, &self.mount_point).hint(format!(
+                    "`wasagent plan --adopt` shows how wasagent would take the mount over as {unit}; \
+                     or remove that line"
+                )));
+            }
+            diff.adopt(
+                "fstab",
+                format!("{} line {}", fstab::FSTAB, entry.line),
+                None,
+            );
+        }
+        for credentials in self.credentials_by_hand(entries) {
+            diff.adopt("credentials", credentials.display(), None);
+        }
+        Ok(())
+    }
+
+    /// The credentials that only those lines read.
+    fn credentials_by_hand(&self, entries: &[fstab::Entry]) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = entries
+            .iter()
+            .filter_map(|entry| entry.credentials.clone())
+            .filter(|file| *file != self.credentials && file.is_absolute())
+            .filter(|file| std::fs::symlink_metadata(file).is_ok_and(|found| found.is_file()))
+            .filter(|file| !fstab::is_read_elsewhere(file, &self.mount_point))
+            .collect();
+        files.dedup();
+        files
+    }
+
+    /// Removes what the unit stands for now. The line goes last: as long as it is there, the next run
+    /// knows what else is to go.
+    async fn clear_fstab(&self, step: &Step, entries: &[fstab::Entry]) -> Result<()> {
+        for credentials in self.credentials_by_hand(entries) {
+            step.remove_file(&credentials).await?;
+        }
+        if !entries.is_empty() {
+            fstab::take_out(step, &self.mount_point).await?;
+        }
+        Ok(())
+    }
+
     fn remount(&self) -> Disturbance {
         Disturbance::Remount(self.mount_point.display().to_string())
     }
@@ -249,7 +305,7 @@ impl Resource for CifsShare {
     }
 
     async fn observe(&self, host: &Host) -> Result<Observed> {
-        let unit = mount_unit::observe(host, &self.mount_point).await?;
+        let unit = mount_unit::observe_beside_fstab(host, &self.mount_point).await?;
         let credentials = self.credentials.clone();
         let file = blocking(move || read_regular(&credentials, MAX_CREDENTIALS)).await?;
         let wanted = cifs::credentials(&self.user, self.password.expose())?;
@@ -315,6 +371,7 @@ impl Resource for CifsShare {
             }
         };
         self.unit()?.diff(&observed.unit, &mut diff);
+        self.diff_fstab(&observed.unit.fstab, &mut diff)?;
         Ok(diff)
     }
 
@@ -357,6 +414,14 @@ impl Resource for CifsShare {
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         // The unit comes first: systemd then knows the mount by it when it appears.
         self.unit()?.converge(step, &observed.unit).await?;
+        self.mount_anew(step, observed).await?;
+        self.clear_fstab(step, &observed.unit.fstab).await
+    }
+}
+
+impl CifsShare {
+    /// Mounts the share, unless what is mounted is right.
+    async fn mount_anew(&self, step: &Step, observed: &Observed) -> Result<()> {
         let name = mount_unit_name(&self.mount_point);
         let mut old = None;
         if let Some(mounted) = &observed.unit.mounted
@@ -388,7 +453,8 @@ impl Resource for CifsShare {
             .await?;
         if let Some(old) = old {
             // The container keeps its own view of the old mount until its unit restarts it.
-            step.detach(&self.mount_point, old).await?;
+            let by_fstab = !observed.unit.fstab.is_empty();
+            step.detach(&self.mount_point, old, by_fstab).await?;
             is_seen_to_be_gone(step, &name).await?;
         }
         step.mount(&self.mount_point, &self.source(), |permit| async move {
@@ -430,6 +496,7 @@ mod tests {
             mount_point: "/mnt/share".into(),
             credentials: "/etc/wasagent/share.cred".into(),
             selinux: false,
+            adopt: false,
         }
     }
 

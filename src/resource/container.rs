@@ -13,15 +13,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::try_join_all;
 
+use super::by_hand::ByHand;
 use super::companion::{self, Companion};
-use super::ours::{self, OurFile};
+use super::ours::{self, Found, OurFile};
 use crate::config::{Protocol, Publish};
 use crate::engine::{
     Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
 };
 use crate::error::{Error, Result};
 use crate::health::http;
-use crate::host::podman;
 use crate::host::systemd::{Job, UnitState, mount_unit_name, printed_by_container};
 use crate::host::{Host, blocking};
 
@@ -62,6 +62,8 @@ pub struct Container {
     pub quadlet: bool,
     /// Whether a reload of firewalld takes the published ports away here, until podman is told.
     pub loses_ports: bool,
+    /// Whether a container that somebody made by hand is taken over.
+    pub adopt: bool,
 }
 
 #[derive(Debug)]
@@ -70,8 +72,8 @@ pub struct Observed {
     unit: UnitState,
     mount: UnitState,
     companions: Vec<companion::Observed>,
-    /// A container of that name runs or ran that no unit of ours made.
-    foreign: bool,
+    /// What stands in its place and is not ours.
+    by_hand: Option<ByHand>,
 }
 
 impl Observed {
@@ -360,43 +362,40 @@ impl Resource for Container {
         let (name, mount) = (self.unit_name(), mount_unit_name(&self.mount));
         let own = self.companions();
         let companions = try_join_all(own.iter().map(|companion| companion.observe(host)));
-        let (file, unit, mount, companions) = tokio::try_join!(
-            blocking(move || ours::read(&path)),
+        let (found, unit, mount, companions) = tokio::try_join!(
+            blocking(move || ours::look(&path)),
             host.systemd.unit(&name),
             host.systemd.unit(&mount),
             companions,
         )?;
-        // Only where nothing of ours is there yet: podman takes its time.
-        let foreign = file.is_none() && container_exists(&self.name).await?;
+        let (by_hand, file) = match found {
+            Found::Foreign if self.quadlet => return Err(ours::foreign(&self.path())),
+            Found::Foreign => (
+                ByHand::observe(&self.name, &unit, Some(self.path())).await?,
+                None,
+            ),
+            Found::Nothing => {
+                // One that was loaded from our file, which is gone, is only still to be forgotten.
+                let others = unit.is_loaded() && !unit.is_from(&self.path());
+                let file = others.then(|| PathBuf::from(&unit.fragment_path));
+                (ByHand::observe(&self.name, &unit, file).await?, None)
+            }
+            // podman takes its time: it is asked only where nothing of ours is there yet.
+            Found::Ours(file) => (None, Some(file)),
+        };
         Ok(Observed {
             file,
             unit,
             mount,
             companions,
-            foreign,
+            by_hand,
         })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
         let unit = &observed.unit;
-        if observed.foreign {
-            return Err(Error::new(format!(
-                "podman has a container {} that wasagent did not make",
-                self.name
-            ))
-            .hint(format!(
-                "remove it (podman rm --force {0}), or name this one otherwise: was.container.name",
-                self.name
-            )));
-        }
-        // One that was loaded from our file, which is gone, is only still to be forgotten.
-        let is_from_our_file = unit.is_from(&self.path());
-        if observed.file.is_none() && unit.is_loaded() && !is_from_our_file {
-            return Err(Error::new(format!(
-                "{} exists and was not made by wasagent",
-                self.unit_name()
-            ))
-            .hint("remove it, or name the container otherwise: was.container.name"));
+        if let Some(by_hand) = observed.by_hand.as_ref().filter(|_| !self.adopt) {
+            return Err(by_hand.refusal());
         }
         if unit.load == "masked" {
             return Err(Error::new(format!("{} is masked", self.unit_name()))
@@ -407,8 +406,12 @@ impl Resource for Container {
             None => Diff::create("the container is missing"),
             Some(_) => Diff::update("the container differs from the tier file"),
         };
+        if let Some(by_hand) = &observed.by_hand {
+            diff.because("a container that was made by hand is taken over");
+            by_hand.diff(&mut diff)?;
+        }
         diff.field("unit", observed.file.as_ref().map(|f| f.text.clone()), text);
-        let rewrite = !diff.is_empty();
+        let rewrite = diff.changes("unit");
         diff.field("active", Some(unit.active.as_str()), "active");
         if !self.quadlet {
             diff.field(
@@ -505,7 +508,14 @@ impl Resource for Container {
         let text = self.text();
         let rewrite = observed.file.as_ref().map(|file| &file.text) != Some(&text);
         let companions = self.companions();
-        let mut reload = rewrite || observed.unit.need_daemon_reload;
+        let unit = match &observed.by_hand {
+            None => observed.unit.clone(),
+            Some(by_hand) => {
+                by_hand.set_aside(step, &self.path()).await?;
+                step.systemd.unit(&name).await?
+            }
+        };
+        let mut reload = rewrite || unit.need_daemon_reload;
         // Before the container's unit, which wants them.
         for (companion, observed) in companions.iter().zip(&observed.companions) {
             reload |= companion.write(step, observed).await?;
@@ -513,7 +523,7 @@ impl Resource for Container {
         if rewrite {
             ours::write(step, &self.path(), &text).await?;
         }
-        if reload || !observed.unit.is_loaded() {
+        if reload || !unit.is_loaded() {
             step.reload_units().await?;
         }
         let loaded = step.systemd.unit(&name).await?;
@@ -528,7 +538,7 @@ impl Resource for Container {
         if !self.quadlet && loaded.file_state != "enabled" {
             step.enable(&name).await?;
         }
-        let job = if !observed.unit.is_active() {
+        let job = if !unit.is_active() {
             Some(Job::Start)
         } else {
             let restart =
@@ -540,7 +550,7 @@ impl Resource for Container {
             step.job(job, &name).await?;
             if let Err(error) = self.stays_up(step, begun).await {
                 return Err(match &observed.file {
-                    Some(before) if rewrite && observed.unit.is_active() => {
+                    Some(before) if rewrite && unit.is_active() => {
                         self.run_again(step, before).await?;
                         error.while_doing("the container of before runs again")
                     }
@@ -553,10 +563,6 @@ impl Resource for Container {
         }
         Ok(())
     }
-}
-
-async fn container_exists(name: &str) -> Result<bool> {
-    podman::exists("container", name).await
 }
 
 #[cfg(test)]
@@ -580,6 +586,7 @@ mod tests {
             env: [("NODE_ENV".to_owned(), r#"100% "pure" $HOME \o/"#.to_owned())].into(),
             quadlet,
             loses_ports: !quadlet,
+            adopt: false,
         }
     }
 
@@ -611,7 +618,7 @@ mod tests {
                 .iter()
                 .map(Companion::in_place)
                 .collect(),
-            foreign: false,
+            by_hand: None,
         }
     }
 

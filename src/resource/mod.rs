@@ -2,6 +2,7 @@
 //! is there now), `diff` (pure; both values of every field), `converge` (from one to the other).
 
 mod account;
+mod by_hand;
 mod cifs_mount;
 mod companion;
 mod container;
@@ -12,6 +13,7 @@ mod directory;
 mod disk;
 mod file;
 mod firewall;
+mod fstab;
 mod image;
 mod label;
 mod mount;
@@ -32,6 +34,7 @@ pub use directory::Directory;
 pub use disk::Disk;
 pub use file::{Check, File};
 pub use firewall::Firewall;
+pub use fstab::FSTAB;
 pub use image::Image;
 pub use label::Label;
 pub use mount::Mount;

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::fstab;
 use super::ours::{self, OurFile};
 use crate::engine::{Diff, Step};
 use crate::error::{Error, Result};
@@ -12,7 +13,6 @@ use crate::host::systemd::{UnitState, mount_unit_name};
 use crate::host::{Host, blocking};
 
 const UNIT_DIRECTORY: &str = "/etc/systemd/system";
-const FSTAB: &str = "/etc/fstab";
 
 /// Why a mount is changed that is there and is right.
 pub const DIFFERS: &str = "what mounts it at every boot is not as it should be";
@@ -38,6 +38,8 @@ pub struct Observed {
     pub state: UnitState,
     /// What is mounted there now.
     pub mounted: Option<MountInfo>,
+    /// Entries of fstab(5) for the same place.
+    pub fstab: Vec<fstab::Entry>,
     /// Something lies in the directory that the mount will hide.
     hides: bool,
 }
@@ -49,6 +51,7 @@ impl Observed {
             file,
             state,
             mounted,
+            fstab: Vec::new(),
             hides: false,
         }
     }
@@ -122,31 +125,34 @@ impl MountUnit {
 /// Looks at the unit of a mount point. An entry of fstab(5) for the same place, or a unit that is
 /// not ours, is an error: two masters of one mount are none.
 pub async fn observe(host: &Host, mount_point: &Path) -> Result<Observed> {
+    let observed = observe_beside_fstab(host, mount_point).await?;
+    match observed.fstab.first() {
+        None => Ok(observed),
+        Some(entry) => Err(fstab::refusal(entry, mount_point).hint(format!(
+            "remove that line: wasagent keeps the mount as {}",
+            mount_unit_name(mount_point)
+        ))),
+    }
+}
+
+/// The same, and what fstab(5) says of the place is only told.
+pub async fn observe_beside_fstab(host: &Host, mount_point: &Path) -> Result<Observed> {
     let at = mount_point.to_owned();
     let files = blocking(move || {
-        let fstab = std::fs::read(FSTAB).unwrap_or_default();
-        if let Some(line) = fstab_line(&String::from_utf8_lossy(&fstab), &at) {
-            return Err(Error::new(format!(
-                "{FSTAB} line {line} mounts something on {}",
-                at.display()
-            ))
-            .hint(format!(
-                "remove that line: wasagent keeps the mount as {}",
-                mount_unit_name(&at)
-            )));
-        }
+        let fstab = fstab::on_this_guest(&at);
         refuse_symbolic_link(&at)?;
         let mounted = mount_at(&at)?;
         // Only while nothing is mounted: to look into a dead share takes for ever.
         let hides = mounted.is_none()
             && std::fs::read_dir(&at).is_ok_and(|mut entries| entries.next().is_some());
-        Ok((ours::read(&MountUnit::path(&at))?, mounted, hides))
+        Ok((ours::read(&MountUnit::path(&at))?, mounted, fstab, hides))
     });
     let name = mount_unit_name(mount_point);
-    let ((file, mounted, hides), state) = tokio::try_join!(files, host.systemd.unit(&name))?;
+    let ((file, mounted, fstab, hides), state) = tokio::try_join!(files, host.systemd.unit(&name))?;
     Ok(Observed {
         file,
         mounted,
+        fstab,
         hides,
         state,
     })
@@ -169,21 +175,6 @@ fn refuse_symbolic_link(mount_point: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The number of the line of fstab(5) that mounts on `mount_point`, if one does.
-fn fstab_line(fstab: &str, mount_point: &Path) -> Option<usize> {
-    fstab
-        .lines()
-        .position(|line| {
-            let line = line.trim_start();
-            !line.starts_with('#')
-                && line
-                    .split_whitespace()
-                    .nth(1)
-                    .is_some_and(|at| Path::new(&at.replace("\\040", " ")) == mount_point)
-        })
-        .map(|index| index + 1)
 }
 
 #[cfg(test)]
@@ -210,12 +201,5 @@ mod tests {
                 ours::MARK
             )
         );
-    }
-
-    #[test]
-    fn an_fstab_entry_for_the_same_place_is_seen() {
-        let fstab = "# /dev/sdb /mnt/data xfs\nUUID=1 / ext4 defaults 0 1\n/dev/sdb1\t/mnt/data\txfs defaults 0 0\n";
-        assert_eq!(fstab_line(fstab, Path::new("/mnt/data")), Some(3));
-        assert_eq!(fstab_line(fstab, Path::new("/mnt/data/x")), None);
     }
 }

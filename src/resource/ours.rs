@@ -28,24 +28,46 @@ pub fn marked(body: &str) -> String {
     format!("{MARK}\n{body}")
 }
 
-/// Reads a file of ours. `None` where there is none; an error where there is somebody else's.
-pub fn read(path: &Path) -> Result<Option<OurFile>> {
+/// What stands where a file of ours belongs.
+#[derive(Debug)]
+pub enum Found {
+    Nothing,
+    Ours(OurFile),
+    Foreign,
+}
+
+/// Looks at a file's place.
+pub fn look(path: &Path) -> Result<Found> {
     let Some(file) = read_regular(path, MAX_SIZE)? else {
-        return Ok(None);
+        return Ok(Found::Nothing);
     };
     let text = String::from_utf8_lossy(&file.contents).into_owned();
     if text.lines().next() != Some(MARK) {
-        return Err(Error::new(format!(
-            "{} exists and was not written by wasagent",
-            path.display()
-        ))
-        .hint("move it away if it is not needed, and apply again"));
+        return Ok(Found::Foreign);
     }
-    Ok(Some(OurFile {
+    Ok(Found::Ours(OurFile {
         text,
         meta: file.meta,
         modified: file.modified,
     }))
+}
+
+/// Reads a file of ours. `None` where there is none; an error where there is somebody else's.
+pub fn read(path: &Path) -> Result<Option<OurFile>> {
+    match look(path)? {
+        Found::Nothing => Ok(None),
+        Found::Ours(file) => Ok(Some(file)),
+        Found::Foreign => Err(foreign(path)),
+    }
+}
+
+/// What is somebody else's is not overwritten.
+pub fn foreign(path: &Path) -> Error {
+    Error::new(format!(
+        "{} exists and was not written by wasagent",
+        path.display()
+    ))
+    .hint("move it away if it is not needed, and apply again")
 }
 
 /// Writes a file of ours, readable by everybody, making its directory where it is missing.

@@ -16,8 +16,16 @@ use crate::host::Facts;
 pub use storage::storage;
 pub use was::{container_hostname, was};
 
+/// What becomes of what somebody set up by hand for the same purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ByHand {
+    #[default]
+    Refuse,
+    Adopt,
+}
+
 /// The resources of `role` on a guest with these facts.
-pub fn resources(role: Role, tier: &Tier, facts: &Facts) -> Result<Graph> {
+pub fn resources(role: Role, tier: &Tier, facts: &Facts, by_hand: ByHand) -> Result<Graph> {
     let missing = || {
         Error::new(format!("the tier file has no section [{role}]"))
             .hint(format!("add [{role}], which the role {role} is made from"))
@@ -28,7 +36,7 @@ pub fn resources(role: Role, tier: &Tier, facts: &Facts) -> Result<Graph> {
             tier.storage.as_ref().ok_or_else(missing)?,
             facts,
         )),
-        Role::Was => was(tier, tier.was.as_ref().ok_or_else(missing)?, facts),
+        Role::Was => was(tier, tier.was.as_ref().ok_or_else(missing)?, facts, by_hand),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The WAS VM: the share mounted, and the application's container running on it.
 
-use super::zone;
+use super::{ByHand, zone};
 use crate::config::{Secret, Tier, Was};
 use crate::engine::Graph;
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use crate::resource::{CifsShare, Container, Firewall, Image, SecretFile};
 /// Read by `mount.cifs` at boot.
 const CREDENTIALS: &str = "/etc/wasagent/share.cred";
 
-pub fn was(tier: &Tier, was: &Was, facts: &Facts) -> Result<Graph> {
+pub fn was(tier: &Tier, was: &Was, facts: &Facts, by_hand: ByHand) -> Result<Graph> {
     let share = &tier.share;
     let container = &was.container;
     let mut graph = Graph::default();
@@ -37,6 +37,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts) -> Result<Graph> {
             mount_point: was.mount.clone(),
             credentials: CREDENTIALS.into(),
             selinux: facts.selinux,
+            adopt: by_hand == ByHand::Adopt,
         },
         &[credentials],
     );
@@ -73,6 +74,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts) -> Result<Graph> {
             env: container.env.clone(),
             quadlet: facts.quadlet,
             loses_ports: facts.default_zone.is_some() && !facts.keeps_ports,
+            adopt: by_hand == ByHand::Adopt,
         },
         &[mount, image, firewall],
     );

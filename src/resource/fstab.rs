@@ -1,0 +1,153 @@
+//! Entries of fstab(5) for a place that the agent mounts something on: by hand a share is mounted
+//! that way. Such an entry is refused, or taken out when its owner asks for that; every other byte
+//! of the file stays.
+
+use std::path::{Path, PathBuf};
+
+use crate::engine::Step;
+use crate::error::{Error, Result};
+use crate::host::blocking;
+use crate::host::fs::read_regular;
+
+pub const FSTAB: &str = "/etc/fstab";
+
+const MAX_SIZE: u64 = 1 << 20;
+
+/// What one line says of a mount. Its other options may hold a password and are not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// From 1.
+    pub line: usize,
+    pub fs_type: String,
+    /// The file that mount.cifs(8) reads user and password from.
+    pub credentials: Option<PathBuf>,
+}
+
+/// The entries of a file for `mount_point`.
+pub fn entries(fstab: &str, mount_point: &Path) -> Vec<Entry> {
+    let lines = fstab.split('\n').enumerate();
+    lines
+        .filter_map(|(index, line)| {
+            let (at, entry) = parse(line)?;
+            (at == mount_point).then_some(Entry {
+                line: index + 1,
+                ..entry
+            })
+        })
+        .collect()
+}
+
+fn parse(line: &str) -> Option<(PathBuf, Entry)> {
+    let mut words = line.split_whitespace();
+    words.next().filter(|source| !source.starts_with('#'))?;
+    let at = unescaped(words.next()?);
+    let fs_type = words.next()?.to_owned();
+    let options = words.next().unwrap_or_default().split(',');
+    // Both names are mount.cifs's own.
+    let credentials = options
+        .filter_map(|option| option.split_once('='))
+        .find_map(|(key, value)| matches!(key, "credentials" | "cred").then(|| unescaped(value)));
+    let entry = Entry {
+        line: 0,
+        fs_type,
+        credentials,
+    };
+    // A slash at the end means the same place.
+    Some((at.components().collect(), entry))
+}
+
+/// A blank, a tab, a line's end and a backslash stand as octal numbers (fstab(5)).
+fn unescaped(word: &str) -> PathBuf {
+    let mut text = word.to_owned();
+    for (code, character) in [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ] {
+        text = text.replace(code, character);
+    }
+    text.into()
+}
+
+/// The file without these lines.
+fn without(fstab: &[u8], entries: &[Entry]) -> Vec<u8> {
+    let lines = fstab.split_inclusive(|byte| *byte == b'\n').enumerate();
+    lines
+        .filter(|(index, _)| entries.iter().all(|entry| entry.line != index + 1))
+        .flat_map(|(_, line)| line)
+        .copied()
+        .collect()
+}
+
+/// The entries of this guest for `mount_point`.
+pub fn on_this_guest(mount_point: &Path) -> Vec<Entry> {
+    let text = std::fs::read(FSTAB).unwrap_or_default();
+    entries(&String::from_utf8_lossy(&text), mount_point)
+}
+
+/// Takes the entries for `mount_point` out, and systemd's units of them.
+pub async fn take_out(step: &Step, mount_point: &Path) -> Result<()> {
+    let read = blocking(|| read_regular(Path::new(FSTAB), MAX_SIZE));
+    let Some(file) = read.await? else {
+        return Ok(());
+    };
+    let ours = entries(&String::from_utf8_lossy(&file.contents), mount_point);
+    let rest = without(&file.contents, &ours);
+    step.write_file(Path::new(FSTAB), rest, file.meta).await?;
+    step.reload_units().await
+}
+
+/// Whether a line for another place reads the same credentials.
+pub fn is_read_elsewhere(credentials: &Path, mount_point: &Path) -> bool {
+    let text = std::fs::read(FSTAB).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut all = text.lines().filter_map(parse);
+    all.any(|(at, entry)| at != mount_point && entry.credentials.as_deref() == Some(credentials))
+}
+
+/// Two masters of one mount are none.
+pub fn refusal(entry: &Entry, mount_point: &Path) -> Error {
+    Error::new(format!(
+        "{FSTAB} line {} mounts something on {}",
+        entry.line,
+        mount_point.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TYPED: &str = "# /dev/sdb /mnt/data xfs\nUUID=1 / ext4 defaults 0 1\n\
+        //192.168.2.13/user1\t/mnt/data/shared\\040folder/ cifs credentials=/root/.smb.cred,vers=3.0 0 0\n\
+        /dev/sdb1 /mnt/data xfs defaults";
+
+    #[test]
+    fn an_entry_for_the_same_place_is_seen() {
+        let data = entries(TYPED, Path::new("/mnt/data"));
+        assert_eq!(data.len(), 1);
+        assert_eq!((data[0].line, data[0].fs_type.as_str()), (4, "xfs"));
+        assert_eq!(entries(TYPED, Path::new("/mnt/data/x")), []);
+        let share = entries(TYPED, Path::new("/mnt/data/shared folder"));
+        let expected = Entry {
+            line: 3,
+            fs_type: "cifs".to_owned(),
+            credentials: Some("/root/.smb.cred".into()),
+        };
+        assert_eq!(share, [expected]);
+    }
+
+    #[test]
+    fn every_other_byte_stays() {
+        let share = entries(TYPED, Path::new("/mnt/data/shared folder"));
+        let rest = String::from_utf8(without(TYPED.as_bytes(), &share)).unwrap();
+        let mut lines: Vec<&str> = TYPED.split_inclusive('\n').collect();
+        lines.remove(2);
+        assert_eq!(rest, lines.concat());
+        // Bytes that are no text are kept as they are.
+        let bytes = b"\xff\n/dev/b /x xfs x\r\n\xfe";
+        let ours = entries(&String::from_utf8_lossy(bytes), Path::new("/x"));
+        assert_eq!(without(bytes, &ours), b"\xff\n\xfe");
+    }
+}

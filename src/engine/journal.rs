@@ -497,6 +497,9 @@ fn needed(effects: &[Recorded]) -> BTreeSet<Sha256> {
                 }
                 written.insert((path.clone(), after.clone()));
             }
+            Effect::RemoveFile { before, .. } if !recorded.undoes => {
+                needed.insert(before.contents.clone());
+            }
             // Only the first leads to what was there before us.
             Effect::SetSambaPassword { name, before } if samba_users.insert(name) => {
                 needed.extend(before.clone());
@@ -657,8 +660,20 @@ mod tests {
         ] {
             journal.begin(&x(), &effect, false).unwrap();
         }
+        let removed = |contents: &str| Effect::RemoveFile {
+            path: "/fstab".into(),
+            before: SavedFile {
+                contents: Sha256::of(contents.as_bytes()),
+                meta: FileMeta::root(0o644),
+                modified: (1, 2),
+                label: None,
+            },
+        };
+        journal.begin(&x(), &removed("by hand"), false).unwrap();
+        journal.begin(&x(), &removed("ours"), true).unwrap();
         let needed = needed(&open_effects(&runs_in(directory.path()).unwrap()));
-        let expected = ["operator's", "changed by hand"].map(|text| Sha256::of(text.as_bytes()));
+        let expected =
+            ["operator's", "changed by hand", "by hand"].map(|text| Sha256::of(text.as_bytes()));
         assert_eq!(needed, expected.into());
     }
 }

@@ -169,10 +169,17 @@ impl Container {
         let wanted: Vec<String> = self.companions().into_iter().map(|c| c.unit).collect();
         // Wants= and not Requires=: systemd tries a unit again that fails, but not one whose
         // requirement fails. ExecStartPre= refuses what Requires= would have.
+        // DefaultDependencies=no, and most of them by hand: multi-user.target would wait for a unit that
+        // wants it, and before systemd 254 one that is tried again and again has never failed. What else
+        // a boot does at its end, cloud-init too, would wait for the storage VM.
         format!(
             "[Unit]\nDescription=Application container {}\n\
+             DefaultDependencies=no\n\
+             Requires=sysinit.target\n\
              Wants=network-online.target {mount} {}\n\
-             After=network-online.target firewalld.service {mount} {share}\n\
+             After=sysinit.target basic.target network-online.target firewalld.service {mount} {share}\n\
+             Conflicts=shutdown.target\n\
+             Before=shutdown.target\n\
              StartLimitIntervalSec=0\n\n",
             self.name,
             wanted.join(" ")

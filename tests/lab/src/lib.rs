@@ -15,6 +15,7 @@ pub mod demo;
 pub mod failpoint;
 pub mod foreign;
 pub mod guest;
+pub mod guide;
 pub mod host_packages;
 pub mod image;
 pub mod leftovers;

@@ -171,10 +171,10 @@ fn boot_and_wait(stage: &Stage, storage: Storage, cut: bool) -> Result<()> {
             guest.ok(["sync"])?;
             guest.power_cut();
             guest.power_on()?;
-            guest.wait_ready(SERVED)?;
         } else {
-            guest.reboot()?;
+            guest.reboot_nowait()?;
         }
+        wait_booted(guest)?;
         match late.join() {
             Ok(started) => started,
             Err(_) => bail!("the thread that starts smbd panicked"),
@@ -198,6 +198,19 @@ fn boot_and_wait(stage: &Stage, storage: Storage, cut: bool) -> Result<()> {
         waits.elapsed().as_secs_f64()
     ));
     Ok(())
+}
+
+/// No boot waits for the share: what comes at its end (cloud-init, logins) has nothing to do with it.
+fn wait_booted(guest: &Guest) -> Result<()> {
+    guest.wait_ssh(SERVED)?;
+    until("multi-user.target", SERVED, || {
+        let target = guest.run(["systemctl", "is-active", "multi-user.target"])?;
+        if !target.success() {
+            thread::sleep(Duration::from_secs(1));
+        }
+        Ok(target.success().then_some(()))
+    })
+    .with_context(|| said_by_systemd(guest))
 }
 
 /// What the units of a boot that came to nothing had to say.

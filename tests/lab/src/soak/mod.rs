@@ -11,6 +11,7 @@ use crate::progress::say;
 use crate::release::Release;
 use crate::tier::Role;
 
+pub mod adopt;
 pub mod boots;
 pub mod content;
 pub mod disk;
@@ -35,7 +36,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 11] = [
+pub const CAMPAIGNS: [Campaign; 12] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -85,6 +86,11 @@ pub const CAMPAIGNS: [Campaign; 11] = [
         name: "refusal",
         proves: "each way in which a mount is refused has its own sentence and way out, in time, and nothing is mounted",
         run: refusal::run,
+    },
+    Campaign {
+        name: "adopt",
+        proves: "a WAS VM set up by typing the guide is taken over, comes back where that fails, and is what it was after a revert",
+        run: adopt::run,
     },
     Campaign {
         name: "selinux",

@@ -54,7 +54,8 @@ pub fn found(guest: &Guest) -> Result<String> {
         "systemctl is-enabled nodejs-server.service; systemctl is-active nodejs-server.service; true",
         "findmnt --noheadings --output SOURCE,FSTYPE --mountpoint /mnt/data/shared_folder",
         "findmnt --noheadings --output OPTIONS --mountpoint /mnt/data/shared_folder | tr , '\\n' | grep -E '^(vers|username|seal|soft|hard)'",
-        "podman ps --all --no-trunc --format '{{.ID}} {{.Names}} {{.State}} {{.Image}} {{.Ports}}'",
+        "podman inspect --format '{{.Id}} {{.Name}} {{.State.Status}} {{.ImageName}} {{.HostConfig.RestartPolicy.Name}} \
+         {{.HostConfig.Privileged}} {{.HostConfig.PortBindings}}' $(podman ps --all --quiet)",
         "ls -d /etc/systemd/system/*wasagent* /etc/systemd/system/nodejs-server-* /etc/systemd/system/podman-restart* \
          /etc/containers/systemd/* /etc/systemd/system/mnt-* 2>/dev/null; true",
     ];

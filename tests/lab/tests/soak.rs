@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use wasagent_lab::Release;
-use wasagent_lab::soak::{Scope, boots, disk, fault, kill, outage, password, power, revert};
+use wasagent_lab::soak::{Scope, adopt, boots, disk, fault, kill, outage, password, power, revert};
 use wasagent_lab::tier::Role;
 
 #[test]
@@ -66,4 +66,9 @@ fn a_boot_without_the_share() -> Result<()> {
         seed: Some(6),
         ..Scope::sample(1, Role::Was, Release::Trixie)
     })
+}
+
+#[test]
+fn a_vm_set_up_by_hand_is_taken_over() -> Result<()> {
+    adopt::run(&Scope::sample(1, Role::Was, Release::Bookworm))
 }

@@ -21,6 +21,7 @@ use crate::engine::undo::{self, Extent};
 use crate::engine::{Plan, entry, mend, record};
 use crate::error::{Doing, Result};
 use crate::host::Host;
+use crate::resource::NewerImage;
 use crate::role;
 
 /// What apply alone takes.
@@ -36,7 +37,7 @@ pub struct Options {
     #[arg(long)]
     rollback_on_failure: bool,
     #[command(flatten)]
-    pub by_hand: super::ByHandArgument,
+    wishes: super::WishArguments,
 }
 
 pub async fn run(
@@ -46,7 +47,8 @@ pub async fn run(
     output: &Output,
 ) -> Result<Code, Failure> {
     let host = Arc::new(Host::connect().await?);
-    let graph = role::resources(role, tier, &host.facts, options.by_hand.of(role)?)?;
+    let wishes = options.wishes.of(role, NewerImage::Ignore)?;
+    let graph = role::resources(role, tier, &host.facts, &wishes)?;
     let view = View::new(
         *output,
         view::Run {

@@ -21,7 +21,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{self, Role, Tier};
 use crate::engine::record;
 use crate::error::{Error, Result};
-use crate::role::ByHand;
+use crate::resource::NewerImage;
+use crate::role::Wishes;
 use exit::Code;
 use output::Output;
 
@@ -77,31 +78,44 @@ struct RoleArgument {
     role: Option<Role>,
 }
 
-/// What apply and plan take over.
+/// What apply and plan are asked for beyond the tier file.
 #[derive(Debug, Args)]
-pub struct ByHandArgument {
+pub struct WishArguments {
     /// Take over what was set up by hand: the container with its unit, the entry in fstab with its credentials
     #[arg(long)]
     adopt: bool,
+    /// Take the image that the tag means at its registry, or that the archive holds, by now
+    #[arg(long)]
+    pull: bool,
 }
 
-impl ByHandArgument {
-    fn of(&self, role: Role) -> Result<ByHand, Failure> {
-        match (self.adopt, role) {
-            (false, _) => Ok(ByHand::Refuse),
-            (true, Role::Was) => Ok(ByHand::Adopt),
-            (true, Role::Storage) => Err(Failure {
+impl WishArguments {
+    /// `newer_image` is what becomes of one that nobody asked for.
+    fn of(&self, role: Role, newer_image: NewerImage) -> Result<Wishes, Failure> {
+        let option = match (self.adopt, self.pull) {
+            (true, _) => "--adopt",
+            (_, true) => "--pull",
+            _ => "",
+        };
+        if role == Role::Storage && !option.is_empty() {
+            return Err(Failure {
                 code: exit::USAGE,
                 error: Some(
-                    Error::new(
-                        "--adopt is for the role was: on a storage VM nothing is taken over",
-                    )
-                    .hint(
-                        "run it without --adopt: what stands in the way is told, with the way out",
-                    ),
+                    Error::new(format!(
+                        "{option} is for the role was, and this VM is storage"
+                    ))
+                    .hint(format!("run it without {option}")),
                 ),
-            }),
+            });
         }
+        Ok(Wishes {
+            adopt: self.adopt,
+            newer_image: if self.pull {
+                NewerImage::Take
+            } else {
+                newer_image
+            },
+        })
     }
 }
 
@@ -125,7 +139,7 @@ enum Command {
         #[arg(long)]
         explain: bool,
         #[command(flatten)]
-        by_hand: ByHandArgument,
+        wishes: WishArguments,
     },
     /// Probe this VM now and report each check
     Health {
@@ -186,14 +200,15 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
             role,
             all,
             explain,
-            by_hand,
+            wishes,
         } => {
             let (role, tier) = start(config, role.role, output)?;
+            let wishes = wishes.of(role, NewerImage::Tell)?;
             let telling = plan_text::Telling {
                 all: *all,
                 explain: *explain,
             };
-            block_on(plan::run(role, &tier, by_hand.of(role)?, telling, output))
+            block_on(plan::run(role, &tier, &wishes, telling, output))
         }
         Command::Apply { role, options } => {
             need_root()?;

@@ -10,17 +10,17 @@ use crate::config::{Role, Tier};
 use crate::engine::Plan;
 use crate::error::Result;
 use crate::host::Host;
-use crate::role::{self, ByHand};
+use crate::role::{self, Wishes};
 
 pub async fn run(
     role: Role,
     tier: &Tier,
-    by_hand: ByHand,
+    wishes: &Wishes,
     telling: Telling,
     output: &Output,
 ) -> Result<Code, Failure> {
     let host = Arc::new(Host::connect().await?);
-    let graph = role::resources(role, tier, &host.facts, by_hand)?;
+    let graph = role::resources(role, tier, &host.facts, wishes)?;
     let plan = Plan::make(&graph, &host).await.map_err(|refusals| {
         output.refusals_on_stderr(&refusals);
         Failure {

@@ -234,7 +234,7 @@ impl Convergence {
         let tell = |error: &Error, pause: Duration| {
             (self.listener)(&Event::retry(address, error.clone(), pause));
         };
-        let diff = match diff {
+        let mut diff = match diff {
             Some(diff) => diff,
             None => {
                 let inspect = || self.resource.inspect(&self.step);
@@ -247,6 +247,7 @@ impl Convergence {
         (self.listener)(&Event::start(address));
         let converge = || converge_and_verify(self.resource.as_ref(), &self.step);
         self.conduct.retry(converge, tell).await?;
+        diff.fields.extend(self.step.take_learned());
         self.journal.changed(address, &diff.fields)?;
         Ok(diff)
     }

@@ -157,6 +157,14 @@ pub enum Effect {
     },
     PullImage {
         image: String,
+        /// The id of the image that had the name before.
+        #[serde(default)]
+        before: Option<String>,
+    },
+    /// The name is given to another image that is there.
+    TagImage {
+        image: String,
+        id: String,
     },
     RemoveImage {
         image: String,
@@ -264,7 +272,9 @@ impl Effect {
             Self::SetSambaPassword { name, .. } | Self::RestoreSambaUser { name } => {
                 Thing::SambaUser(name.clone())
             }
-            Self::PullImage { image } | Self::RemoveImage { image } => Thing::Image(image.clone()),
+            Self::PullImage { image, .. }
+            | Self::TagImage { image, .. }
+            | Self::RemoveImage { image } => Thing::Image(image.clone()),
             Self::AddFileContext { specification, .. }
             | Self::RemoveFileContext { specification } => {
                 Thing::FileContext(specification.clone())
@@ -323,7 +333,8 @@ impl fmt::Display for Effect {
             Self::RemoveAccount { name } => write!(f, "remove account {name}"),
             Self::SetSambaPassword { name, .. } => write!(f, "set Samba password of {name}"),
             Self::RestoreSambaUser { name } => write!(f, "restore Samba account {name}"),
-            Self::PullImage { image } => write!(f, "pull {image}"),
+            Self::PullImage { image, .. } => write!(f, "pull {image}"),
+            Self::TagImage { image, id } => write!(f, "tag {id} {image}"),
             Self::RemoveImage { image } => write!(f, "remove image {image}"),
             Self::AddFileContext { specification, .. } => {
                 write!(f, "add SELinux rule {specification}")

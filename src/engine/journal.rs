@@ -581,6 +581,7 @@ mod tests {
         let journal = Journal::in_directory(directory.path(), Work::Apply, Role::Was);
         let pull = Effect::PullImage {
             image: "example.org/a:b".to_owned(),
+            before: None,
         };
         let refused = Error::new("connection refused");
         for happened in [Some(false), Some(true), None] {
@@ -634,6 +635,7 @@ mod tests {
         let journal = Journal::in_directory(directory.path(), Work::Apply, Role::Was);
         let pull = Effect::PullImage {
             image: "example.org/a:b".to_owned(),
+            before: None,
         };
         journal.begin(&x(), &write("/x", None, "a"), false).unwrap();
         journal.begin(&x(), &pull, false).unwrap();

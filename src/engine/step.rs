@@ -7,11 +7,11 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Address;
 use super::apply::Listener;
 use super::effect::{Effect, SavedFile, Sha256, ZoneFiles};
 use super::journal::Journal;
 use super::report::Event;
+use super::{Address, Field};
 use crate::error::{Error, Result};
 #[cfg(feature = "failpoints")]
 use crate::host::failpoint;
@@ -30,6 +30,8 @@ pub struct Step {
     listener: Listener,
     address: Address,
     undoes: bool,
+    /// What only the change itself could tell.
+    learned: Mutex<Vec<Field>>,
     /// How often each effect was begun, so that every fail point has a name of its own.
     begun: Mutex<HashMap<String, u32>>,
 }
@@ -55,6 +57,7 @@ impl Step {
             listener: Arc::clone(listener),
             address,
             undoes: false,
+            learned: Mutex::default(),
             begun: Mutex::default(),
         }
     }
@@ -74,6 +77,35 @@ impl Step {
     /// Says how far long work is: `3 of 12 layers`.
     pub fn progress(&self, amount: String) {
         (self.listener)(&Event::progress(&self.address, amount));
+    }
+
+    /// Adds to what is told and recorded of the change: what nobody could know before it.
+    pub fn learned(&self, name: &str, value: &str) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.retain(|field| field.name != name);
+        learned.push(Field {
+            name: name.to_owned(),
+            from: None,
+            to: Some(value.to_owned()),
+        });
+    }
+
+    /// What was learned, once.
+    pub fn take_learned(&self) -> Vec<Field> {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *learned)
+    }
+
+    /// Gives an image that podman has another image's name.
+    pub async fn tag_image(&self, id: &str, image: &str) -> Result<()> {
+        let effect = Effect::TagImage {
+            image: image.to_owned(),
+            id: id.to_owned(),
+        };
+        self.effect(effect, |permit| async move {
+            podman::tag(&permit, id, image).await
+        })
+        .await
     }
 
     /// The gate. `act` happens only when `effect`, with all that is needed to undo it, is on record.
@@ -102,7 +134,10 @@ impl Step {
     /// may make by hand what we could not.
     async fn has_happened(&self, effect: &Effect) -> Option<bool> {
         match effect {
-            Effect::PullImage { image } => Some(podman::image_id(image).await.ok()?.is_some()),
+            Effect::PullImage { image, before } => {
+                let now = podman::image_id(image).await.ok()?;
+                Some(now.is_some() && now != *before)
+            }
             Effect::MakeAccount { name } => Some(account::look_up(name).await.ok()?.is_some()),
             Effect::AddFileContext { specification, .. } => {
                 let specification = specification.clone();

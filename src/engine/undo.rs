@@ -246,7 +246,7 @@ impl<'a> Undoing<'a> {
             Thing::FileContext(specification) => {
                 undo_file_context(step, specification, effects).await
             }
-            Thing::Image(image) => undo_image(step, image, self.extent).await,
+            Thing::Image(image) => undo_image(step, image, effects, self.extent).await,
             Thing::Kept(_) => {
                 if let Some(
                     Effect::StageContent { path, .. } | Effect::DeployContent { path, .. },
@@ -833,7 +833,19 @@ async fn undo_file_context(
     }
 }
 
-async fn undo_image(step: &Step, image: &str, extent: Extent) -> Result<Undone> {
+async fn undo_image(
+    step: &Step,
+    image: &str,
+    effects: &[&Effect],
+    extent: Extent,
+) -> Result<Undone> {
+    if let Some(Effect::PullImage {
+        before: Some(before),
+        ..
+    }) = effects.first()
+    {
+        return give_name_back(step, image, before).await;
+    }
     if extent == Extent::OneRun {
         return Ok(Undone::Kept(format!(
             "the image {image} stays for the next try"
@@ -855,6 +867,20 @@ async fn undo_image(step: &Step, image: &str, extent: Extent) -> Result<Undone> 
     } else {
         Undone::Kept(format!("the image {image} stays: a container uses it"))
     })
+}
+
+/// The newer image stays, without a name, until podman image prune(1) is told to remove such.
+async fn give_name_back(step: &Step, image: &str, before: &str) -> Result<Undone> {
+    if podman::image_id(image).await?.as_deref() == Some(before) {
+        return Ok(Undone::Already);
+    }
+    if !podman::exists("image", before).await? {
+        return Ok(Undone::Kept(format!(
+            "{image} stays the newer image: the one of before ({before}) was removed"
+        )));
+    }
+    step.tag_image(before, image).await?;
+    Ok(Undone::Restored("the image of before".to_owned()))
 }
 
 /// Data is never undone.

@@ -15,7 +15,7 @@ use crate::engine::{Address, Graph, Kind};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::host::cifs::{self, CifsMount, Recovery};
-use crate::role::{self, ByHand};
+use crate::role::{self, Wishes};
 
 /// What one check may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ type Finding = Result<String>;
 
 /// Runs all the checks of a role at the same time; the result is in the order of the role.
 pub async fn run(role: Role, tier: &Tier, host: &Arc<Host>) -> Result<Vec<Check>> {
-    let graph = role::resources(role, tier, &host.facts, ByHand::Refuse)?;
+    let graph = role::resources(role, tier, &host.facts, &Wishes::default())?;
     let mut tasks = JoinSet::new();
     let mut order = 0_usize;
     let mut spawn = |name: &str, address: Address, finding: BoxedFinding| {

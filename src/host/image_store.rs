@@ -31,6 +31,13 @@ struct Image {
     layer: Option<String>,
 }
 
+/// `Container` of containers.go, as far as it is needed.
+#[derive(Deserialize)]
+struct Container {
+    names: Option<Vec<String>>,
+    image: String,
+}
+
 impl Store {
     /// root's store on this guest.
     pub fn of_this_guest() -> Option<Self> {
@@ -102,6 +109,19 @@ impl Store {
             .join(image.layer.as_deref().filter(|l| is_id(l))?);
         (is_id(&image.id) && list.join(&image.id).is_dir() && layer.is_dir())
             .then(|| image.id.clone())
+    }
+
+    /// The id of the image that the container of that name was made from (containers.go). One that goes
+    /// with a boot is in a list of its own in newer versions.
+    pub fn image_of_container(&self, name: &str) -> Option<String> {
+        let list = self.root.join(format!("{}-containers", self.driver));
+        ["containers.json", "volatile-containers.json"]
+            .iter()
+            .filter_map(|file| fs::read(list.join(file)).ok())
+            .filter_map(|text| serde_json::from_slice::<Vec<Container>>(&text).ok())
+            .flatten()
+            .find(|container| container.names.iter().flatten().any(|n| n == name))
+            .map(|container| container.image)
     }
 
     fn layers(&self) -> PathBuf {

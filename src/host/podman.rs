@@ -148,12 +148,21 @@ pub async fn pull(_permit: &Permit, image: &Image, tell: Tell<'_>) -> Result<()>
     if let Image::DockerArchive(_) = image {
         let id = String::from_utf8_lossy(&printed);
         let id = id.lines().last().unwrap_or_default().trim().to_owned();
-        Helper::new("podman")
-            .args(["tag", &id, &reference(image)])
-            .run()
-            .await?;
+        tag(_permit, &id, &reference(image)).await?;
     }
     blocking(sync_store).await
+}
+
+/// Gives an image a name, which may be another's until then.
+pub async fn tag(_permit: &Permit, id: &str, reference: &str) -> Result<()> {
+    let tag = ["tag", id, reference];
+    Helper::new("podman").args(tag).run().await.map(drop)
+}
+
+/// The id of the image that the container of that name was made from, if its store tells.
+pub async fn image_of_container(name: &str) -> Result<Option<String>> {
+    let name = name.to_owned();
+    blocking(move || Ok(Store::of_this_guest().and_then(|s| s.image_of_container(&name)))).await
 }
 
 /// podman brings none of the files that it unpacks to the disk: after a power cut in the next half

@@ -15,6 +15,7 @@ use futures_util::future::try_join_all;
 
 use super::by_hand::ByHand;
 use super::companion::{self, Companion};
+use super::image::short;
 use super::ours::{self, Found, OurFile};
 use crate::config::{Protocol, Publish};
 use crate::engine::{
@@ -22,6 +23,7 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::health::http;
+use crate::host::podman;
 use crate::host::systemd::{Job, UnitState, mount_unit_name, printed_by_container};
 use crate::host::{Host, blocking};
 
@@ -42,6 +44,9 @@ const WATCH_PAUSE: Duration = Duration::from_millis(250);
 /// The values of a field that says what the container sees.
 const BEFORE_THE_MOUNT: &str = "before the share was mounted";
 const AFTER_IT: &str = "after it";
+/// The field that says which image it runs.
+const IMAGE: &str = "image";
+const RUNS_AN_OLDER_IMAGE: &str = "the container runs the image that had the name before";
 const SEES_ANOTHER_MOUNT: &str = "a container sees only the mount that was there when it started";
 
 /// A container that runs, from this definition and on the mount that is there now.
@@ -50,6 +55,8 @@ pub struct Container {
     pub name: String,
     /// By which podman knows the image.
     pub image: String,
+    /// As the tier file names it.
+    pub image_name: String,
     pub hostname: String,
     pub publish: Vec<Publish>,
     /// Where the share is mounted on the VM.
@@ -74,6 +81,24 @@ pub struct Observed {
     companions: Vec<companion::Observed>,
     /// What stands in its place and is not ours.
     by_hand: Option<ByHand>,
+    images: Images,
+}
+
+/// Of a container that runs, by their ids.
+#[derive(Debug, Default)]
+struct Images {
+    of_container: Option<String>,
+    of_name: Option<String>,
+}
+
+impl Images {
+    /// The image that the container runs, if its name means another one by now.
+    fn older(&self) -> Option<(&str, &str)> {
+        match (&self.of_container, &self.of_name) {
+            (Some(runs), Some(named)) if runs != named => Some((runs, named)),
+            _ => None,
+        }
+    }
 }
 
 impl Observed {
@@ -302,8 +327,16 @@ impl Container {
         Ok(())
     }
 
-    /// Goes back to the definition by which the container ran before.
-    async fn run_again(&self, step: &Step, before: &OurFile) -> Result<()> {
+    /// Goes back to the definition by which the container ran before, and to the image.
+    async fn run_again(
+        &self,
+        step: &Step,
+        before: &OurFile,
+        older_image: Option<&str>,
+    ) -> Result<()> {
+        if let Some(id) = older_image {
+            step.tag_image(id, &self.image).await?;
+        }
         ours::write(step, &self.path(), &before.text).await?;
         step.reload_units().await?;
         step.job(Job::Restart, &self.unit_name()).await
@@ -390,12 +423,21 @@ impl Resource for Container {
             // podman takes its time: it is asked only where nothing of ours is there yet.
             Found::Ours(file) => (None, Some(file)),
         };
+        let images = if file.is_some() && unit.is_active() {
+            Images {
+                of_container: podman::image_of_container(&self.name).await?,
+                of_name: podman::image_id(&self.image).await?,
+            }
+        } else {
+            Images::default()
+        };
         Ok(Observed {
             file,
             unit,
             mount,
             companions,
             by_hand,
+            images,
         })
     }
 
@@ -436,11 +478,14 @@ impl Resource for Container {
         if unit.is_active() && observed.mount_is_newer() {
             diff.field("started", Some(BEFORE_THE_MOUNT), AFTER_IT);
         }
+        if let Some((runs, named)) = observed.images.older() {
+            diff.field(IMAGE, Some(short(runs)), short(named));
+        }
         let own_fields = diff.fields.len();
         for (companion, observed) in self.companions().iter().zip(&observed.companions) {
             companion.diff(observed, unit.is_active(), &mut diff);
         }
-        if unit.is_active() && (rewrite || diff.changes("started")) {
+        if unit.is_active() && (rewrite || diff.changes("started") || diff.changes(IMAGE)) {
             diff.disturb(Disturbance::Restart(self.unit_name()));
         }
         if !rewrite {
@@ -448,6 +493,8 @@ impl Resource for Container {
                 "the container does not run"
             } else if observed.mount_is_newer() {
                 SEES_ANOTHER_MOUNT
+            } else if diff.changes(IMAGE) {
+                RUNS_AN_OLDER_IMAGE
             } else if diff.changes("started") {
                 "the container runs an older definition"
             } else if own_fields == 0 {
@@ -469,6 +516,15 @@ impl Resource for Container {
         // One that does not run sees the share as it is when it starts.
         if mounts_anew && !diff.changes("active") {
             diff.foresee("started", BEFORE_THE_MOUNT, AFTER_IT, SEES_ANOTHER_MOUNT);
+            diff.disturb(Disturbance::Restart(self.unit_name()));
+        }
+        let image = changed.get(Kind::Image, &self.image_name);
+        if let Some(id) = image.and_then(|image| image.get("id"))
+            && !diff.changes("active")
+        {
+            let (from, to) = (id.from.as_deref(), id.to.as_deref());
+            let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
+            diff.foresee(IMAGE, from, to, RUNS_AN_OLDER_IMAGE);
             diff.disturb(Disturbance::Restart(self.unit_name()));
         }
     }
@@ -548,17 +604,20 @@ impl Resource for Container {
         let job = if !unit.is_active() {
             Some(Job::Start)
         } else {
-            let restart =
-                rewrite || observed.runs_an_older_definition() || observed.mount_is_newer();
+            let restart = rewrite
+                || observed.runs_an_older_definition()
+                || observed.mount_is_newer()
+                || observed.images.older().is_some();
             restart.then_some(Job::Restart)
         };
         if let Some(job) = job {
             let begun = SystemTime::now();
             step.job(job, &name).await?;
             if let Err(error) = self.stays_up(step, begun).await {
+                let older_image = observed.images.older().map(|(runs, _)| runs);
                 return Err(match &observed.file {
-                    Some(before) if rewrite && unit.is_active() => {
-                        self.run_again(step, before).await?;
+                    Some(before) if unit.is_active() && (rewrite || older_image.is_some()) => {
+                        self.run_again(step, before, older_image).await?;
                         error.while_doing("the container of before runs again")
                     }
                     _ => error,
@@ -580,6 +639,7 @@ mod tests {
         Container {
             name: "nodejs-server".to_owned(),
             image: "docker.io/ablecloudteam/nodejs-server:linux-0.1".to_owned(),
+            image_name: "docker.io/ablecloudteam/nodejs-server:linux-0.1".to_owned(),
             hostname: "was-container-1".to_owned(),
             publish: vec![Publish {
                 address: None,
@@ -626,6 +686,7 @@ mod tests {
                 .map(Companion::in_place)
                 .collect(),
             by_hand: None,
+            images: Images::default(),
         }
     }
 

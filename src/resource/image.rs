@@ -1,20 +1,75 @@
-//! The container's image, in podman's store.
+//! The container's image, in podman's store. A tag may come to mean another image at its registry, and
+//! an archive may be replaced: that is told by plan, and taken only when somebody asks for it.
 
 use crate::config;
 use crate::engine::effect::Effect;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
-use crate::host::Host;
-use crate::host::podman;
+use crate::host::registry_image::{self, LocalImage, RegistryImage};
+use crate::host::{Host, blocking, image_archive, podman};
+
+/// What is done about an image that is there, when its name means another one by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NewerImage {
+    /// Nobody is asked: a registry that is down holds nothing up.
+    #[default]
+    Ignore,
+    Tell,
+    Take,
+}
 
 /// An image that podman has.
 #[derive(Debug, Clone)]
 pub struct Image {
     pub image: config::Image,
+    pub newer: NewerImage,
+}
+
+#[derive(Debug)]
+pub struct Observed {
+    /// What podman has under the name.
+    id: Option<String>,
+    /// What the name means where it comes from, in short, if that is another image; an error where
+    /// nobody can tell.
+    newer: Result<Option<String>>,
+}
+
+/// As podman shows an id.
+pub fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+impl Image {
+    fn reference(&self) -> String {
+        podman::reference(&self.image)
+    }
+
+    /// The image that the name means where it comes from, if it is not the one that is here.
+    async fn newer(&self, id: &str) -> Result<Option<String>> {
+        match &self.image {
+            // A digest never means another image.
+            config::Image::Registry(reference) if reference.contains('@') => Ok(None),
+            config::Image::Registry(reference) => {
+                let (there, here) = tokio::try_join!(
+                    registry_image::in_registry(reference),
+                    registry_image::here(reference)
+                )?;
+                Ok((!there.is(&here)).then(|| match there {
+                    RegistryImage::One(id) => short(&id).to_owned(),
+                    RegistryImage::Several(_) => "another for this platform".to_owned(),
+                }))
+            }
+            config::Image::DockerArchive(path) => {
+                let path = path.clone();
+                let there = blocking(move || image_archive::image_id(&path)).await?;
+                Ok((there != id).then(|| short(&there).to_owned()))
+            }
+        }
+    }
 }
 
 impl Resource for Image {
-    type Observed = Option<String>;
+    type Observed = Observed;
 
     fn address(&self) -> Address {
         Address::new(Kind::Image, &self.image)
@@ -24,21 +79,48 @@ impl Resource for Image {
         vec![Requirement::Program("podman")]
     }
 
-    async fn observe(&self, _host: &Host) -> Result<Self::Observed> {
-        let id = podman::image_id(&podman::reference(&self.image)).await?;
-        if let (None, config::Image::DockerArchive(path)) = (&id, &self.image)
-            && !path.is_file()
-        {
-            return Err(Error::new(format!("{} is missing", path.display()))
-                .hint("copy the archive there, or name a registry in was.container.image"));
-        }
-        Ok(id)
+    async fn observe(&self, _host: &Host) -> Result<Observed> {
+        let id = podman::image_id(&self.reference()).await?;
+        let newer = match (&id, &self.image) {
+            (None, config::Image::DockerArchive(path)) => {
+                if !path.is_file() {
+                    return Err(Error::new(format!("{} is missing", path.display())).hint(
+                        "copy the archive there, or name a registry in was.container.image",
+                    ));
+                }
+                // podman reads to the fault, and leaves layers behind.
+                let path = path.clone();
+                blocking(move || image_archive::image_id(&path)).await?;
+                Ok(None)
+            }
+            (Some(id), _) if self.newer != NewerImage::Ignore => self.newer(id).await,
+            _ => Ok(None),
+        };
+        Ok(Observed { id, newer })
     }
 
-    fn diff(&self, observed: &Self::Observed) -> Result<Diff> {
-        let mut diff = Diff::create("podman does not have the image");
-        if observed.is_none() {
+    fn diff(&self, observed: &Observed) -> Result<Diff> {
+        let Some(id) = &observed.id else {
+            let mut diff = Diff::create("podman does not have the image");
             diff.field("image", None, self.image.to_string());
+            return Ok(diff);
+        };
+        let mut diff = Diff::update("the name means another image by now");
+        match (&observed.newer, self.newer) {
+            (Ok(Some(newer)), NewerImage::Take) => {
+                diff.field("id", Some(short(id)), newer);
+            }
+            (Ok(Some(newer)), _) => diff.notes.push(format!(
+                "{} means another image by now ({newer}; here is {}): wasagent apply --pull takes it",
+                self.image,
+                short(id)
+            )),
+            (Ok(None), _) => {}
+            (Err(error), NewerImage::Take) => return Err(error.clone()),
+            (Err(error), _) => diff.notes.push(format!(
+                "whether {} means another image by now cannot be told: {error}",
+                self.image
+            )),
         }
         Ok(diff)
     }
@@ -47,9 +129,10 @@ impl Resource for Image {
         vec![GuideStep::new(17, format!("podman pull {}", self.image))]
     }
 
-    async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {
+    async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         let effect = Effect::PullImage {
-            image: podman::reference(&self.image),
+            image: self.reference(),
+            before: observed.id.clone(),
         };
         step.effect(effect, |permit| async move {
             podman::pull(&permit, &self.image, &|amount| step.progress(amount)).await
@@ -57,6 +140,10 @@ impl Resource for Image {
         .await
         .map_err(|e| {
             e.hint("is was.container.image right, and its registry reachable from this VM?")
-        })
+        })?;
+        // Which image a tag meant on that day is nowhere else to be read.
+        let LocalImage { id, digests } = registry_image::here(&self.reference()).await?;
+        step.learned("digest", digests.first().unwrap_or(&id));
+        Ok(())
     }
 }

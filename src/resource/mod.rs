@@ -35,7 +35,7 @@ pub use disk::Disk;
 pub use file::{Check, File};
 pub use firewall::Firewall;
 pub use fstab::FSTAB;
-pub use image::Image;
+pub use image::{Image, NewerImage};
 pub use label::Label;
 pub use mount::Mount;
 pub use samba_conflicts::OurShare;

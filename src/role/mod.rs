@@ -12,20 +12,21 @@ use crate::config::{Role, Tier};
 use crate::engine::Graph;
 use crate::error::{Error, Result};
 use crate::host::Facts;
+use crate::resource::NewerImage;
 
 pub use storage::storage;
 pub use was::{container_hostname, was};
 
-/// What becomes of what somebody set up by hand for the same purpose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ByHand {
-    #[default]
-    Refuse,
-    Adopt,
+/// What whoever runs this asks for beyond the tier file.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// Take over what somebody set up by hand for the same purpose, instead of refusing it.
+    pub adopt: bool,
+    pub newer_image: NewerImage,
 }
 
 /// The resources of `role` on a guest with these facts.
-pub fn resources(role: Role, tier: &Tier, facts: &Facts, by_hand: ByHand) -> Result<Graph> {
+pub fn resources(role: Role, tier: &Tier, facts: &Facts, wishes: &Wishes) -> Result<Graph> {
     let missing = || {
         Error::new(format!("the tier file has no section [{role}]"))
             .hint(format!("add [{role}], which the role {role} is made from"))
@@ -36,7 +37,7 @@ pub fn resources(role: Role, tier: &Tier, facts: &Facts, by_hand: ByHand) -> Res
             tier.storage.as_ref().ok_or_else(missing)?,
             facts,
         )),
-        Role::Was => was(tier, tier.was.as_ref().ok_or_else(missing)?, facts, by_hand),
+        Role::Was => was(tier, tier.was.as_ref().ok_or_else(missing)?, facts, wishes),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The WAS VM: the share mounted, and the application's container running on it.
 
-use super::{ByHand, zone};
+use super::{Wishes, zone};
 use crate::config::{Secret, Tier, Was};
 use crate::engine::Graph;
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use crate::resource::{CifsShare, Container, Firewall, Image, SecretFile};
 /// Read by `mount.cifs` at boot.
 const CREDENTIALS: &str = "/etc/wasagent/share.cred";
 
-pub fn was(tier: &Tier, was: &Was, facts: &Facts, by_hand: ByHand) -> Result<Graph> {
+pub fn was(tier: &Tier, was: &Was, facts: &Facts, wishes: &Wishes) -> Result<Graph> {
     let share = &tier.share;
     let container = &was.container;
     let mut graph = Graph::default();
@@ -37,13 +37,14 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, by_hand: ByHand) -> Result<Gra
             mount_point: was.mount.clone(),
             credentials: CREDENTIALS.into(),
             selinux: facts.selinux,
-            adopt: by_hand == ByHand::Adopt,
+            adopt: wishes.adopt,
         },
         &[credentials],
     );
     let image = graph.add(
         Image {
             image: container.image.clone(),
+            newer: wishes.newer_image,
         },
         &[],
     );
@@ -66,6 +67,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, by_hand: ByHand) -> Result<Gra
         Container {
             name: container.name.clone(),
             image: podman::reference(&container.image),
+            image_name: container.image.to_string(),
             hostname: container_hostname(was, &facts.node)?,
             publish: container.publish.clone(),
             mount: was.mount.clone(),
@@ -74,7 +76,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, by_hand: ByHand) -> Result<Gra
             env: container.env.clone(),
             quadlet: facts.quadlet,
             loses_ports: facts.default_zone.is_some() && !facts.keeps_ports,
-            adopt: by_hand == ByHand::Adopt,
+            adopt: wishes.adopt,
         },
         &[mount, image, firewall],
     );

@@ -83,6 +83,42 @@ impl Registry {
         Ok(true)
     }
 
+    /// Puts an image that the registry has there once more as `to`, with another configuration, and returns its id.
+    pub fn push_changed(
+        &self,
+        name: &str,
+        to: &str,
+        change: impl FnOnce(&mut serde_json::Value),
+    ) -> Result<String> {
+        let directory = tempfile::tempdir()?;
+        let at = directory.path();
+        let (local, listen) = (format!("dir:{}", at.display()), &self.listen);
+        self.copy(&format!("docker://{listen}/{name}"), &local)?;
+        let manifest = at.join("manifest.json");
+        let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&manifest)?)?;
+        let before = text["config"]["digest"].as_str().context("no config")?;
+        let before = at.join(before.trim_start_matches("sha256:"));
+        let mut config = serde_json::from_slice(&fs::read(before)?)?;
+        change(&mut config);
+        let config = serde_json::to_vec(&config)?;
+        let id = image::hex(&Sha256::digest(&config));
+        fs::write(at.join(&id), &config)?;
+        text["config"]["digest"] = format!("sha256:{id}").into();
+        text["config"]["size"] = config.len().into();
+        fs::write(manifest, serde_json::to_vec(&text)?)?;
+        self.copy(&local, &format!("docker://{listen}/{to}"))?;
+        Ok(id)
+    }
+
+    fn copy(&self, from: &str, to: &str) -> Result<()> {
+        let mut skopeo = in_namespace(&self.netns, "skopeo");
+        skopeo
+            .args(["--insecure-policy", "copy", "--quiet"])
+            .args(["--src-tls-verify=false", "--dest-tls-verify=false"])
+            .args([from, to]);
+        ok_with(skopeo, b"", PUSH).map(drop)
+    }
+
     /// The digest (`sha256:…`) of the manifest that the registry serves as `name`; an error where it has none.
     pub fn digest(&self, name: &str) -> Result<String> {
         let mut skopeo = in_namespace(&self.netns, "skopeo");

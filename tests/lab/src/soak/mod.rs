@@ -17,6 +17,7 @@ pub mod content;
 pub mod disk;
 pub mod fault;
 pub mod ground;
+pub mod image;
 pub mod kill;
 pub mod outage;
 pub mod password;
@@ -36,7 +37,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 12] = [
+pub const CAMPAIGNS: [Campaign; 13] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -86,6 +87,11 @@ pub const CAMPAIGNS: [Campaign; 12] = [
         name: "refusal",
         proves: "each way in which a mount is refused has its own sentence and way out, in time, and nothing is mounted",
         run: refusal::run,
+    },
+    Campaign {
+        name: "image",
+        proves: "a tag that moves is told and taken when asked for; registry down, archive cut off, image that ends: the page stays",
+        run: image::run,
     },
     Campaign {
         name: "adopt",

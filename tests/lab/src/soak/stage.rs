@@ -50,7 +50,7 @@ pub struct Stage {
     disk: Option<String>,
     /// What serves a WAS guest its share.
     pub server: Option<Guest>,
-    _registry: Option<Registry>,
+    pub registry: Option<Registry>,
     pub lab: Lab,
 }
 
@@ -65,7 +65,7 @@ impl Stage {
             role: Role::Storage,
             disk: Some(disk),
             server: None,
-            _registry: None,
+            registry: None,
             lab,
         })
     }
@@ -101,7 +101,7 @@ impl Stage {
             role: Role::Was,
             disk: None,
             server: Some(server),
-            _registry: Some(registry),
+            registry: Some(registry),
             lab,
         })
     }

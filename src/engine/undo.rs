@@ -846,6 +846,10 @@ async fn undo_image(
     {
         return give_name_back(step, image, before).await;
     }
+    // That was an undo itself, of a pull that stands under the image's own address.
+    if let Some(Effect::TagImage { .. }) = effects.first() {
+        return Ok(Undone::Already);
+    }
     if extent == Extent::OneRun {
         return Ok(Undone::Kept(format!(
             "the image {image} stays for the next try"

@@ -141,6 +141,15 @@ pub enum Effect {
     RemoveImage {
         image: String,
     },
+    /// A secret in podman's store. What it held before is kept as a file is.
+    SetSecret {
+        name: String,
+        before: Option<Sha256>,
+        after: Sha256,
+    },
+    RemoveSecret {
+        name: String,
+    },
     /// A rule in the store of SELinux's policy.
     AddFileContext {
         specification: String,
@@ -203,6 +212,7 @@ pub enum Thing {
     Account(String),
     SambaUser(String),
     Image(String),
+    Secret(String),
     FileContext(String),
     /// What is never undone: data, and what has no state.
     Kept(String),
@@ -241,6 +251,9 @@ impl Effect {
                 Thing::SambaUser(name.clone())
             }
             Self::PullImage { image } | Self::RemoveImage { image } => Thing::Image(image.clone()),
+            Self::SetSecret { name, .. } | Self::RemoveSecret { name } => {
+                Thing::Secret(name.clone())
+            }
             Self::AddFileContext { specification, .. }
             | Self::RemoveFileContext { specification } => {
                 Thing::FileContext(specification.clone())
@@ -298,6 +311,8 @@ impl fmt::Display for Effect {
             Self::RestoreSambaUser { name } => write!(f, "restore Samba account {name}"),
             Self::PullImage { image } => write!(f, "pull {image}"),
             Self::RemoveImage { image } => write!(f, "remove image {image}"),
+            Self::SetSecret { name, .. } => write!(f, "set secret {name}"),
+            Self::RemoveSecret { name } => write!(f, "remove secret {name}"),
             Self::AddFileContext { specification, .. } => {
                 write!(f, "add SELinux rule {specification}")
             }

@@ -497,6 +497,20 @@ fn needed(effects: &[Recorded]) -> BTreeSet<Sha256> {
                 }
                 written.insert((path.clone(), after.clone()));
             }
+            Effect::SetSecret {
+                name,
+                before: Some(before),
+                after,
+            } => {
+                let was = PathBuf::from(name);
+                if !written.contains(&(was.clone(), before.clone())) {
+                    needed.insert(before.clone());
+                }
+                written.insert((was, after.clone()));
+            }
+            Effect::SetSecret { name, after, .. } => {
+                written.insert((PathBuf::from(name), after.clone()));
+            }
             // Only the first leads to what was there before us.
             Effect::SetSambaPassword { name, before } if samba_users.insert(name) => {
                 needed.extend(before.clone());

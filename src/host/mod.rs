@@ -20,6 +20,7 @@ pub mod mount;
 pub mod passdb;
 pub mod permit;
 pub mod podman;
+pub mod podman_secret;
 pub mod process;
 pub mod samba;
 pub mod selinux;

@@ -12,6 +12,7 @@ use crate::release::Release;
 use crate::tier::Role;
 
 pub mod boots;
+pub mod confined;
 pub mod content;
 pub mod disk;
 pub mod fault;
@@ -35,7 +36,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 11] = [
+pub const CAMPAIGNS: [Campaign; 12] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -85,6 +86,11 @@ pub const CAMPAIGNS: [Campaign; 11] = [
         name: "refusal",
         proves: "each way in which a mount is refused has its own sentence and way out, in time, and nothing is mounted",
         run: refusal::run,
+    },
+    Campaign {
+        name: "confined",
+        proves: "the sample application has no capability, cannot change its image, and nobody sees what it alone is told",
+        run: confined::run,
     },
     Campaign {
         name: "selinux",

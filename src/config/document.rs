@@ -347,6 +347,16 @@ impl<'d> Field<'d> {
         ))
     }
 
+    /// The same, of which there are several by names of the operator's own: `name` stands for all of them.
+    pub(super) fn section_as(&self, name: &str) -> Option<Section<'d>> {
+        let named = Self {
+            name: name.to_owned(),
+            span: self.span.clone(),
+            ..*self
+        };
+        named.section()
+    }
+
     /// A table whose keys are the operator's own, each with its place.
     pub(super) fn entries(&self) -> Option<Vec<(&'d str, Span, Self)>> {
         let DeValue::Table(table) = self.value else {

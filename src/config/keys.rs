@@ -2,7 +2,7 @@
 
 /// The sections and their keys, in the order of the documentation. The section without a name is
 /// the file itself.
-const SECTIONS: [(&str, &[&str]); 13] = [
+const SECTIONS: [(&str, &[&str]); 14] = [
     (
         "",
         &[
@@ -51,14 +51,23 @@ const SECTIONS: [(&str, &[&str]); 13] = [
             "publish",
             "workdir",
             "privileged",
+            "read_only",
             "env",
+            "secrets",
         ],
+    ),
+    (
+        SECRET,
+        &["password_file", "password", "password_credential", "env"],
     ),
     ("firewall", &["zone"]),
     ("serve", &["mode"]),
     ("health", &["interval", "listen", "http", "drain"]),
     ("health.http", &["path", "status", "contains"]),
 ];
+
+/// Stands for each table below `was.container.secrets`, whose names are the operator's own.
+pub(super) const SECRET: &str = "was.container.secrets.NAME";
 
 /// The three ways to give a password, of which a section takes one.
 pub(super) const PASSWORDS: [&str; 3] = ["password_file", "password", "password_credential"];

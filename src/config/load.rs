@@ -15,8 +15,8 @@ use super::source::{Source, Span};
 use super::template::{self, Piece};
 use super::value::{self, Wrong};
 use super::{
-    Container, Content, Database, Disk, Edit, Firewall, Health, HttpCheck, Protocol, Publish, Role,
-    Secret, Serve, Share, Storage, Tier, Was, keys,
+    Container, ContainerSecret, Content, Database, Disk, Edit, Firewall, Health, HttpCheck,
+    Protocol, Publish, Role, Secret, Serve, Share, Storage, Tier, Was, keys,
 };
 
 /// A tier file of a hundred lines has 5 KiB.
@@ -121,7 +121,11 @@ fn tier(root: &Section<'_>, role: Option<Role>, metadata: &Metadata) -> Option<T
     let has_database = database_field.is_some() || root.means("database");
     let storage = storage_field.map(|field| storage(&field, has_database));
     let database = database_field.map(|field| database(&field, metadata));
-    let was = was_field.map(|field| was(&field));
+    let was = was_field.map(|field| {
+        // A VM that does not run the application need not know its secrets.
+        let metadata = (role != Some(Role::Storage)).then_some(metadata);
+        was(&field, metadata)
+    });
     let firewall = match root.section("firewall") {
         Some(section) => Firewall {
             zone: section
@@ -420,7 +424,7 @@ fn database(field: &Field<'_>, metadata: &Metadata) -> Option<Database> {
 type Published = (Publish, Span);
 
 /// The section, and the ports that could be read even where the rest is faulty.
-fn was(field: &Field<'_>) -> (Option<Was>, Vec<Published>) {
+fn was(field: &Field<'_>, metadata: Option<&Metadata>) -> (Option<Was>, Vec<Published>) {
     let Some(section) = field.section() else {
         return (None, Vec::new());
     };
@@ -432,7 +436,7 @@ fn was(field: &Field<'_>) -> (Option<Was>, Vec<Published>) {
         None => Some(Default::default()),
     };
     let (container, ports) = match section.required("container") {
-        Some(field) => container(&field),
+        Some(field) => container(&field, metadata),
         None => (None, Vec::new()),
     };
     let was = match (mount, vers, container) {
@@ -446,7 +450,10 @@ fn was(field: &Field<'_>) -> (Option<Was>, Vec<Published>) {
     (was, ports)
 }
 
-fn container(field: &Field<'_>) -> (Option<Container>, Vec<Published>) {
+fn container(
+    field: &Field<'_>,
+    metadata: Option<&Metadata>,
+) -> (Option<Container>, Vec<Published>) {
     let Some(section) = field.section() else {
         return (None, Vec::new());
     };
@@ -474,6 +481,17 @@ fn container(field: &Field<'_>) -> (Option<Container>, Vec<Published>) {
         Some(field) => entries(&field, value::environment_name, value::environment_value),
         None => Some(BTreeMap::new()),
     };
+    let read_only = match section.optional("read_only") {
+        Some(field) => field.boolean(),
+        None => Some(false),
+    };
+    let secrets = match section.optional("secrets") {
+        Some(field) => match metadata {
+            Some(metadata) => secrets(&field, env.as_ref(), metadata),
+            None => Some(BTreeMap::new()),
+        },
+        None => Some(BTreeMap::new()),
+    };
     let publish = ports.iter().map(|(port, _)| *port).collect();
     let container = || {
         Some(Container {
@@ -483,10 +501,55 @@ fn container(field: &Field<'_>) -> (Option<Container>, Vec<Published>) {
             publish,
             workdir: workdir?,
             privileged: privileged?,
+            read_only: read_only?,
             env: env?,
+            secrets: secrets?,
         })
     };
     (container(), ports)
+}
+
+/// The application's secrets, by the names that they have in the container.
+fn secrets(
+    field: &Field<'_>,
+    variables: Option<&BTreeMap<String, String>>,
+    metadata: &Metadata,
+) -> Option<BTreeMap<String, ContainerSecret>> {
+    let mut secrets = Some(BTreeMap::new());
+    for (name, span, entry) in field.entries()? {
+        let twice = variables.is_some_and(|variables| variables.contains_key(name));
+        let named = match value::environment_name(name) {
+            Ok(()) if twice => Err(Wrong::new("is in was.container.env, too")),
+            checked => checked,
+        };
+        if let Err(wrong) = &named {
+            let what = format!("was.container.secrets: {}", wrong.what);
+            let wrong = Wrong::new(what).expected(
+                "a name of letters, digits and _, not beginning with a digit, in one of the two",
+            );
+            field.report().wrong(&span, wrong);
+        }
+        match (secret(&entry, metadata), named, &mut secrets) {
+            (Some(secret), Ok(()), Some(secrets)) => {
+                secrets.insert(name.to_owned(), secret);
+            }
+            _ => secrets = None,
+        }
+    }
+    secrets
+}
+
+fn secret(field: &Field<'_>, metadata: &Metadata) -> Option<ContainerSecret> {
+    let section = field.section_as(keys::SECRET)?;
+    let value = password(&section, metadata, Owner::Application);
+    let env = match section.optional("env") {
+        Some(field) => field.boolean(),
+        None => Some(false),
+    };
+    Some(ContainerSecret {
+        value: value?,
+        env: env?,
+    })
 }
 
 /// The ports that could be read. Two that are the same port of the VM are a fault, and so is

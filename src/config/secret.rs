@@ -56,6 +56,7 @@ const LARGEST_FILE: u64 = 4096;
 pub(super) enum Owner {
     Share,
     Database,
+    Application,
 }
 
 /// A password as it stands in the tier file.
@@ -181,12 +182,15 @@ fn check(password: String, owner: Owner) -> Result<Secret, Wrong> {
     let too_long = match owner {
         Owner::Share => password.encode_utf16().count() > 128 || password.len() > 255,
         Owner::Database => password.len() > 1024,
+        // Far below what podman takes of a secret (512 KB), and Linux of a variable.
+        Owner::Application => password.len() as u64 > LARGEST_FILE,
     };
     if too_long {
         return Err(
             Wrong::new("the password is too long").expected(match owner {
                 Owner::Share => "at most 128 UTF-16 units and 255 bytes",
                 Owner::Database => "at most 1024 bytes",
+                Owner::Application => "at most 4096 bytes",
             }),
         );
     }

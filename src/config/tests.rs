@@ -834,6 +834,63 @@ fn several_ways_to_give_a_password() {
     );
 }
 
+/// The example with these lines below `env`.
+fn with_secrets(lines: &str) -> String {
+    let env = "env        = { NODE_ENV = \"production\" }  # optional\n";
+    changed(env, &format!("{env}{lines}\n"))
+}
+
+#[test]
+fn the_application_has_secrets_of_its_own() {
+    let site = Site::new();
+    site.write("token", b"hunter2\n", 0o600);
+    let text = with_secrets(
+        "read_only = true\n[was.container.secrets]\nTOKEN = { password_file = \"@DIR@/token\" }\n\
+         KEY_ = { password = \"hunter3\", env = true }",
+    );
+    let container = site.load(&text).unwrap().was.unwrap().container;
+    assert!(container.read_only);
+    let secrets = &container.secrets;
+    assert_eq!(secrets["TOKEN"].value.expose(), "hunter2");
+    assert!(!secrets["TOKEN"].env && secrets["KEY_"].env);
+    assert!(!format!("{container:?}").contains("hunter"));
+    // The storage VM does without.
+    fs::remove_file(site.path("token")).unwrap();
+    assert!(site.load_as(&text, Some(Role::Storage)).is_ok());
+    let faults = site.faults_as(&text, Some(Role::Was));
+    assert!(
+        faults.contains("was.container.secrets.NAME.password_file: cannot read @DIR@/token"),
+        "{faults}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_secret_is_said_without_it() {
+    let site = Site::new();
+    for (line, said) in [
+        ("TOKEN = \"hunter2\"", "found a string"),
+        (
+            "TOKEN = { passwort = \"hunter2\" }",
+            "did you mean `password`?",
+        ),
+        ("TOKEN = { env = true }", "missing the password"),
+        (
+            "\"A-B\" = { password = \"hunter2\" }",
+            "no name for an environment variable",
+        ),
+        (
+            "NODE_ENV = { password = \"hunter2\" }",
+            "is in was.container.env, too",
+        ),
+        ("TOKEN = { password = \"hunter\\n2\" }", "end of a line"),
+    ] {
+        let text = with_secrets(&format!("[was.container.secrets]\n{line}"));
+        let faults = site.faults(&text);
+        assert!(faults.contains(said), "{faults}");
+        assert!(!faults.contains("hunter"), "{faults}");
+    }
+}
+
 #[test]
 fn an_inline_password_needs_a_private_tier_file() {
     let site = Site::new();

@@ -169,6 +169,15 @@ pub enum Effect {
     RemoveImage {
         image: String,
     },
+    /// A secret in podman's store. What it held before is kept as a file is.
+    SetSecret {
+        name: String,
+        before: Option<Sha256>,
+        after: Sha256,
+    },
+    RemoveSecret {
+        name: String,
+    },
     /// A rule in the store of SELinux's policy.
     AddFileContext {
         specification: String,
@@ -232,6 +241,7 @@ pub enum Thing {
     Account(String),
     SambaUser(String),
     Image(String),
+    Secret(String),
     FileContext(String),
     /// What is never undone: data, and what has no state.
     Kept(String),
@@ -275,6 +285,9 @@ impl Effect {
             Self::PullImage { image, .. }
             | Self::TagImage { image, .. }
             | Self::RemoveImage { image } => Thing::Image(image.clone()),
+            Self::SetSecret { name, .. } | Self::RemoveSecret { name } => {
+                Thing::Secret(name.clone())
+            }
             Self::AddFileContext { specification, .. }
             | Self::RemoveFileContext { specification } => {
                 Thing::FileContext(specification.clone())
@@ -336,6 +349,8 @@ impl fmt::Display for Effect {
             Self::PullImage { image, .. } => write!(f, "pull {image}"),
             Self::TagImage { image, id } => write!(f, "tag {id} {image}"),
             Self::RemoveImage { image } => write!(f, "remove image {image}"),
+            Self::SetSecret { name, .. } => write!(f, "set secret {name}"),
+            Self::RemoveSecret { name } => write!(f, "remove secret {name}"),
             Self::AddFileContext { specification, .. } => {
                 write!(f, "add SELinux rule {specification}")
             }

@@ -500,6 +500,20 @@ fn needed(effects: &[Recorded]) -> BTreeSet<Sha256> {
             Effect::RemoveFile { before, .. } if !recorded.undoes => {
                 needed.insert(before.contents.clone());
             }
+            Effect::SetSecret {
+                name,
+                before: Some(before),
+                after,
+            } => {
+                let was = PathBuf::from(name);
+                if !written.contains(&(was.clone(), before.clone())) {
+                    needed.insert(before.clone());
+                }
+                written.insert((was, after.clone()));
+            }
+            Effect::SetSecret { name, after, .. } => {
+                written.insert((PathBuf::from(name), after.clone()));
+            }
             // Only the first leads to what was there before us.
             Effect::SetSambaPassword { name, before } if samba_users.insert(name) => {
                 needed.extend(before.clone());

@@ -18,7 +18,7 @@ use crate::host::failpoint;
 use crate::host::firewalld::{self, Opening, Settings};
 use crate::host::fs::{self, DirState, FileMeta, NewFile, RegularFile};
 use crate::host::systemd::Job;
-use crate::host::{Host, Permit, account, blocking, mount, podman, samba, selinux};
+use crate::host::{Host, Permit, account, blocking, mount, podman, podman_secret, samba, selinux};
 
 /// Files that are kept for undo are small: configuration, not data.
 const MAX_SAVED: u64 = 16 << 20;
@@ -459,6 +459,28 @@ impl Step {
         };
         self.effect(effect, |permit| {
             blocking(move || mount::detach(&permit, &mount_point))
+        })
+        .await
+    }
+
+    /// Sets what a secret of podman's holds.
+    pub async fn set_secret(&self, name: &str, value: zeroize::Zeroizing<Vec<u8>>) -> Result<()> {
+        let found = podman_secret::look_up(name).await?;
+        let exists = found.is_some();
+        let before = match found {
+            None => None,
+            Some(found) => {
+                let journal = Arc::clone(&self.journal);
+                Some(blocking(move || journal.save(&found.value)).await?)
+            }
+        };
+        let effect = Effect::SetSecret {
+            name: name.to_owned(),
+            before,
+            after: Sha256::of(&value),
+        };
+        self.effect(effect, |permit| async move {
+            podman_secret::set(&permit, name, &value, exists).await
         })
         .await
     }

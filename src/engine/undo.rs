@@ -21,7 +21,7 @@ use crate::host::firewalld::{Opening, Settings};
 use crate::host::fs::{self, DirState, FileMeta, RegularFile};
 use crate::host::mount::{mount_at, mounts};
 use crate::host::systemd::{Job, mount_unit_name};
-use crate::host::{Host, account, blocking, podman, samba, selinux};
+use crate::host::{Host, account, blocking, podman, podman_secret, samba, selinux};
 use crate::resource::FSTAB;
 
 /// How much is undone.
@@ -247,6 +247,7 @@ impl<'a> Undoing<'a> {
                 undo_file_context(step, specification, effects).await
             }
             Thing::Image(image) => undo_image(step, image, effects, self.extent).await,
+            Thing::Secret(name) => undo_secret(step, name, effects).await,
             Thing::Kept(_) => {
                 if let Some(
                     Effect::StageContent { path, .. } | Effect::DeployContent { path, .. },
@@ -833,6 +834,43 @@ async fn undo_file_context(
     }
 }
 
+/// Gives a secret of podman's what it held before, if it still holds what it got of us.
+async fn undo_secret(step: &Step, name: &str, effects: &[&Effect]) -> Result<Undone> {
+    let values = |effect: &&Effect| match effect {
+        Effect::SetSecret { before, after, .. } => Some((before.clone(), after.clone())),
+        _ => None,
+    };
+    let Some((before, _)) = effects.iter().find_map(values) else {
+        return Ok(Undone::Already);
+    };
+    let found = podman_secret::look_up(name).await?;
+    let now = found.as_ref().map(|found| Sha256::of(&found.value));
+    if before == now {
+        return Ok(Undone::Already);
+    }
+    let mut known = effects.iter().filter_map(values);
+    let is_known = known.any(|(before, after)| before == now || Some(after) == now);
+    // One that is gone may be so because a change of ours was cut off.
+    if found.is_some_and(|found| !found.is_ours || !is_known) {
+        return Ok(Undone::Kept(format!(
+            "podman's secret {name} was changed by somebody since, and is kept"
+        )));
+    }
+    if let Some(before) = before {
+        let value = zeroize::Zeroizing::new(journal::saved(&before)?);
+        step.set_secret(name, value).await?;
+        return Ok(Undone::Restored("as it was before".to_owned()));
+    }
+    let effect = Effect::RemoveSecret {
+        name: name.to_owned(),
+    };
+    step.effect(effect, |permit| async move {
+        podman_secret::remove(&permit, name).await
+    })
+    .await?;
+    Ok(Undone::Restored("removed".to_owned()))
+}
+
 async fn undo_image(
     step: &Step,
     image: &str,
@@ -925,6 +963,7 @@ impl std::fmt::Display for Thing {
             Self::Account(name) => write!(f, "account {name}"),
             Self::SambaUser(name) => write!(f, "Samba account {name}"),
             Self::Image(image) => write!(f, "image {image}"),
+            Self::Secret(name) => write!(f, "secret {name}"),
             Self::FileContext(specification) => write!(f, "SELinux rule {specification}"),
             Self::Kept(what) => f.write_str(what),
         }

@@ -135,14 +135,18 @@ pub enum CifsErrorKind {
     AccountDisabled,
     AccountLocked,
     PasswordExpired,
+    /// The server has no such account, and lets the user in as a guest.
+    Guest,
     /// The user was accepted, the share is not for this user or this address.
     ShareDenied,
-    /// As `ShareDenied`, while we did not encrypt: the server may demand it.
+    /// The user was refused, while we did not encrypt: the server may demand it.
     EncryptionDemanded,
     /// The share can only be had encrypted, and we were told not to encrypt.
     EncryptedShare,
-    /// EACCES, and the kernel log did not say why.
+    /// EACCES, and neither the server's status nor the kernel log says why.
     AccessDenied,
+    /// The connection broke after the server had answered.
+    Broken,
     NoSuchShare,
     /// The share is there, the directory in it is not.
     NoSuchDirectory,
@@ -185,6 +189,7 @@ impl CifsError {
                 | K::Refused
                 | K::Silent
                 | K::Dropped
+                | K::Broken
                 | K::Deadline
                 | K::Other
         )
@@ -405,8 +410,7 @@ impl CifsMount {
     fn mount(&self, password: &str) -> Result<OwnedFd, CifsError> {
         self.check(password)?;
         self.probe()?;
-        let mut log = Kmsg::at_end();
-        let mounted = self.create(password, &mut log)?;
+        let mounted = self.create(password)?;
         if !self.seal && self.is_encrypted_all_the_same() {
             return Err(self.failure(CifsErrorKind::EncryptedShare, None, Vec::new()));
         }
@@ -414,28 +418,63 @@ impl CifsMount {
     }
 
     /// Makes the mount, attached to nothing yet.
-    fn create(&self, password: &str, log: &mut Kmsg) -> Result<OwnedFd, CifsError> {
-        let context = fsopen("cifs", FsOpenFlags::FSOPEN_CLOEXEC)
-            .map_err(|errno| self.classify(errno, Vec::new()))?;
-        let configured = self.configure(&context, password);
-        let failed = match configured.and_then(|()| fsconfig_create(context.as_fd())) {
-            Ok(()) => {
-                match fsmount(
+    fn create(&self, password: &str) -> Result<OwnedFd, CifsError> {
+        let failed = match self.attempt(password, None) {
+            Ok(mounted) => return Ok(mounted),
+            Err(failed) => failed,
+        };
+        let error = self.classify(&failed);
+        let may_be_guest = match error.kind {
+            CifsErrorKind::ShareDenied => !self.seal,
+            kind => kind == CifsErrorKind::Broken,
+        };
+        if may_be_guest && self.is_taken_for_guest(password) {
+            return Err(self.failure(CifsErrorKind::Guest, error.errno, error.kernel));
+        }
+        Err(error)
+    }
+
+    /// Whether the server knows no such user and lets everybody of that kind in as a guest (smb.conf(5),
+    /// `map to guest`, which Debian sets). A guest's session has no key, so the server ends the connection
+    /// at the first encrypted request, and the kernel says no more than EAGAIN. That it is a guest's
+    /// it says when it was to sign (`fs/smb/client/smb2pdu.c`, `SMB2_sess_setup`).
+    fn is_taken_for_guest(&self, password: &str) -> bool {
+        let plain = Self {
+            seal: false,
+            ..self.clone()
+        };
+        match plain.attempt(password, Some("sign")) {
+            // Let in with a key: nobody's guest. The mount goes as it came.
+            Ok(_) => false,
+            Err(failed) => failed.says("authenticated as guest"),
+        }
+    }
+
+    fn attempt(&self, password: &str, flag: Option<&str>) -> Result<OwnedFd, Failed> {
+        let mut log = Kmsg::at_end();
+        let context = fsopen("cifs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Failed::unheard)?;
+        let created = flag
+            .map_or(Ok(()), |flag| fsconfig_set_flag(context.as_fd(), flag))
+            .and_then(|()| self.configure(&context, password))
+            .and_then(|()| fsconfig_create(context.as_fd()))
+            .and_then(|()| {
+                fsmount(
                     context.as_fd(),
                     FsMountFlags::FSMOUNT_CLOEXEC,
                     MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
-                ) {
-                    Ok(mounted) => return Ok(mounted),
-                    Err(errno) => errno,
-                }
+                )
+            });
+        created.map_err(|errno| {
+            let mut words = words_of_context(context);
+            words.extend(self.about_us(log.lines_with("CIFS")));
+            // The kernel prints no password; should it ever, it ends here.
+            words.retain(|line| !line.contains(password));
+            Failed {
+                errno,
+                words,
+                log_was_read: log.is_open(),
             }
-            Err(errno) => errno,
-        };
-        let mut words = words_of_context(context);
-        words.extend(self.about_us(log.lines_with("CIFS")));
-        // The kernel prints no password; should it ever, it ends here.
-        words.retain(|line| !line.contains(password));
-        Err(self.classify(failed, words))
+        })
     }
 
     fn configure(&self, context: &OwnedFd, password: &str) -> rustix::io::Result<()> {
@@ -569,19 +608,19 @@ impl CifsMount {
     }
 
     /// The cause, from what the system call gave and what the kernel wrote.
-    fn classify(&self, errno: Errno, kernel: Vec<String>) -> CifsError {
+    fn classify(&self, failed: &Failed) -> CifsError {
         use CifsErrorKind as K;
-        let says = |word: &str| kernel.iter().any(|line| line.contains(word));
-        let kind = match errno {
-            Errno::ACCESS if says("STATUS_LOGON_FAILURE") || says("STATUS_WRONG_PASSWORD") => {
-                K::WrongPassword
-            }
-            Errno::ACCESS if says("STATUS_ACCOUNT_LOCKED_OUT") => K::AccountLocked,
-            Errno::ACCESS if says("STATUS_ACCOUNT_DISABLED") => K::AccountDisabled,
-            Errno::ACCESS if says("STATUS_PASSWORD_") => K::PasswordExpired,
-            Errno::ACCESS if says("STATUS_ACCESS_DENIED") && self.seal => K::ShareDenied,
-            Errno::ACCESS if says("STATUS_ACCESS_DENIED") => K::EncryptionDemanded,
+        let says = |word| failed.says(word);
+        let kind = match failed.errno {
+            // The status is the better word: for STATUS_PASSWORD_MUST_CHANGE the kernel knows no errno but EIO.
+            _ if says("STATUS_LOGON_FAILURE") || says("STATUS_WRONG_PASSWORD") => K::WrongPassword,
+            _ if says("STATUS_ACCOUNT_LOCKED_OUT") => K::AccountLocked,
+            _ if says("STATUS_ACCOUNT_DISABLED") => K::AccountDisabled,
+            _ if says("STATUS_PASSWORD_") => K::PasswordExpired,
+            Errno::ACCESS if says("STATUS_ACCESS_DENIED") && !self.seal => K::EncryptionDemanded,
+            Errno::ACCESS if failed.is_behind_the_session() => K::ShareDenied,
             Errno::ACCESS => K::AccessDenied,
+            Errno::AGAIN => K::Broken,
             Errno::KEYREVOKED => K::AccountDisabled,
             Errno::KEYEXPIRED => K::PasswordExpired,
             Errno::NOENT | Errno::NXIO if says("BAD_NETWORK_NAME") || !self.has_directory() => {
@@ -601,7 +640,11 @@ impl CifsMount {
             Errno::NODEV => K::NoCifs,
             _ => K::Other,
         };
-        self.failure(kind, Some(errno.raw_os_error()), kernel)
+        self.failure(
+            kind,
+            Some(failed.errno.raw_os_error()),
+            failed.words.clone(),
+        )
     }
 
     /// The error with the sentence and the way out of its kind.
@@ -618,6 +661,7 @@ impl CifsMount {
         let seconds = PROBE_DEADLINE.as_secs();
         // The last line often repeats the errno and says nothing more.
         let telling = |line: &&String| !line.contains("failed w/return code");
+        let status = kernel.iter().find_map(|line| line.split_once("STATUS_"));
         let heard = kernel.iter().rev().find(telling).map_or_else(
             || "the kernel log says nothing about it".to_owned(),
             |line| format!("the kernel says: {line}"),
@@ -665,27 +709,38 @@ impl CifsMount {
             ),
             K::AccountLocked => (
                 format!("permission denied: the account {user} is locked on the server after wrong passwords"),
-                format!("on the storage VM: `pdbedit -z {user}`, or wait for the lockout to end; compare share.password_file on both VMs"),
+                format!("on the storage VM: `net sam set autolock {user} no`, or wait for the lockout to end; compare share.password_file on both VMs"),
             ),
             K::PasswordExpired => (
                 format!("permission denied: the password of {user} has expired on the server, or must be changed"),
-                "apply the role storage again on the storage VM, with a new password on all VMs".to_owned(),
+                format!("on the storage VM: `net sam set pwnoexp {user} yes`, by which it never expires"),
+            ),
+            K::Guest => (
+                format!("permission denied: the server does not know {user}, and takes it for a guest, which the share lets nobody be"),
+                "compare share.user on all VMs, and apply the role storage on the storage VM, which makes the account".to_owned(),
             ),
             K::ShareDenied => (
-                format!("permission denied: the server knows {user}, and refuses the share to this user or this address"),
-                "on the storage VM, compare `valid users` and `hosts allow` of the share (share.user, share.clients)".to_owned(),
+                format!("permission denied: the server let {user} in, and refuses the share to this user or this address"),
+                format!("on the storage VM, compare `valid users` and `hosts allow` of the share (share.user, share.clients), and whether {user} may enter its directory"),
             ),
             K::EncryptedShare => (
                 "the server demands encryption for this share, and the tier file says share.encrypt = false".to_owned(),
                 "set share.encrypt = true in the tier file of all VMs, or apply the one with false on the storage VM".to_owned(),
             ),
             K::EncryptionDemanded => (
-                format!("permission denied: the server refuses the share to {user} without encryption, or to this user or address at all"),
-                "set share.encrypt = true in the tier file of all VMs; if it was meant to be false, compare `server smb encrypt`, `valid users` and `hosts allow` on the storage VM".to_owned(),
+                format!("permission denied: the server refuses {user} without encryption, or at all"),
+                "set share.encrypt = true in the tier file of all VMs; if it was meant to be false, compare `server smb encrypt` on the storage VM".to_owned(),
             ),
             K::AccessDenied => (
-                format!("permission denied: the server refused {user}, and the kernel log does not say why"),
-                "compare share.password_file and share.encrypt on both VMs, then `valid users` and `hosts allow` on the storage VM".to_owned(),
+                status.map_or_else(
+                    || format!("permission denied: the server refused {user}, and the kernel log does not say why"),
+                    |(_, status)| format!("permission denied: the server refused {user} with STATUS_{status}"),
+                ),
+                "compare share.user, share.password_file and share.encrypt on both VMs; smbd's log on the storage VM says the rest".to_owned(),
+            ),
+            K::Broken => (
+                format!("the connection to {at} broke while {user} was being let in"),
+                "was smbd restarted on the storage VM? Should it go on: smbd's log there says why it ended the connection".to_owned(),
             ),
             K::NoSuchShare => (
                 "the server has no such share".to_owned(),
@@ -779,6 +834,35 @@ impl CifsMount {
             message: format!("mount {}: {what}", self.source),
             hint: "try again".to_owned(),
         }
+    }
+}
+
+/// A mount that the kernel refused, and what it said about that.
+struct Failed {
+    errno: Errno,
+    words: Vec<String>,
+    /// Whether the kernel log may be read: else its silence says nothing.
+    log_was_read: bool,
+}
+
+impl Failed {
+    /// One of before the kernel had anything to say.
+    fn unheard(errno: Errno) -> Self {
+        Self {
+            errno,
+            words: Vec::new(),
+            log_was_read: false,
+        }
+    }
+
+    fn says(&self, word: &str) -> bool {
+        self.words.iter().any(|line| line.contains(word))
+    }
+
+    /// Whether the server let the user in and refused something after that: the kernel logs the status of a
+    /// session's setup, and of no request after it (`fs/smb/client/smb2pdu.c`, CIFS_LOG_ERROR).
+    fn is_behind_the_session(&self) -> bool {
+        self.log_was_read && !self.says("Status code returned") && !self.says("in SessSetup")
     }
 }
 
@@ -1142,15 +1226,36 @@ mod tests {
                 &share(),
                 Errno::ACCESS,
                 "CIFS: Status code returned 0xc0000022 STATUS_ACCESS_DENIED",
-                K::ShareDenied,
-                "refuses the share to this user",
+                K::AccessDenied,
+                "refused user1 with STATUS_ACCESS_DENIED",
             ),
             (
-                &plain,
+                &share(),
                 Errno::ACCESS,
-                "",
+                "CIFS: VFS: \\\\192.168.2.13 Send error in SessSetup = -13",
                 K::AccessDenied,
                 "does not say why",
+            ),
+            (
+                &share(),
+                Errno::ACCESS,
+                "CIFS: VFS: cifs_mount failed w/return code = -13",
+                K::ShareDenied,
+                "let user1 in, and refuses the share",
+            ),
+            (
+                &share(),
+                Errno::IO,
+                "CIFS: Status code returned 0xc0000224 STATUS_PASSWORD_MUST_CHANGE",
+                K::PasswordExpired,
+                "must be changed",
+            ),
+            (
+                &share(),
+                Errno::AGAIN,
+                "CIFS: VFS: \\\\192.168.2.13 failed to connect to IPC (rc=-11)",
+                K::Broken,
+                "the connection to 192.168.2.13:445 broke",
             ),
             (
                 &plain,
@@ -1225,7 +1330,11 @@ mod tests {
         ];
         for (share, errno, line, kind, words) in table {
             let lines = Some(line).filter(|line| !line.is_empty());
-            let failed = share.classify(errno, lines.map(str::to_owned).into_iter().collect());
+            let failed = share.classify(&Failed {
+                errno,
+                words: lines.map(str::to_owned).into_iter().collect(),
+                log_was_read: true,
+            });
             assert_eq!(failed.kind, kind, "{errno} {line}");
             assert_eq!(failed.errno, Some(errno.raw_os_error()));
             let error = Error::from(failed);
@@ -1236,6 +1345,12 @@ mod tests {
             assert!(error.message.contains(words), "{error}");
             assert!(error.hint.is_some_and(|hint| !hint.is_empty()), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn the_silence_of_a_log_that_nobody_reads_says_nothing() {
+        let failed = Failed::unheard(Errno::ACCESS);
+        assert_eq!(share().classify(&failed).kind, CifsErrorKind::AccessDenied);
     }
 
     #[test]

@@ -86,6 +86,10 @@ impl Store {
         Some(Self { root, driver })
     }
 
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The id of the image with the name `reference`; `None` where it is not certain to be there.
     pub fn image_id(&self, reference: &str) -> Option<String> {
         let list = self.root.join(format!("{}-images", self.driver));

@@ -32,6 +32,11 @@ impl Kmsg {
         Self { file: file.ok() }
     }
 
+    /// Whether there is a log to read.
+    pub fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The texts of the records since the mark that contain `word`, oldest first.
     pub fn lines_with(&mut self, word: &str) -> Vec<String> {
         let Some(file) = &mut self.file else {

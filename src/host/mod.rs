@@ -21,6 +21,7 @@ pub mod mount;
 pub mod passdb;
 pub mod permit;
 pub mod podman;
+pub mod podman_secret;
 pub mod process;
 pub mod registry_image;
 pub mod samba;

@@ -167,7 +167,7 @@ pub async fn image_of_container(name: &str) -> Result<Option<String>> {
 
 /// podman brings none of the files that it unpacks to the disk: after a power cut in the next half
 /// minute the image would be there with empty files, and its programs would end with SIGBUS.
-fn sync_store() -> Result<()> {
+pub(super) fn sync_store() -> Result<()> {
     let doing = || format!("sync {GRAPH_ROOT}");
     match std::fs::File::open(GRAPH_ROOT) {
         Ok(store) => rustix::fs::syncfs(&store).doing(doing()),

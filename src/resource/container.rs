@@ -23,9 +23,9 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::health::http;
-use crate::host::podman;
 use crate::host::systemd::{Job, UnitState, mount_unit_name, printed_by_container};
 use crate::host::{Host, blocking};
+use crate::host::{podman, podman_secret};
 
 /// Between two tries to start, in seconds: with the mount's own time, a storage VM that comes back
 /// is noticed in little more.
@@ -47,6 +47,8 @@ const AFTER_IT: &str = "after it";
 /// The field that says which image it runs.
 const IMAGE: &str = "image";
 const RUNS_AN_OLDER_IMAGE: &str = "the container runs the image that had the name before";
+const BEFORE_ITS_SECRETS: &str = "before a secret of its was changed";
+const KNOWS_AN_OLDER_SECRET: &str = "a container knows only the secrets that it was started with";
 const SEES_ANOTHER_MOUNT: &str = "a container sees only the mount that was there when it started";
 
 /// A container that runs, from this definition and on the mount that is there now.
@@ -64,13 +66,39 @@ pub struct Container {
     /// Where it appears in the container.
     pub workdir: PathBuf,
     pub privileged: bool,
+    /// Whether it cannot change the image's own files.
+    pub read_only: bool,
     pub env: BTreeMap<String, String>,
+    pub secrets: Vec<Given>,
     /// Whether podman's generator reads `.container` files here.
     pub quadlet: bool,
     /// Whether a reload of firewalld takes the published ports away here, until podman is told.
     pub loses_ports: bool,
     /// Whether a container that somebody made by hand is taken over.
     pub adopt: bool,
+}
+
+/// A secret that the container is given.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// By which podman knows it.
+    pub secret: String,
+    /// What it is called in the container.
+    pub name: String,
+    /// As an environment variable, and not as a file in `/run/secrets`.
+    pub env: bool,
+}
+
+impl Given {
+    /// For `--secret` (podman-run(1)). The file is root's, and the application is root there.
+    fn argument(&self) -> String {
+        let Self { secret, name, env } = self;
+        if *env {
+            format!("--secret={secret},type=env,target={name}")
+        } else {
+            format!("--secret={secret},type=mount,target={name},mode=0400")
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -82,6 +110,8 @@ pub struct Observed {
     /// What stands in its place and is not ours.
     by_hand: Option<ByHand>,
     images: Images,
+    /// When the last of its secrets got its value.
+    secrets_set: Option<SystemTime>,
 }
 
 /// Of a container that runs, by their ids.
@@ -116,6 +146,14 @@ impl Observed {
     /// systemd started it from what it had read before, too, if it has not read the file since.
     fn runs_an_older_definition(&self) -> bool {
         self.unit.need_daemon_reload || self.definition_is_newer()
+    }
+
+    /// A container has copies of its secrets, made when it started.
+    fn secret_is_newer(&self) -> bool {
+        match (self.secrets_set, self.unit.active_since) {
+            (Some(set), Some(started)) => set > started && set <= SystemTime::now(),
+            _ => false,
+        }
     }
 
     /// A container that started before the mount sees what was there before it, for ever.
@@ -360,6 +398,16 @@ impl Container {
         if self.privileged {
             arguments.push("--privileged".to_owned());
         }
+        let needs_no_right = |publish: &Publish| publish.container_port < 1024;
+        if !self.privileged && self.publish.iter().any(needs_no_right) {
+            // ip-sysctl(7) of the container's own network; else it takes CAP_NET_BIND_SERVICE.
+            arguments.push("--sysctl=net.ipv4.ip_unprivileged_port_start=0".to_owned());
+        }
+        if self.read_only {
+            // With tmpfs on /dev/shm, /run, /tmp and /var/tmp: `--read-only-tmpfs` is podman's default.
+            arguments.push("--read-only".to_owned());
+        }
+        arguments.extend(self.secrets.iter().map(Given::argument));
         arguments
     }
 }
@@ -431,6 +479,12 @@ impl Resource for Container {
         } else {
             Images::default()
         };
+        let secrets = self
+            .secrets
+            .iter()
+            .map(|given| podman_secret::look_up(&given.secret));
+        let secrets = try_join_all(secrets).await?;
+        let secrets_set = secrets.iter().flatten().filter_map(|found| found.set).max();
         Ok(Observed {
             file,
             unit,
@@ -438,6 +492,7 @@ impl Resource for Container {
             companions,
             by_hand,
             images,
+            secrets_set,
         })
     }
 
@@ -481,6 +536,9 @@ impl Resource for Container {
         if let Some((runs, named)) = observed.images.older() {
             diff.field(IMAGE, Some(short(runs)), short(named));
         }
+        if unit.is_active() && observed.secret_is_newer() {
+            diff.field("started", Some(BEFORE_ITS_SECRETS), AFTER_IT);
+        }
         let own_fields = diff.fields.len();
         for (companion, observed) in self.companions().iter().zip(&observed.companions) {
             companion.diff(observed, unit.is_active(), &mut diff);
@@ -495,6 +553,8 @@ impl Resource for Container {
                 SEES_ANOTHER_MOUNT
             } else if diff.changes(IMAGE) {
                 RUNS_AN_OLDER_IMAGE
+            } else if observed.secret_is_newer() {
+                KNOWS_AN_OLDER_SECRET
             } else if diff.changes("started") {
                 "the container runs an older definition"
             } else if own_fields == 0 {
@@ -513,8 +573,13 @@ impl Resource for Container {
                 let remount = Disturbance::Remount(self.mount.display().to_string());
                 mount.action == Action::Create || mount.disturbs.contains(&remount)
             });
-        // One that does not run sees the share as it is when it starts.
-        if mounts_anew && !diff.changes("active") {
+        let mut secrets = self.secrets.iter();
+        let knows_older = secrets.any(|given| changed.get(Kind::Secret, &given.secret).is_some());
+        // One that does not run sees share and secrets as they are when it starts.
+        if diff.changes("active") {
+            return;
+        }
+        if mounts_anew {
             diff.foresee("started", BEFORE_THE_MOUNT, AFTER_IT, SEES_ANOTHER_MOUNT);
             diff.disturb(Disturbance::Restart(self.unit_name()));
         }
@@ -525,6 +590,15 @@ impl Resource for Container {
             let (from, to) = (id.from.as_deref(), id.to.as_deref());
             let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
             diff.foresee(IMAGE, from, to, RUNS_AN_OLDER_IMAGE);
+            diff.disturb(Disturbance::Restart(self.unit_name()));
+        }
+        if knows_older {
+            diff.foresee(
+                "started",
+                BEFORE_ITS_SECRETS,
+                AFTER_IT,
+                KNOWS_AN_OLDER_SECRET,
+            );
             diff.disturb(Disturbance::Restart(self.unit_name()));
         }
     }
@@ -607,7 +681,8 @@ impl Resource for Container {
             let restart = rewrite
                 || observed.runs_an_older_definition()
                 || observed.mount_is_newer()
-                || observed.images.older().is_some();
+                || observed.images.older().is_some()
+                || observed.secret_is_newer();
             restart.then_some(Job::Restart)
         };
         if let Some(job) = job {
@@ -650,6 +725,19 @@ mod tests {
             mount: "/mnt/data/shared_folder".into(),
             workdir: "/usr/src/app".into(),
             privileged: false,
+            read_only: true,
+            secrets: vec![
+                Given {
+                    secret: "nodejs-server.API_TOKEN.secret".to_owned(),
+                    name: "API_TOKEN".to_owned(),
+                    env: true,
+                },
+                Given {
+                    secret: "nodejs-server.KEY.secret".to_owned(),
+                    name: "KEY".to_owned(),
+                    env: false,
+                },
+            ],
             env: [("NODE_ENV".to_owned(), r#"100% "pure" $HOME \o/"#.to_owned())].into(),
             quadlet,
             loses_ports: !quadlet,
@@ -687,7 +775,28 @@ mod tests {
                 .collect(),
             by_hand: None,
             images: Images::default(),
+            secrets_set: at(12),
         }
+    }
+
+    #[test]
+    fn a_secret_that_changed_restarts_a_container_that_runs() {
+        let container = container(true);
+        for (active, restarts) in [("active", true), ("failed", false)] {
+            let mut observed = observed(active, container.text(), 15);
+            observed.secrets_set = at(21);
+            let diff = container.diff(&observed).unwrap();
+            assert_eq!(diff.changes("started"), restarts);
+            assert_eq!(diff.disturbs.is_empty(), !restarts);
+        }
+        // Where a change of the secret is still to come.
+        let mut diff = Diff::update("");
+        let address = Address::new(Kind::Secret, "nodejs-server.KEY.secret");
+        let mut value = Diff::update("");
+        value.secret("value", true);
+        let changed = ChangedNeeds::new([(&address, &value)]);
+        Resource::foresee(&container, &changed, &mut diff);
+        assert!(diff.changes("started") && diff.why == KNOWS_AN_OLDER_SECRET);
     }
 
     #[test]
@@ -734,6 +843,16 @@ mod tests {
              --restart always -e NODE_ENV=… -v /mnt/data/shared_folder:/usr/src/app \
              docker.io/ablecloudteam/nodejs-server:linux-0.1"
         );
+    }
+
+    #[test]
+    fn a_low_port_is_listened_on_without_a_right() {
+        let mut container = container(true);
+        assert!(!container.text().contains("--sysctl"));
+        container.publish[0].container_port = 80;
+        assert!(container.text().contains("ip_unprivileged_port_start=0"));
+        container.privileged = true;
+        assert!(!container.text().contains("--sysctl"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::engine::Graph;
 use crate::error::{Error, Result};
 use crate::host::firewalld::Opening;
 use crate::host::{Facts, cifs, podman};
-use crate::resource::{CifsShare, Container, Firewall, Image, SecretFile};
+use crate::resource::{CifsShare, Container, Firewall, Given, Image, PodmanSecret, SecretFile};
 
 /// Read by `mount.cifs` at boot.
 const CREDENTIALS: &str = "/etc/wasagent/share.cred";
@@ -63,6 +63,24 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, wishes: &Wishes) -> Result<Gra
         },
         &[],
     );
+    let mut needs = vec![mount, image, firewall];
+    let mut secrets = Vec::new();
+    for (name, secret) in &container.secrets {
+        // Ends in a letter, as podman 4 demands: a variable may end in `_`.
+        let in_podman = format!("{}.{name}.secret", container.name);
+        needs.push(graph.add(
+            PodmanSecret {
+                name: in_podman.clone(),
+                value: secret.value.clone(),
+            },
+            &[],
+        ));
+        secrets.push(Given {
+            secret: in_podman,
+            name: name.clone(),
+            env: secret.env,
+        });
+    }
     graph.add(
         Container {
             name: container.name.clone(),
@@ -73,12 +91,14 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, wishes: &Wishes) -> Result<Gra
             mount: was.mount.clone(),
             workdir: container.workdir.clone(),
             privileged: container.privileged,
+            read_only: container.read_only,
             env: container.env.clone(),
+            secrets,
             quadlet: facts.quadlet,
             loses_ports: facts.default_zone.is_some() && !facts.keeps_ports,
             adopt: wishes.adopt,
         },
-        &[mount, image, firewall],
+        &needs,
     );
     Ok(graph)
 }
@@ -117,7 +137,9 @@ mod tests {
                 publish: Vec::new(),
                 workdir: "/usr/src/app".into(),
                 privileged: false,
+                read_only: false,
                 env: Default::default(),
+                secrets: Default::default(),
             },
         }
     }

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use wasagent_lab::Release;
-use wasagent_lab::soak::{Scope, adopt, boots, disk, fault, kill, outage, password, power, revert};
+use wasagent_lab::soak::{
+    Scope, adopt, boots, confined, disk, fault, kill, outage, password, power, revert,
+};
 use wasagent_lab::tier::Role;
 
 #[test]
@@ -57,6 +59,12 @@ fn what_somebody_takes_away_comes_back() -> Result<()> {
         point: Some("somebody".to_owned()),
         ..Scope::default()
     })
+}
+
+#[test]
+fn a_container_that_may_do_nothing() -> Result<()> {
+    // With podman 4, which tells no value of a secret and has no Quadlet.
+    confined::run(&Scope::sample(1, Role::Was, Release::Bookworm))
 }
 
 #[test]

@@ -11,7 +11,9 @@ use wasagent_lab::tier::{
 };
 use wasagent_lab::user_data::{self, RoleData};
 use wasagent_lab::wasagent::Apply;
-use wasagent_lab::{Disk, Guest, Lab, Release, Spec, agent, progress, sample_app, trace};
+use wasagent_lab::{
+    Disk, Guest, Lab, Release, Spec, agent, confinement, progress, sample_app, trace,
+};
 
 /// How long the application may take to start on an emulated processor.
 const SERVED: Duration = Duration::from_secs(300);
@@ -189,6 +191,10 @@ fn a_tier_with_storage_on_trixie() -> Result<()> {
     let lab = Lab::new()?;
     let (tier, before) = served_tier(&lab, Release::Trixie, [Release::Bookworm, Release::Trixie])?;
     on_both(&tier, no_shell_is_started)?;
+    on_both(&tier, confinement::is_confined)?;
+    on_both(&tier, |guest| {
+        confinement::is_silent(guest, &["Lab's, ", "암호"])
+    })?;
     each_fault_has_its_sentence(&tier)?;
     reboot_all(&tier)?;
     nothing_is_changed_twice(&tier)?;

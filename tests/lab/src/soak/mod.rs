@@ -13,6 +13,7 @@ use crate::tier::Role;
 
 pub mod adopt;
 pub mod boots;
+pub mod confined;
 pub mod content;
 pub mod disk;
 pub mod fault;
@@ -37,7 +38,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 13] = [
+pub const CAMPAIGNS: [Campaign; 14] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -97,6 +98,11 @@ pub const CAMPAIGNS: [Campaign; 13] = [
         name: "adopt",
         proves: "a WAS VM set up by typing the guide is taken over, comes back where that fails, and is what it was after a revert",
         run: adopt::run,
+    },
+    Campaign {
+        name: "confined",
+        proves: "the sample application has no capability, cannot change its image, and nobody sees what it alone is told",
+        run: confined::run,
     },
     Campaign {
         name: "selinux",

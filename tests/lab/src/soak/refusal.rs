@@ -102,9 +102,20 @@ fn refusals() -> Vec<Refusal> {
         Refusal {
             name: "a user that the server does not know",
             tier: ("user          = \"user1\"", "user          = \"user9\""),
+            errno: "EAGAIN, its session being a guest's without a key",
+            sentence: "does not know user9",
+            hint: "share.user",
+            ..PLAIN
+        },
+        Refusal {
+            name: "the same without encryption",
+            tier: (
+                "user          = \"user1\"",
+                "user          = \"user8\"\nencrypt = false",
+            ),
             errno: "EACCES",
-            sentence: "refused the password of user9",
-            hint: "does not tell an unknown user",
+            sentence: "does not know user8",
+            hint: "share.user",
             ..PLAIN
         },
         Refusal {
@@ -115,7 +126,7 @@ fn refusals() -> Vec<Refusal> {
                 "cp -p /root/wasagent.conf /etc/samba/wasagent.conf && systemctl restart smbd.service",
             ),
             errno: "EACCES",
-            sentence: "refuses the share to this user",
+            sentence: "let user1 in, and refuses the share",
             hint: "valid users",
             ..PLAIN
         },
@@ -137,13 +148,26 @@ fn refusals() -> Vec<Refusal> {
         },
         Refusal {
             name: "a password that is to be changed",
+            // An account of the agent's has no such date (pwnoexp); undone is it by what the hint says.
             server: (
-                "net sam set pwdmustchangenow user1 yes",
-                "net sam set pwdmustchangenow user1 no",
+                "net sam set pwnoexp user1 no && net sam set pwdmustchangenow user1 yes",
+                "net sam set pwnoexp user1 yes",
             ),
-            errno: "EKEYEXPIRED, or EACCES",
+            errno: "EIO, or EKEYEXPIRED",
             sentence: "the password of user1 has expired",
-            hint: "a new password on all VMs",
+            hint: "net sam set pwnoexp user1 yes",
+            ..PLAIN
+        },
+        Refusal {
+            name: "an account that is locked",
+            server: (
+                "pdbedit --account-policy='bad lockout attempt' --value=1 && \
+                 for try in 1 2; do smbclient --user=user1%wrong --command=exit //127.0.0.1/user1; done; true",
+                "pdbedit --account-policy='bad lockout attempt' --value=0 && net sam set autolock user1 no",
+            ),
+            errno: "EACCES",
+            sentence: "user1 is locked",
+            hint: "net sam set autolock user1 no",
             ..PLAIN
         },
         Refusal {
@@ -215,7 +239,7 @@ fn refusals() -> Vec<Refusal> {
             name: "a network that is silent",
             guest: (
                 "ip neigh replace 192.168.2.13 lladdr 02:00:00:00:00:99 dev $(ip -o route get 192.168.2.13 | sed 's/.* dev //;s/ .*//')",
-                "ip neigh flush to 192.168.2.13",
+                "ip neigh flush nud permanent to 192.168.2.13",
             ),
             errno: "EINPROGRESS after 10 s",
             sentence: "within 5 s",
@@ -277,6 +301,11 @@ pub fn run(scope: &Scope) -> Result<()> {
             if !held {
                 stage = None;
             }
+        }
+        if let Some(stage) = stage {
+            // What undid a refusal is often what its hint says.
+            let name = format!("{release}: all of it undone");
+            tally.point(&name, || stage.apply(None).map(drop));
         }
     }
     tally.end()

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use wasagent_lab::Release;
 use wasagent_lab::soak::{
-    Scope, adopt, boots, confined, disk, fault, kill, outage, password, power, revert,
+    Scope, adopt, boots, confined, disk, fault, image, kill, outage, password, power, revert,
 };
 use wasagent_lab::tier::Role;
 
@@ -14,7 +14,7 @@ fn killed_at_some_of_the_fail_points() -> Result<()> {
 
 #[test]
 fn an_error_at_some_of_the_fail_points() -> Result<()> {
-    fault::run(&Scope::sample(6, Role::Storage, Release::Bookworm))
+    fault::run(&Scope::sample(4, Role::Storage, Release::Bookworm))
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn the_life_of_a_disk() -> Result<()> {
 fn what_somebody_takes_away_comes_back() -> Result<()> {
     outage::run(&Scope {
         release: Some(Release::Bookworm),
-        point: Some("somebody".to_owned()),
+        point: Some("somebody re".to_owned()),
         ..Scope::default()
     })
 }
@@ -65,6 +65,11 @@ fn what_somebody_takes_away_comes_back() -> Result<()> {
 fn a_container_that_may_do_nothing() -> Result<()> {
     // With podman 4, which tells no value of a secret and has no Quadlet.
     confined::run(&Scope::sample(1, Role::Was, Release::Bookworm))
+}
+
+#[test]
+fn a_tag_that_moves() -> Result<()> {
+    image::run(&Scope::sample(1, Role::Was, Release::Trixie))
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::outage::{APPLICATION, PAGE};
 use super::stage::{Image, Stage};
-use super::{Scope, Tally};
+use super::{Scope, Size, Tally};
 use crate::balancer::http_get;
 use crate::guest::Guest;
 use crate::process::{Output, until};
@@ -40,16 +40,20 @@ pub fn run(scope: &Scope) -> Result<()> {
             Ok(())
         });
         let Some(mut seen) = tag else { continue };
-        tally.point(&format!("{release}: a registry that is down"), || {
-            seen.registry_is_down()
-        });
-        tally.point(&format!("{release}: an image that ends at once"), || {
-            seen.new_one_ends_at_once()
-        });
+        if scope.size == Size::All {
+            tally.point(&format!("{release}: a registry that is down"), || {
+                seen.registry_is_down()
+            });
+            tally.point(&format!("{release}: an image that ends at once"), || {
+                seen.new_one_ends_at_once()
+            });
+        }
         tally.point(&format!("{release}: taken when asked for"), || {
             seen.is_taken()
         });
-        tally.point(&format!("{release}: an archive"), || seen.archive());
+        if scope.size == Size::All {
+            tally.point(&format!("{release}: an archive"), || seen.archive());
+        }
         tally.point(&format!("{release}: reverted"), || seen.is_reverted());
     }
     tally.end()

@@ -112,7 +112,7 @@ const OUTAGES: [Outage; 9] = [
         },
     },
     Outage {
-        name: "somebody unmounts the share",
+        name: "somebody removes the mount",
         storage: Machine::Container,
         happens: |stage| stage.guest.ok(["umount", MOUNT_POINT]).map(drop),
     },
@@ -122,7 +122,7 @@ const OUTAGES: [Outage; 9] = [
         happens: |stage| stage.guest.ok(["firewall-cmd", "--reload"]).map(drop),
     },
     Outage {
-        name: "somebody restarts firewalld",
+        name: "firewalld is started anew",
         storage: Machine::Container,
         happens: |stage| {
             let guest = &stage.guest;

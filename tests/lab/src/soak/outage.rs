@@ -181,9 +181,11 @@ const OUTAGES: [Outage; 9] = [
         name: "the power of the storage VM is cut and comes back",
         storage: Machine::Vm,
         happens: |stage| {
-            server(stage)?.power_cut();
-            thread::sleep(AWAY);
             let server = server(stage)?;
+            // What nobody has brought to the disk is lost with the power, and none of the outage.
+            server.ok(["sync"])?;
+            server.power_cut();
+            thread::sleep(AWAY);
             server.power_on()?;
             server.wait_ready(BACK)
         },

@@ -85,12 +85,7 @@ impl Stage {
     pub fn was(agent: &Path, release: Release, image: Image) -> Result<Stage> {
         let lab = Lab::new()?;
         let registry = registry(&lab)?;
-        // Only a VM has a kernel that enforces.
-        let served_by = match release {
-            Release::TrixieSelinux => Release::Trixie,
-            other => other,
-        };
-        let server = lab.container(&Spec::storage(served_by).disk(Disk::of_the_guide("")))?;
+        let server = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
         let disk = server.devices()[0].clone();
         install_storage(&lab, &server, agent, Machine::Container, &disk)?;
         apply(&server, Role::Storage)?;

@@ -56,10 +56,7 @@ const SECTIONS: [(&str, &[&str]); 14] = [
             "secrets",
         ],
     ),
-    (
-        SECRET,
-        &["password_file", "password", "password_credential", "env"],
-    ),
+    (SECRET, &PASSWORDS),
     ("firewall", &["zone"]),
     ("serve", &["mode"]),
     ("health", &["interval", "listen", "http", "drain"]),

@@ -15,8 +15,8 @@ use super::source::{Source, Span};
 use super::template::{self, Piece};
 use super::value::{self, Wrong};
 use super::{
-    Container, ContainerSecret, Content, Database, Disk, Edit, Firewall, Health, HttpCheck,
-    Protocol, Publish, Role, Secret, Serve, Share, Storage, Tier, Was, keys,
+    Container, Content, Database, Disk, Edit, Firewall, Health, HttpCheck, Protocol, Publish, Role,
+    Secret, Serve, Share, Storage, Tier, Was, keys,
 };
 
 /// A tier file of a hundred lines has 5 KiB.
@@ -487,7 +487,7 @@ fn container(
     };
     let secrets = match section.optional("secrets") {
         Some(field) => match metadata {
-            Some(metadata) => secrets(&field, env.as_ref(), metadata),
+            Some(metadata) => secrets(&field, metadata),
             None => Some(BTreeMap::new()),
         },
         None => Some(BTreeMap::new()),
@@ -510,46 +510,23 @@ fn container(
 }
 
 /// The application's secrets, by the names that they have in the container.
-fn secrets(
-    field: &Field<'_>,
-    variables: Option<&BTreeMap<String, String>>,
-    metadata: &Metadata,
-) -> Option<BTreeMap<String, ContainerSecret>> {
+fn secrets(field: &Field<'_>, metadata: &Metadata) -> Option<BTreeMap<String, Secret>> {
     let mut secrets = Some(BTreeMap::new());
     for (name, span, entry) in field.entries()? {
-        let twice = variables.is_some_and(|variables| variables.contains_key(name));
-        let named = match value::environment_name(name) {
-            Ok(()) if twice => Err(Wrong::new("is in was.container.env, too")),
-            checked => checked,
-        };
-        if let Err(wrong) = &named {
-            let what = format!("was.container.secrets: {}", wrong.what);
-            let wrong = Wrong::new(what).expected(
-                "a name of letters, digits and _, not beginning with a digit, in one of the two",
-            );
-            field.report().wrong(&span, wrong);
-        }
-        match (secret(&entry, metadata), named, &mut secrets) {
-            (Some(secret), Ok(()), Some(secrets)) => {
+        let named = value::secret_name(name).map_err(|wrong| {
+            let what = format!("{}: {}", field.name, wrong.what);
+            field.report().wrong(&span, Wrong { what, ..wrong });
+        });
+        let section = entry.section_as(keys::SECRET);
+        let secret = section.and_then(|section| password(&section, metadata, Owner::Application));
+        match (named, secret, &mut secrets) {
+            (Ok(()), Some(secret), Some(secrets)) => {
                 secrets.insert(name.to_owned(), secret);
             }
             _ => secrets = None,
         }
     }
     secrets
-}
-
-fn secret(field: &Field<'_>, metadata: &Metadata) -> Option<ContainerSecret> {
-    let section = field.section_as(keys::SECRET)?;
-    let value = password(&section, metadata, Owner::Application);
-    let env = match section.optional("env") {
-        Some(field) => field.boolean(),
-        None => Some(false),
-    };
-    Some(ContainerSecret {
-        value: value?,
-        env: env?,
-    })
 }
 
 /// The ports that could be read. Two that are the same port of the VM are a fault, and so is

@@ -19,8 +19,7 @@ mod value;
 pub use fault::{Excerpt, Fault, Faults};
 pub use load::load;
 pub use model::{
-    Container, ContainerSecret, Content, Database, Device, Dialect, Disk, Edit, Filesystem,
-    Firewall, Health, HttpCheck, Image, Mode, Protocol, Publish, Role, Serve, Share, Storage, Tier,
-    Was,
+    Container, Content, Database, Device, Dialect, Disk, Edit, Filesystem, Firewall, Health,
+    HttpCheck, Image, Mode, Protocol, Publish, Role, Serve, Share, Storage, Tier, Was,
 };
 pub use secret::Secret;

@@ -244,15 +244,8 @@ pub struct Container {
     /// Whether the image's files are read-only there.
     pub read_only: bool,
     pub env: BTreeMap<String, String>,
-    pub secrets: BTreeMap<String, ContainerSecret>,
-}
-
-/// What the application needs to know and nobody else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerSecret {
-    pub value: Secret,
-    /// Whether it is an environment variable, and not a file in `/run/secrets`.
-    pub env: bool,
+    /// What the application needs to know and nobody else, by the names of files in `/run/secrets`.
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 /// Where the container's image comes from. Displayed as written in the tier file.

@@ -846,13 +846,13 @@ fn the_application_has_secrets_of_its_own() {
     site.write("token", b"hunter2\n", 0o600);
     let text = with_secrets(
         "read_only = true\n[was.container.secrets]\nTOKEN = { password_file = \"@DIR@/token\" }\n\
-         KEY_ = { password = \"hunter3\", env = true }",
+         \"tls-1.key\" = { password = \"hunter3\" }",
     );
     let container = site.load(&text).unwrap().was.unwrap().container;
     assert!(container.read_only);
     let secrets = &container.secrets;
-    assert_eq!(secrets["TOKEN"].value.expose(), "hunter2");
-    assert!(!secrets["TOKEN"].env && secrets["KEY_"].env);
+    assert_eq!(secrets["TOKEN"].expose(), "hunter2");
+    assert_eq!(secrets["tls-1.key"].expose(), "hunter3");
     assert!(!format!("{container:?}").contains("hunter"));
     // The storage VM does without.
     fs::remove_file(site.path("token")).unwrap();
@@ -873,14 +873,10 @@ fn what_is_wrong_with_a_secret_is_said_without_it() {
             "TOKEN = { passwort = \"hunter2\" }",
             "did you mean `password`?",
         ),
-        ("TOKEN = { env = true }", "missing the password"),
+        ("TOKEN = {}", "missing the password"),
         (
-            "\"A-B\" = { password = \"hunter2\" }",
-            "no name for an environment variable",
-        ),
-        (
-            "NODE_ENV = { password = \"hunter2\" }",
-            "is in was.container.env, too",
+            "\"../TOKEN\" = { password = \"hunter2\" }",
+            "no name for a secret",
         ),
         ("TOKEN = { password = \"hunter\\n2\" }", "end of a line"),
     ] {

@@ -254,6 +254,20 @@ pub(super) fn zone(name: &str) -> Checked<String> {
     Ok(name.to_owned())
 }
 
+/// The name of a file in the container's `/run/secrets`, and part of a name of podman's.
+pub(super) fn secret_name(name: &str) -> Checked<()> {
+    let good = (1..=100).contains(&name.len())
+        && !name.starts_with('.')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    refuse_if(
+        !good,
+        "no name for a secret",
+        "1 to 100 letters, digits, _ . and -, not beginning with a dot",
+    )
+}
+
 /// Whether a name may be that of a file in `$CREDENTIALS_DIRECTORY`.
 pub(super) fn is_credential(name: &str) -> bool {
     (1..=255).contains(&name.len())

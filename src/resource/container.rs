@@ -83,21 +83,16 @@ pub struct Container {
 pub struct Given {
     /// By which podman knows it.
     pub secret: String,
-    /// What it is called in the container.
+    /// Of the file in `/run/secrets`.
     pub name: String,
-    /// As an environment variable, and not as a file in `/run/secrets`.
-    pub env: bool,
 }
 
 impl Given {
-    /// For `--secret` (podman-run(1)). The file is root's, and the application is root there.
+    /// For `--secret` (podman-run(1)). No variable: podman before 5.3 shows the value of one in `inspect`. The file is
+    /// root's, and the application is root there.
     fn argument(&self) -> String {
-        let Self { secret, name, env } = self;
-        if *env {
-            format!("--secret={secret},type=env,target={name}")
-        } else {
-            format!("--secret={secret},type=mount,target={name},mode=0400")
-        }
+        let Self { secret, name } = self;
+        format!("--secret={secret},type=mount,target={name},mode=0400")
     }
 }
 
@@ -730,12 +725,10 @@ mod tests {
                 Given {
                     secret: "nodejs-server.API_TOKEN.secret".to_owned(),
                     name: "API_TOKEN".to_owned(),
-                    env: true,
                 },
                 Given {
                     secret: "nodejs-server.KEY.secret".to_owned(),
                     name: "KEY".to_owned(),
-                    env: false,
                 },
             ],
             env: [("NODE_ENV".to_owned(), r#"100% "pure" $HOME \o/"#.to_owned())].into(),

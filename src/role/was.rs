@@ -65,20 +65,19 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, wishes: &Wishes) -> Result<Gra
     );
     let mut needs = vec![mount, image, firewall];
     let mut secrets = Vec::new();
-    for (name, secret) in &container.secrets {
-        // Ends in a letter, as podman 4 demands: a variable may end in `_`.
+    for (name, value) in &container.secrets {
+        // podman 4 demands a letter or digit at the end.
         let in_podman = format!("{}.{name}.secret", container.name);
         needs.push(graph.add(
             PodmanSecret {
                 name: in_podman.clone(),
-                value: secret.value.clone(),
+                value: value.clone(),
             },
             &[],
         ));
         secrets.push(Given {
             secret: in_podman,
             name: name.clone(),
-            env: secret.env,
         });
     }
     graph.add(

@@ -34,8 +34,8 @@ app.get('/told', function (request, response) {
 		try { fs.writeFileSync(file, 'x'); fs.unlinkSync(file); return 'ok'; } catch (error) { return error.code; }
 	};
 	response.json({
-		token: process.env.API_TOKEN,
-		key: fs.readFileSync('/run/secrets/SIGNING_KEY', 'utf8'),
+		token: fs.readFileSync('/run/secrets/API_TOKEN', 'utf8'),
+		key: fs.readFileSync('/run/secrets/signing-1.key', 'utf8'),
 		share: writes('/usr/src/app/written'),
 		tmp: writes('/tmp/written'),
 		root: writes('/written')
@@ -45,7 +45,7 @@ app.get('/told', function (request, response) {
 
 const SECRETS: [&str; 2] = [
     "secret:nodejs-server.API_TOKEN.secret",
-    "secret:nodejs-server.SIGNING_KEY.secret",
+    "secret:nodejs-server.signing-1.key.secret",
 ];
 const CONTAINER: &str = "container:nodejs-server";
 
@@ -125,8 +125,8 @@ fn tier() -> String {
             env,
             &format!(
                 "{env}read_only = true\n\n[was.container.secrets]\n\
-             API_TOKEN   = {{ password_file = \"{TOKEN_FILE}\", env = true }}\n\
-             SIGNING_KEY = {{ password_file = \"{KEY_FILE}\" }}\n"
+             API_TOKEN = {{ password_file = \"{TOKEN_FILE}\" }}\n\
+             \"signing-1.key\" = {{ password_file = \"{KEY_FILE}\" }}\n"
             ),
         )
 }

@@ -84,12 +84,7 @@ impl Stage {
     ) -> Result<Stage> {
         let lab = Lab::new()?;
         let registry = registry(&lab)?;
-        // Only a VM has a kernel that enforces.
-        let served_by = match release {
-            Release::TrixieSelinux => Release::Trixie,
-            other => other,
-        };
-        let (server, disk) = storage_guest(&lab, machine, served_by)?;
+        let (server, disk) = storage_guest(&lab, machine, release)?;
         install_storage(&lab, &server, agent, machine, &disk)?;
         apply(&server, Role::Storage)?;
         server.write("/mnt/data/shared_folder/server.js", IDLE, 0o644)?;

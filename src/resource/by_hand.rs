@@ -86,10 +86,10 @@ impl ByHand {
             ),
             (None, None) => format!("{name} was not made by wasagent"),
         };
-        Error::new(found).hint(format!(
+        Error::new(found).hint(
             "`wasagent plan --adopt` shows how wasagent would take it over; or remove it, or name this one \
-             otherwise: was.container.name"
-        ))
+             otherwise: was.container.name",
+        )
     }
 
     /// Adds what is taken over; an error where that is more than a container and its service.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::stage::{Image, Stage};
-use super::{Scope, Tally};
+use super::{Scope, Size, Tally};
 use crate::agent;
 use crate::balancer::http_get;
 use crate::confinement;
@@ -59,14 +59,14 @@ pub fn run(scope: &Scope) -> Result<()> {
         if scope.release.is_none_or(|only| only == release) {
             tally.point(
                 &format!("{release}: a container that may do nothing"),
-                || confined(&agent, release),
+                || confined(&agent, release, scope.size),
             );
         }
     }
     tally.end()
 }
 
-fn confined(agent: &std::path::Path, release: Release) -> Result<()> {
+fn confined(agent: &std::path::Path, release: Release, size: Size) -> Result<()> {
     let stage = Stage::was(agent, release, Image::There)?;
     let guest = &stage.guest;
     let server = stage.server.as_ref().context("no server")?;
@@ -88,6 +88,9 @@ fn confined(agent: &std::path::Path, release: Release) -> Result<()> {
     stage.is_told(TOKEN)?;
     confinement::is_confined(guest)?;
     confinement::is_silent(guest, &PARTS)?;
+    if size != Size::All {
+        return Ok(());
+    }
     ensure!(
         Apply::on(guest).ok()?.changed().is_empty(),
         "a second apply"

@@ -44,6 +44,7 @@ impl ByHand {
         unit_file: Option<PathBuf>,
     ) -> Result<Option<Self>> {
         let container = podman::container(name).await?;
+        let kept = podman::container(&kept_as(name)).await?;
         if container.is_none() && unit_file.is_none() {
             return Ok(None);
         }
@@ -55,7 +56,10 @@ impl ByHand {
                 let text = read.map_or_else(String::new, |read| {
                     String::from_utf8_lossy(&read.contents).into_owned()
                 });
-                let id = container.as_ref().map(|container| container.id.as_str());
+                // Its service may know the container by its id alone, also after a run that was cut off
+                // when the container had its other name.
+                let known = container.as_ref().or(kept.as_ref());
+                let id = known.map(|container| container.id.as_str());
                 Some(Service {
                     runs_container: runs_container(&text, name, id),
                     is_enabled: unit.file_state == "enabled",
@@ -68,7 +72,7 @@ impl ByHand {
             name: name.to_owned(),
             container,
             service,
-            is_kept_already: podman::exists("container", &kept_as(name)).await?,
+            is_kept_already: kept.is_some(),
         }))
     }
 

@@ -529,7 +529,8 @@ impl Resource for Container {
             diff.field("started", Some(BEFORE_THE_MOUNT), AFTER_IT);
         }
         if let Some((runs, named)) = observed.images.older() {
-            diff.field(IMAGE, Some(short(runs)), short(named));
+            // Who is served by an older image is served: no reason to take a node out of traffic.
+            diff.improvement(IMAGE, short(runs).to_owned(), short(named).to_owned());
         }
         if unit.is_active() && observed.secret_is_newer() {
             diff.field("started", Some(BEFORE_ITS_SECRETS), AFTER_IT);
@@ -809,6 +810,28 @@ mod tests {
             let restarts = Disturbance::Restart("nodejs-server.service".to_owned());
             assert_eq!(diff.disturbs, Vec::from_iter(restart.then_some(restarts)));
         }
+    }
+
+    #[test]
+    fn an_older_image_restarts_the_container_and_harms_nobody() {
+        let container = container(true);
+        let mut observed = observed("active", container.text(), 15);
+        observed.images = Images {
+            of_container: Some("f13dda045f0f26f4".to_owned()),
+            of_name: Some("0c96e6da6243d69f".to_owned()),
+        };
+        let diff = container.diff(&observed).unwrap();
+        let image = diff.get(IMAGE).unwrap();
+        assert_eq!(image.from.as_deref(), Some("f13dda045f0f"));
+        assert_eq!(image.to.as_deref(), Some("0c96e6da6243"));
+        let restart = Disturbance::Restart("nodejs-server.service".to_owned());
+        assert_eq!(diff.disturbs, [restart]);
+        assert!(diff.harmful().is_empty());
+        observed
+            .images
+            .of_name
+            .clone_from(&observed.images.of_container);
+        assert!(container.diff(&observed).unwrap().is_empty());
     }
 
     #[test]

@@ -118,6 +118,9 @@ pub enum Effect {
         was_running: bool,
         /// The service that started it, where it ran as one.
         service: Option<String>,
+        /// That service makes it anew at each start, so that none is kept. Older records have none.
+        #[serde(default)]
+        makes_its_own: bool,
     },
     /// It has its name again.
     TakeBackContainer {
@@ -307,6 +310,14 @@ impl Effect {
 }
 
 impl Effect {
+    /// Whether it takes something over that somebody made by hand, and that served until then.
+    pub fn adopts(&self) -> bool {
+        matches!(
+            self,
+            Self::SetAsideContainer { .. } | Self::Unmount { by_fstab: true, .. }
+        )
+    }
+
     /// The file or directory that is made beside its place first.
     pub fn made_beside(&self) -> Option<&Path> {
         match self {

@@ -22,7 +22,7 @@ use crate::host::fs::{self, DirState, FileMeta, RegularFile};
 use crate::host::mount::{mount_at, mounts};
 use crate::host::systemd::{Job, mount_unit_name};
 use crate::host::{Host, account, blocking, podman, podman_secret, samba, selinux};
-use crate::resource::FSTAB;
+use crate::resource::{FSTAB, put_lines_back};
 
 /// How much is undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +108,8 @@ pub struct Undoing<'a> {
     /// What was there by hand before us and starts once all is as it was: a mount before the container
     /// that sees it, so the one that was found last comes first.
     start_last: Vec<(Address, LastStart)>,
+    /// Unit files of ours that stay, since somebody changed them.
+    kept_units: Vec<PathBuf>,
     summary: Summary,
 }
 
@@ -134,6 +136,7 @@ impl<'a> Undoing<'a> {
             reload_units: false,
             restart: Vec::new(),
             start_last: Vec::new(),
+            kept_units: Vec::new(),
             summary: Summary::default(),
         }
     }
@@ -221,9 +224,19 @@ impl<'a> Undoing<'a> {
                 if is_unit_file(path) {
                     stop_what_a_boot_has_started(step, path, effects).await?;
                 }
-                let undone = undo_file(step, path, effects).await?;
+                let undone = match undo_file(step, path, effects).await? {
+                    Undone::Kept(_) if path == Path::new(FSTAB) => {
+                        put_back_in_fstab(step, effects).await?
+                    }
+                    undone => undone,
+                };
                 // Also when it was gone already: an undo that was cut off may not have come to it.
-                self.reload_units |= !matches!(undone, Undone::Kept(_)) && is_unit_file(path);
+                if is_unit_file(path) {
+                    match undone {
+                        Undone::Kept(_) => self.kept_units.push(path.clone()),
+                        _ => self.reload_units = true,
+                    }
+                }
                 Ok(undone)
             }
             Thing::Directory(path) => undo_directory(step, path, effects).await,
@@ -320,10 +333,32 @@ impl<'a> Undoing<'a> {
             kept_as,
             was_running,
             service,
+            makes_its_own,
         }) = effects.first()
         else {
             return Ok(Undone::Already);
         };
+        if let Some(file) = self.unit_that_would_replace(name) {
+            return Err(Error::new(format!(
+                "{} was changed by somebody and stays: started, it would put a container of its own in the place \
+                 of the one that was there by hand ({kept_as})",
+                file.display()
+            ))
+            .hint(format!("remove {}, and revert again", file.display())));
+        }
+        let is_kept = podman::exists("container", kept_as).await?;
+        let has_its_name = podman::exists("container", name).await?;
+        if !is_kept && !has_its_name && !makes_its_own {
+            return Ok(Undone::Kept(format!(
+                "the container {name} that was there by hand is gone: somebody removed {kept_as}"
+            )));
+        }
+        if is_kept && has_its_name {
+            return Err(Error::new(format!(
+                "podman has a container {name} again, and the one of before is {kept_as}"
+            ))
+            .hint(format!("remove or rename {name}, and revert again")));
+        }
         if *was_running {
             let start = match service {
                 Some(unit) => LastStart::Unit(unit.clone()),
@@ -331,14 +366,8 @@ impl<'a> Undoing<'a> {
             };
             self.start_last.push((step.address().clone(), start));
         }
-        if !podman::exists("container", kept_as).await? {
+        if !is_kept {
             return Ok(Undone::Already);
-        }
-        if podman::exists("container", name).await? {
-            return Err(Error::new(format!(
-                "podman has a container {name} again, and the one of before is {kept_as}"
-            ))
-            .hint(format!("remove or rename {name}, and revert again")));
         }
         let effect = Effect::TakeBackContainer {
             name: name.clone(),
@@ -349,6 +378,12 @@ impl<'a> Undoing<'a> {
         })
         .await?;
         Ok(Undone::Restored(format!("it is {name} again")))
+    }
+
+    /// A unit file that stays and makes containers of that name.
+    fn unit_that_would_replace(&self, name: &str) -> Option<&PathBuf> {
+        let mut kept = self.kept_units.iter();
+        kept.find(|file| file.file_stem().is_some_and(|stem| stem == name))
     }
 
     /// Starts what was there by hand, the mount first. What fails stays to be done, and what comes after
@@ -553,6 +588,30 @@ async fn undo_file(step: &Step, path: &Path, effects: &[&Effect]) -> Result<Undo
     };
     step.remove_leftover(path).await?;
     Ok(undone)
+}
+
+/// fstab(5) belongs to many: where somebody changed it since, the lines that were taken out for the mount come back
+/// at its end, and the rest stays as it is.
+async fn put_back_in_fstab(step: &Step, effects: &[&Effect]) -> Result<Undone> {
+    let path = Path::new(FSTAB);
+    let before = effects.iter().find_map(|effect| match effect {
+        Effect::WriteFile { before, .. } => before.as_ref(),
+        _ => None,
+    });
+    let found = blocking(move || fs::read_regular(path, 16 << 20)).await?;
+    let (Some(before), Some(found)) = (before, found) else {
+        return Ok(Undone::Kept(format!("{FSTAB} is kept as it is")));
+    };
+    let before = journal::saved(&before.contents)?;
+    let mount_point = Path::new(&step.address().name);
+    let Some(whole) = put_lines_back(&before, &found.contents, mount_point) else {
+        return Ok(Undone::Already);
+    };
+    step.write_file(path, whole, found.meta).await?;
+    Ok(Undone::Restored(format!(
+        "somebody changed it since: the line for {} is at its end",
+        mount_point.display()
+    )))
 }
 
 async fn undo_directory(step: &Step, path: &Path, effects: &[&Effect]) -> Result<Undone> {

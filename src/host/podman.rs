@@ -57,6 +57,8 @@ pub struct ContainerState {
     pub is_running: bool,
     /// It was made with `--restart always` (podman-run(1)): podman-restart.service starts it.
     pub restarts_at_boot: bool,
+    /// It was made with `--rm`.
+    pub goes_when_stopped: bool,
 }
 
 /// The container of that name, if podman has one.
@@ -64,7 +66,8 @@ pub async fn container(name: &str) -> Result<Option<ContainerState>> {
     if !exists("container", name).await? {
         return Ok(None);
     }
-    let format = "{{.Id}} {{.State.Running}} {{.HostConfig.RestartPolicy.Name}}";
+    let format = "{{.Id}} {{.State.Running}} {{.HostConfig.AutoRemove}} \
+                  {{.HostConfig.RestartPolicy.Name}}";
     let shown = Helper::new("podman")
         .args(["container", "inspect", "--format", format, name])
         .run()
@@ -74,13 +77,14 @@ pub async fn container(name: &str) -> Result<Option<ContainerState>> {
     Ok(Some(ContainerState {
         id: words.next().unwrap_or_default().to_owned(),
         is_running: words.next() == Some("true"),
+        goes_when_stopped: words.next() == Some("true"),
         restarts_at_boot: words.next() == Some("always"),
     }))
 }
 
-/// Stops a container, if it is there: it has the 10 s of podman-stop(1) to end by itself.
+/// Stops a container, if it is there: it has 10 s to end by itself, whatever it was made with.
 pub async fn stop_container(_permit: &Permit, name: &str) -> Result<()> {
-    let stop = ["stop", "--ignore", name];
+    let stop = ["stop", "--ignore", "--time=10", name];
     Helper::new("podman").args(stop).run().await.map(drop)
 }
 

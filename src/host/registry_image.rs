@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::process::Helper;
+use super::process::{Helper, over_network};
 use crate::error::{Error, Result};
 
 /// A registry that is silent keeps nobody longer.
@@ -83,10 +83,9 @@ pub async fn in_registry(reference: &str) -> Result<RegistryImage> {
     }
     let said = output.stderr.trim();
     let last = said.lines().last().unwrap_or("it says nothing");
-    Err(
-        Error::new(format!("podman manifest inspect {reference}: {last}"))
-            .hint("is its registry up, and does `podman manifest inspect` reach it from this VM?"),
-    )
+    let error = Error::new(format!("podman manifest inspect {reference}: {last}"))
+        .hint("is its registry up, and does `podman manifest inspect` reach it from this VM?");
+    Err(over_network(error))
 }
 
 /// podman 4.3 shows the manifest of a single image of the OCI's only in the error that it is no list

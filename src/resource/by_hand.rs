@@ -15,6 +15,9 @@ use crate::host::systemd::{Job, UnitState};
 
 const MAX_UNIT: u64 = 1 << 20;
 
+/// Where services lie that an operator made (systemd.unit(5), "unit file load path").
+const SERVICES: &str = "/etc/systemd/system";
+
 /// What stands in the place of the agent's container.
 #[derive(Debug)]
 pub struct ByHand {
@@ -23,6 +26,8 @@ pub struct ByHand {
     service: Option<Service>,
     /// The name under which it would be kept is taken.
     is_kept_already: bool,
+    /// Services of another name that start the same container.
+    other_services: Vec<PathBuf>,
 }
 
 /// A service of the container's name that is not of the agent's making.
@@ -31,8 +36,10 @@ struct Service {
     file: PathBuf,
     is_enabled: bool,
     is_active: bool,
-    /// It does nothing but run this container.
-    runs_container: bool,
+    /// What it does besides running this container, if anything.
+    does_more: Option<String>,
+    /// It makes the container anew at each start.
+    makes_its_own: bool,
 }
 
 impl ByHand {
@@ -48,6 +55,10 @@ impl ByHand {
         if container.is_none() && unit_file.is_none() {
             return Ok(None);
         }
+        // A service may know the container by its id alone, also after a run that was cut off when the
+        // container had its other name.
+        let known = container.as_ref().or(kept.as_ref());
+        let id = known.map(|container| container.id.clone());
         let service = match unit_file {
             None => None,
             Some(file) => {
@@ -56,23 +67,30 @@ impl ByHand {
                 let text = read.map_or_else(String::new, |read| {
                     String::from_utf8_lossy(&read.contents).into_owned()
                 });
-                // Its service may know the container by its id alone, also after a run that was cut off
-                // when the container had its other name.
-                let known = container.as_ref().or(kept.as_ref());
-                let id = known.map(|container| container.id.as_str());
+                let does = Does::of(&text, name, id.as_deref());
+                let drop_in = unit.drop_ins.first();
                 Some(Service {
-                    runs_container: runs_container(&text, name, id),
+                    makes_its_own: does == Does::MakeContainer,
+                    does_more: match does {
+                        Does::Other(what) => Some(what),
+                        _ => drop_in.map(|drop_in| format!("what {drop_in} adds")),
+                    },
                     is_enabled: unit.file_state == "enabled",
                     is_active: unit.is_active() || unit.active == "activating",
                     file,
                 })
             }
         };
+        let own = unit_of(name);
+        let of_name = name.to_owned();
+        let other_services =
+            blocking(move || Ok(others_that_start(&of_name, id.as_deref(), &own))).await?;
         Ok(Some(Self {
             name: name.to_owned(),
             container,
             service,
             is_kept_already: kept.is_some(),
+            other_services,
         }))
     }
 
@@ -108,16 +126,34 @@ impl ByHand {
             )));
         }
         if let Some(service) = &self.service {
-            if !service.runs_container {
+            if let Some(what) = &service.does_more {
                 return Err(Error::new(format!(
-                    "{} does not just run the container {name}",
+                    "{} does more than run the container {name}: {what}",
                     service.file.display()
                 ))
                 .hint("remove it, or name the container otherwise: was.container.name"));
             }
             diff.adopt("service", service.file.display(), None);
         }
+        if let Some(other) = self.other_services.first() {
+            let unit = other.file_name().unwrap_or_default().to_string_lossy();
+            return Err(Error::new(format!(
+                "{} starts the container {name} as well",
+                other.display()
+            ))
+            .hint(format!(
+                "keep one of them: systemctl disable --now {unit}, remove {}, and apply again",
+                other.display()
+            )));
+        }
         if let Some(container) = &self.container {
+            if container.goes_when_stopped && !self.is_made_by_service() {
+                return Err(Error::new(format!(
+                    "the container {name} was made with --rm: it is gone once it is stopped, and no revert could \
+                     bring it back"
+                ))
+                .hint(format!("if nobody needs it: podman stop {name}, and apply again")));
+            }
             let now = if container.is_running {
                 "running"
             } else {
@@ -126,8 +162,15 @@ impl ByHand {
             diff.adopt(
                 "container",
                 format!("{name}, {now}"),
-                Some(format!("{kept_as}, stopped")),
+                (!self.is_made_by_service()).then(|| format!("{kept_as}, stopped")),
             );
+            if self.would_start_at_boot() {
+                diff.adopt(
+                    "boot",
+                    format!("podman-restart.service starts {kept_as}"),
+                    Some(format!("all but that, by {AT_BOOT}")),
+                );
+            }
         }
         if self.is_running() {
             diff.disturb(Disturbance::Restart(format!("{name}.service")));
@@ -140,10 +183,20 @@ impl ByHand {
             || self.service.as_ref().is_some_and(|s| s.is_active)
     }
 
+    /// A container that its own service makes is not kept: the service will make it again.
+    fn is_made_by_service(&self) -> bool {
+        self.service.as_ref().is_some_and(|s| s.makes_its_own)
+    }
+
+    fn would_start_at_boot(&self) -> bool {
+        let container = self.container.as_ref();
+        container.is_some_and(|c| c.restarts_at_boot) && !self.is_made_by_service()
+    }
+
     /// Makes room for the agent's unit file at `own`.
     pub async fn set_aside(&self, step: &Step, own: &Path) -> Result<()> {
-        let unit = format!("{}.service", self.name);
-        if self.container.as_ref().is_some_and(|c| c.restarts_at_boot) {
+        let unit = unit_of(&self.name);
+        if self.would_start_at_boot() {
             let text = ours::marked(&only_others_at_boot(&self.name));
             ours::write(step, Path::new(AT_BOOT), &text).await?;
         }
@@ -153,6 +206,7 @@ impl ByHand {
             kept_as: kept_as(&self.name),
             was_running: self.is_running(),
             service: active.map(|_| unit.clone()),
+            makes_its_own: self.is_made_by_service(),
         };
         step.effect(effect, |permit| async move {
             if active.is_some() {
@@ -166,13 +220,17 @@ impl ByHand {
             return Ok(());
         };
         if service.is_enabled {
-            step.disable(&format!("{}.service", self.name)).await?;
+            step.disable(&unit_of(&self.name)).await?;
         }
         if service.file != own {
             step.remove_file(&service.file).await?;
         }
         Ok(())
     }
+}
+
+fn unit_of(name: &str) -> String {
+    format!("{name}.service")
 }
 
 /// The name under which a container that was set aside is kept.
@@ -193,22 +251,129 @@ fn only_others_at_boot(name: &str) -> String {
     )
 }
 
-/// Whether the service does nothing but start or run this container.
-fn runs_container(unit: &str, name: &str, id: Option<&str>) -> bool {
+/// What a service does with a container.
+#[derive(Debug, PartialEq, Eq)]
+enum Does {
+    /// It starts the one that is there.
+    StartContainer,
+    /// It makes the container, and with its end the container goes.
+    MakeContainer,
+    /// It does something else, too: what.
+    Other(String),
+}
+
+impl Does {
+    /// Reads a unit file: podman-generate-systemd(1) makes such with one command that starts, and none
+    /// before it but the removal of an old id file.
+    fn of(unit: &str, name: &str, id: Option<&str>) -> Self {
+        let mut does = None;
+        for (key, command) in commands(unit) {
+            let words: Vec<&str> = command.split_whitespace().collect();
+            let one = match (key, &words[..]) {
+                ("ExecStartPre", [rm, "-f", files @ ..]) if is_program(rm, "rm") => {
+                    let of_this_unit = |file: &&str| file.starts_with("%t/%n");
+                    if !files.is_empty() && files.iter().all(of_this_unit) {
+                        continue;
+                    }
+                    None
+                }
+                ("ExecStart", [podman, "start", started]) if is_program(podman, "podman") => {
+                    is_it(started, name, id).then_some(Self::StartContainer)
+                }
+                ("ExecStart", [podman, "run", arguments @ ..]) if is_program(podman, "podman") => {
+                    is_named(arguments, name).then_some(Self::MakeContainer)
+                }
+                // How it is stopped is podman's business, and past once it was.
+                ("ExecStop" | "ExecStopPost" | "ExecReload", _) => continue,
+                _ => None,
+            };
+            match one {
+                Some(one) if does.is_none() => does = Some(one),
+                _ => return Self::Other(format!("{key}={command}")),
+            }
+        }
+        does.unwrap_or_else(|| Self::Other("it has no ExecStart=".to_owned()))
+    }
+}
+
+/// The commands of a service, in order: the key, and what comes after it.
+fn commands(unit: &str) -> Vec<(&'static str, String)> {
+    const KEYS: [&str; 7] = [
+        "ExecStartPre",
+        "ExecStart",
+        "ExecStartPost",
+        "ExecCondition",
+        "ExecStop",
+        "ExecStopPost",
+        "ExecReload",
+    ];
     let lines = unit.replace("\\\n", " ");
-    let mut starts = lines
-        .lines()
-        .filter_map(|line| line.trim_start().strip_prefix("ExecStart="))
-        .peekable();
-    starts.peek().is_some()
-        && starts.all(|command| {
-            let mut words = command.split_whitespace();
-            let program = words.next().unwrap_or_default();
-            program.rsplit('/').next() == Some("podman")
-                && words.any(|word| {
-                    word == name || Some(word) == id || word == format!("--name={name}")
-                })
+    let mut commands = Vec::new();
+    for line in lines.lines() {
+        let Some((key, command)) = line.trim().split_once('=') else {
+            continue;
+        };
+        if let Some(key) = KEYS.into_iter().find(|known| *known == key.trim()) {
+            commands.push((key, command.trim().to_owned()));
+        }
+    }
+    commands
+}
+
+fn is_program(word: &str, program: &str) -> bool {
+    word.rsplit('/').next() == Some(program)
+}
+
+fn is_it(word: &str, name: &str, id: Option<&str>) -> bool {
+    // podman takes the beginning of an id, too; 12 digits are what it shows.
+    word == name || id.is_some_and(|id| word.len() >= 12 && id.starts_with(word))
+}
+
+fn is_named(arguments: &[&str], name: &str) -> bool {
+    let mut pairs = arguments.windows(2);
+    arguments
+        .iter()
+        .any(|word| word.strip_prefix("--name=") == Some(name))
+        || pairs.any(|pair| pair == ["--name", name])
+}
+
+/// Services of an operator's making, but for `own`, that start this container.
+fn others_that_start(name: &str, id: Option<&str>, own: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(SERVICES) else {
+        return Vec::new();
+    };
+    let mut others: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "service")
         })
+        .filter(|path| path.file_name().is_some_and(|file| file != own))
+        .filter(|path| {
+            // A link to nothing or to /dev/null starts nothing.
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            starts(&text, name, id)
+        })
+        .collect();
+    others.sort();
+    others
+}
+
+/// Whether one of the service's commands is `podman start` of this container, or makes it.
+fn starts(unit: &str, name: &str, id: Option<&str>) -> bool {
+    let mut commands = commands(unit).into_iter();
+    commands.any(|(_, command)| {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let Some(podman) = words.iter().position(|word| is_program(word, "podman")) else {
+            return false;
+        };
+        match words[podman + 1..] {
+            ["start", ref started @ ..] => started.iter().any(|word| is_it(word, name, id)),
+            ["run", ref arguments @ ..] => is_named(arguments, name),
+            _ => false,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -218,22 +383,45 @@ mod tests {
     #[test]
     fn a_service_of_podmans_own_making_is_known() {
         let id = "9f3e".repeat(16);
-        let runs = |unit: &str| runs_container(unit, "nodejs-server", Some(&id));
+        let does = |unit: &str| Does::of(unit, "nodejs-server", Some(&id));
         for unit in [
-            format!("[Service]\nType=forking\nExecStart=/usr/bin/podman start {id}\nExecStop=/usr/bin/podman stop -t 10 {id}\n"),
+            format!(
+                "[Service]\nType=forking\nExecStart=/usr/bin/podman start {id}\nExecStop=/usr/bin/podman stop -t 10 {id}\n"
+            ),
             "ExecStart=/usr/bin/podman start nodejs-server\n".to_owned(),
-            "ExecStart=/usr/bin/podman run \\\n\t--cidfile=%t/%n.ctr-id \\\n\t-d --name nodejs-server image\n".to_owned(),
         ] {
-            assert!(runs(&unit), "{unit}");
+            assert_eq!(does(&unit), Does::StartContainer, "{unit}");
         }
+        let makes = "ExecStartPre=/bin/rm -f %t/%n.ctr-id\nExecStart=/usr/bin/podman run \\\n\t--cidfile=%t/%n.ctr-id \\\n\t\
+                     -d --name nodejs-server image\n";
+        assert_eq!(does(makes), Does::MakeContainer);
         for unit in [
             "",
             "ExecStart=/usr/bin/podman start other\n",
+            "ExecStart=/usr/bin/podman start nodejs-server other\n",
+            "ExecStart=/usr/bin/podman run --name other image nodejs-server\n",
             "ExecStart=/usr/local/bin/start nodejs-server\n",
             "ExecStart=/usr/bin/podman start nodejs-server\nExecStart=/usr/bin/mount-it nodejs-server\n",
+            "ExecStartPre=/bin/rm -f /run/lock/x\nExecStart=/usr/bin/podman start nodejs-server\n",
+            "ExecStart=/usr/bin/podman start nodejs-server\nExecStartPost=/usr/bin/tell-them\n",
         ] {
-            assert!(!runs(unit), "{unit}");
+            assert!(matches!(does(unit), Does::Other(_)), "{unit}");
         }
+    }
+
+    #[test]
+    fn a_second_service_for_the_container_is_seen() {
+        let id = "9f3e".repeat(16);
+        let starts = |unit: &str| starts(unit, "nodejs-server", Some(&id));
+        assert!(starts(&format!("ExecStart=/usr/bin/podman start {id}\n")));
+        assert!(starts(
+            "ExecStartPre=/usr/bin/sleep 1\nExecStart=-/usr/bin/podman start 9f3e9f3e9f3e nodejs\n"
+        ));
+        assert!(starts(
+            "ExecStart=/usr/bin/podman run --rm --name=nodejs-server image\n"
+        ));
+        assert!(!starts("ExecStart=/usr/bin/podman start other\n"));
+        assert!(!starts("ExecStop=/usr/bin/podman stop nodejs-server\n"));
     }
 
     #[test]

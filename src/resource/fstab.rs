@@ -80,6 +80,26 @@ fn without(fstab: &[u8], entries: &[Entry]) -> Vec<u8> {
         .collect()
 }
 
+/// `fstab` with the lines for `mount_point` that `before` had, at its end; `None` where it has one.
+pub fn put_lines_back(before: &[u8], fstab: &[u8], mount_point: &Path) -> Option<Vec<u8>> {
+    let of = |file: &[u8]| entries(&String::from_utf8_lossy(file), mount_point);
+    let taken_out = of(before);
+    if taken_out.is_empty() || !of(fstab).is_empty() {
+        return None;
+    }
+    let mut whole = fstab.to_vec();
+    for (index, line) in before.split(|byte| *byte == b'\n').enumerate() {
+        if taken_out.iter().any(|entry| entry.line == index + 1) {
+            if whole.last().is_some_and(|last| *last != b'\n') {
+                whole.push(b'\n');
+            }
+            whole.extend_from_slice(line);
+            whole.push(b'\n');
+        }
+    }
+    Some(whole)
+}
+
 /// The entries of this guest for `mount_point`.
 pub fn on_this_guest(mount_point: &Path) -> Vec<Entry> {
     let text = std::fs::read(FSTAB).unwrap_or_default();
@@ -136,6 +156,23 @@ mod tests {
             credentials: Some("/root/.smb.cred".into()),
         };
         assert_eq!(share, [expected]);
+    }
+
+    #[test]
+    fn a_line_comes_back_at_the_end_of_what_somebody_changed() {
+        let at = Path::new("/x");
+        let before = b"/dev/a / ext4\n//s/u /x cifs credentials=/c\n";
+        let back =
+            |now: &[u8]| put_lines_back(before, now, at).map(|b| String::from_utf8(b).unwrap());
+        let line = "//s/u /x cifs credentials=/c\n";
+        assert_eq!(
+            back(b"/dev/a / ext4\n/dev/b /b xfs").unwrap(),
+            format!("/dev/a / ext4\n/dev/b /b xfs\n{line}")
+        );
+        assert_eq!(back(b"").unwrap(), line);
+        // Somebody wrote one already.
+        assert_eq!(back(b"//other/u /x/ cifs guest\n"), None);
+        assert_eq!(put_lines_back(b"/dev/a / ext4\n", b"", at), None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub use directory::Directory;
 pub use disk::Disk;
 pub use file::{Check, File};
 pub use firewall::Firewall;
-pub use fstab::FSTAB;
+pub use fstab::{FSTAB, put_lines_back};
 pub use image::{Image, NewerImage};
 pub use label::Label;
 pub use mount::Mount;

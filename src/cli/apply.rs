@@ -74,9 +74,12 @@ pub async fn run(
         output.mended(&mended);
         self::plan(&graph, &host, &conduct, output).await?
     };
-    // What was taken away of somebody's work is brought back where nothing can take its place.
-    let rolls_back =
-        options.rollback_on_failure || plan.diffs.iter().any(|(_, diff)| diff.adopts());
+    // What was taken away of somebody's work is brought back where nothing can take its place: also what
+    // a run took away that was killed.
+    let runs = journal::runs()?;
+    let killed = killed_adoption(&runs);
+    let adopts = killed.is_some() || plan.diffs.iter().any(|(_, diff)| diff.adopts());
+    let rolls_back = options.rollback_on_failure || adopts;
     let summary = apply(&graph, &host, plan, &conduct, &journal, &listener).await;
     let succeeded = summary.failed == 0 && summary.skipped == 0;
     let interrupted = conduct.stop.load(Ordering::Relaxed);
@@ -85,12 +88,16 @@ pub async fn run(
     let outcome = if succeeded {
         Outcome::Done
     } else if rolls_back && journal.number().is_some() {
-        roll_back(&host, &journal, role, output).await?
+        roll_back(&host, &journal, role, killed, output).await?
     } else if interrupted {
         Outcome::Interrupted
     } else {
         Outcome::Failed
     };
+    // What a killed run began is at its end by now, also where it had left nothing to do.
+    if succeeded && journal.number().is_none() && !journal::without_an_end(&runs).is_empty() {
+        journal.open_and_close(Outcome::Done)?;
+    }
     // Before the end is told: a run that is cut off here is looked after by the next.
     if journal.number().is_some() && matches!(outcome, Outcome::Done | Outcome::RolledBack) {
         journal::forget_what_is_not_needed()?;
@@ -142,11 +149,23 @@ pub fn listener(view: &Arc<View>, journal: &Arc<Journal>, work: Work, role: Role
     })
 }
 
-/// Undoes what this run has done.
+/// The number of the run that began to take over what was made by hand, if that is not at an end: no later
+/// run was.
+fn killed_adoption(runs: &[journal::Run]) -> Option<u32> {
+    let mut unfinished = journal::without_an_end(runs).iter();
+    let adopts = unfinished.find(|run| {
+        let mut effects = run.effects.iter().filter(|recorded| !recorded.failed);
+        effects.any(|recorded| recorded.effect.adopts())
+    });
+    adopts.map(|run| run.number)
+}
+
+/// Undoes what this run has done, and those since `first`.
 async fn roll_back(
     host: &Arc<Host>,
     journal: &Arc<Journal>,
     role: Role,
+    first: Option<u32>,
     output: &Output,
 ) -> Result<Outcome> {
     output.heading("rolling back what this run has done");
@@ -160,10 +179,9 @@ async fn roll_back(
     );
     let listener = listener(&view, journal, Work::RollBack, role);
     let runs = journal::runs()?;
-    let this = runs
-        .iter()
-        .filter(|run| Some(run.number) == journal.number());
-    let effects: Vec<_> = this.flat_map(|run| run.effects.clone()).collect();
+    let first = first.or(journal.number());
+    let these = runs.iter().filter(|run| Some(run.number) >= first);
+    let effects: Vec<_> = these.flat_map(|run| run.effects.clone()).collect();
     // What is begun to be undone is undone to its end.
     let go_on = AtomicBool::new(false);
     let undoing = undo::Undoing::new(host, journal, &listener, Extent::OneRun, &go_on);

@@ -446,6 +446,18 @@ pub fn open_effects(runs: &[Run]) -> Vec<Recorded> {
         .collect()
 }
 
+/// The applies that came to no end, with none after them that did: what was killed, with what came of it.
+pub fn without_an_end(runs: &[Run]) -> &[Run] {
+    let after = runs
+        .iter()
+        .rposition(|run| {
+            let ended = run.ended.as_ref().map(|(outcome, _)| outcome);
+            run.work != Work::Apply || matches!(ended, Some(Outcome::Done | Outcome::RolledBack))
+        })
+        .map_or(0, |last| last + 1);
+    &runs[after..]
+}
+
 /// The contents that were kept under this name.
 pub fn saved(name: &Sha256) -> Result<Vec<u8>> {
     let path = Path::new(STATE_DIRECTORY).join(SAVED).join(&name.0);
@@ -623,6 +635,27 @@ mod tests {
         let runs = runs_in(directory.path()).unwrap();
         let left: Vec<u32> = since_revert(&runs).iter().map(|run| run.number).collect();
         assert_eq!(left, [4]);
+    }
+
+    #[test]
+    fn a_killed_apply_is_unfinished_until_one_ends_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let run = |work, outcome: Option<Outcome>| {
+            let journal = Journal::in_directory(directory.path(), work, Role::Was);
+            journal.begin(&x(), &write("/x", None, "a"), false).unwrap();
+            if let Some(outcome) = outcome {
+                journal.close(outcome).unwrap();
+            }
+            let runs = runs_in(directory.path()).unwrap();
+            let left = without_an_end(&runs).iter().map(|run| run.number);
+            left.collect::<Vec<u32>>()
+        };
+        assert_eq!(run(Work::Apply, Some(Outcome::Done)), [0; 0]);
+        assert_eq!(run(Work::Apply, None), [2]);
+        assert_eq!(run(Work::Apply, Some(Outcome::Failed)), [2, 3]);
+        assert_eq!(run(Work::Apply, Some(Outcome::RolledBack)), [0; 0]);
+        assert_eq!(run(Work::Apply, Some(Outcome::Interrupted)), [5]);
+        assert_eq!(run(Work::Revert, Some(Outcome::Failed)), [0; 0]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::apply::Listener;
 use super::effect::{Effect, SavedFile, Sha256, ZoneFiles};
-use super::journal::Journal;
+use super::journal::{self, Journal, Recorded};
 use super::report::Event;
 use super::{Address, Field};
 use crate::error::{Error, Result};
@@ -94,6 +94,18 @@ impl Step {
     pub fn take_learned(&self) -> Vec<Field> {
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *learned)
+    }
+
+    /// What applies did that were killed, and that none has brought to an end since, oldest first.
+    pub async fn left_unfinished(&self) -> Result<Vec<Recorded>> {
+        let this = self.journal.number();
+        blocking(move || {
+            let mut runs = journal::runs()?;
+            runs.retain(|run| Some(run.number) != this);
+            let unfinished = journal::without_an_end(&runs).iter();
+            Ok(unfinished.flat_map(|run| run.effects.clone()).collect())
+        })
+        .await
     }
 
     /// Gives an image that podman has another image's name.

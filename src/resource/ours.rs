@@ -28,6 +28,11 @@ pub fn marked(body: &str) -> String {
     format!("{MARK}\n{body}")
 }
 
+/// Whether a file says so.
+pub fn is_ours(text: &str) -> bool {
+    text.lines().next() == Some(MARK)
+}
+
 /// What stands where a file of ours belongs.
 #[derive(Debug)]
 pub enum Found {
@@ -42,7 +47,7 @@ pub fn look(path: &Path) -> Result<Found> {
         return Ok(Found::Nothing);
     };
     let text = String::from_utf8_lossy(&file.contents).into_owned();
-    if text.lines().next() != Some(MARK) {
+    if !is_ours(&text) {
         return Ok(Found::Foreign);
     }
     Ok(Found::Ours(OurFile {

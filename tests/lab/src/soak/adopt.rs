@@ -13,6 +13,7 @@ use super::stage::{Image, Stage};
 use super::{Scope, Size, Tally};
 use crate::agent;
 use crate::balancer::http_get;
+use crate::failpoint::settle;
 use crate::guest::Guest;
 use crate::guide::{self, CREDENTIALS, SERVICE, Since};
 use crate::process::{Output, until};
@@ -43,18 +44,28 @@ pub fn run(scope: &Scope) -> Result<()> {
             if !scope.means(&name) {
                 continue;
             }
-            // A boot takes as long as all the rest.
-            let reboots = since == Since::Booted && scope.size == Size::All;
+            // A run that comes back, and a boot, take as long as all the rest each.
+            let whole = scope.size == Size::All;
             let held = tally.point(&name, || {
                 if stage.is_none() {
                     stage = Some(served(&agent, release)?);
                 }
                 let stage = stage.as_ref().context("no stage")?;
-                Seen { stage }.is_adopted(since, reboots)
+                Seen { stage }.is_adopted(since, whole)
             });
             if !held {
                 stage = None;
             }
+        }
+        let name = format!("{release}, what others did since");
+        if scope.size == Size::All && scope.means(&name) {
+            tally.point(&name, || {
+                let stage = match stage.take() {
+                    Some(stage) => stage,
+                    None => served(&agent, release)?,
+                };
+                Seen { stage: &stage }.leaves_what_others_did_since()
+            });
         }
     }
     tally.end()
@@ -73,13 +84,18 @@ struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    fn is_adopted(&self, since: Since, reboots: bool) -> Result<()> {
+    fn is_adopted(&self, since: Since, whole: bool) -> Result<()> {
         let guest = &self.stage.guest;
         guide::type_on(guest, since)?;
         self.serves()?;
         let by_hand = guide::found(guest)?;
         self.is_left_alone_unasked(&by_hand)?;
-        self.comes_back_where_nothing_can_take_its_place(&by_hand)?;
+        if whole {
+            self.comes_back_where_nothing_can_take_its_place(&by_hand)?;
+        }
+        if whole && since == Since::Typed {
+            self.comes_back_after_a_killed_run(&by_hand)?;
+        }
 
         let probe = Probe::start(self.stage);
         let began = Instant::now();
@@ -99,7 +115,7 @@ impl Seen<'_> {
             applied.output
         );
         self.is_the_agents()?;
-        if reboots {
+        if whole && since == Since::Booted {
             guest.reboot()?;
             self.serves()?;
             self.is_the_agents()?;
@@ -163,6 +179,94 @@ impl Seen<'_> {
         );
         self.serves()?;
         same(by_hand, &guide::found(guest)?).with_context(|| format!("rolled back: {output}"))
+    }
+
+    /// Also where the run that set the container aside was killed: the next one that fails brings back what both took.
+    fn comes_back_after_a_killed_run(&self, by_hand: &str) -> Result<()> {
+        let guest = &self.stage.guest;
+        let killed = format!(
+            "wasagent apply --role was --adopt --config {ENDS} & agent=$!
+             until podman container exists nodejs-server-by-hand; do kill -0 $agent || exit 1; sleep 0.1; done
+             kill -KILL $agent"
+        );
+        let output = asked(guest, &["sh", "-c", &killed])?;
+        ensure!(output.success(), "it was not killed: {output}");
+        settle(guest)?;
+        ensure!(guide::found(guest)? != by_hand, "nothing was set aside");
+        let output = asked(
+            guest,
+            &["wasagent", "apply", "--role", "was", "--config", ENDS],
+        )?;
+        ensure!(
+            output.status == 1 && output.stderr.contains("ended as soon as it had started"),
+            "{output}"
+        );
+        self.serves()?;
+        same(by_hand, &guide::found(guest)?).with_context(|| format!("rolled back: {output}"))
+    }
+
+    fn leaves_what_others_did_since(&self) -> Result<()> {
+        let guest = &self.stage.guest;
+        guide::type_on(guest, Since::Typed)?;
+        self.serves()?;
+        self.a_second_service_is_refused()?;
+        let adopt = || Apply::on(guest).role(Role::Was).with(&["--adopt"]).ok();
+        adopt()?;
+        self.is_the_agents()?;
+
+        // A unit of the agent's that somebody changed stays, and would make a container in the place of theirs.
+        let other = "tmpfs /mnt/other tmpfs noauto 0 0";
+        let edit = format!(
+            "echo '{other}' >>/etc/fstab
+             unit=$(ls /etc/containers/systemd/nodejs-server.container {SERVICE} 2>/dev/null); echo '# mine' >>$unit; echo $unit"
+        );
+        let unit = guest.answer(["sh", "-c", &edit])?;
+        let output = asked(guest, &["wasagent", "revert"])?;
+        ensure!(
+            output.status == 1
+                && output
+                    .stderr
+                    .contains(&format!("remove {unit}, and revert again")),
+            "{output}"
+        );
+        guest.ok(["podman", "container", "exists", "nodejs-server-by-hand"])?;
+        guest.ok(["rm", &unit])?;
+        let output = asked(guest, &["wasagent", "revert"])?;
+        ensure!(output.success(), "{output}");
+        self.serves()?;
+        let fstab = String::from_utf8_lossy(&guest.read("/etc/fstab")?).into_owned();
+        let lines: Vec<&str> = fstab.lines().collect();
+        ensure!(
+            matches!(lines[..], [.., theirs, ours] if theirs == other && ours.contains(" /mnt/data/shared_folder cifs ")),
+            "{fstab}"
+        );
+
+        // Who wants the container no more removes it, as the README says.
+        adopt()?;
+        guest.ok(["podman", "rm", "nodejs-server-by-hand"])?;
+        let output = asked(guest, &["wasagent", "revert"])?;
+        ensure!(
+            output.success()
+                && output
+                    .to_string()
+                    .contains("somebody removed nodejs-server-by-hand"),
+            "{output}"
+        );
+        clear(guest)
+    }
+
+    fn a_second_service_is_refused(&self) -> Result<()> {
+        let guest = &self.stage.guest;
+        let other = "/etc/systemd/system/container-nodejs-server.service";
+        let second = format!("podman generate systemd nodejs-server >{other}");
+        guest.ok(["sh", "-c", &second])?;
+        let output = asked(guest, &["wasagent", "apply", "--role", "was", "--adopt"])?;
+        let said = format!("{other} starts the container nodejs-server as well");
+        ensure!(
+            output.status == 1 && output.stderr.contains(&said),
+            "{output}"
+        );
+        guest.ok(["rm", other]).map(drop)
     }
 
     fn serves(&self) -> Result<()> {

@@ -53,10 +53,26 @@ const LIMIT: Duration = Duration::from_secs(900);
 
 /// Installs what is missing; where that cannot be done, names it.
 pub fn ensure() -> Result<()> {
-    let missing = missing();
-    if missing.is_empty() {
-        return Ok(());
+    // apt takes away what the new does not go with, such as qemu-utils from backports when qemu-system-x86 comes from
+    // the release: so look once more.
+    for _ in 0..2 {
+        let missing = missing();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        add(&missing)?;
     }
+    let missing = missing();
+    if !missing.is_empty() {
+        bail!(
+            "these packages are not there after apt-get installed them: {}",
+            missing.join(" ")
+        );
+    }
+    Ok(())
+}
+
+fn add(missing: &[&str]) -> Result<()> {
     if !nix::unistd::geteuid().is_root() || !Path::new("/usr/bin/apt-get").exists() {
         bail!(
             "the lab needs root on Debian and these packages: {}",
@@ -65,7 +81,7 @@ pub fn ensure() -> Result<()> {
     }
     say(format!("installing {}", missing.join(" ")));
     // Where no apt list has been fetched yet, the first attempt fails for want of a name, so fetch and try again.
-    if attempt(&missing)? || (update()? && attempt(&missing)?) {
+    if attempt(missing)? || (update()? && attempt(missing)?) {
         return Ok(());
     }
     bail!(

@@ -79,15 +79,14 @@ fn systemd() -> Address {
 
 /// The effects on each thing, things in the order of their first effect. What only an undo has
 /// touched, in the course of undoing something else, is not to be undone.
-fn by_thing<'a>(effects: &[&'a Recorded]) -> Vec<(Thing, Vec<&'a Effect>)> {
-    let mut things: Vec<(Thing, Vec<&Effect>)> = Vec::new();
+fn by_thing<'a>(effects: &[&'a Recorded]) -> Vec<(Thing, Vec<&'a Recorded>)> {
+    let mut things: Vec<(Thing, Vec<&Recorded>)> = Vec::new();
     for recorded in effects {
-        let effect = &recorded.effect;
-        let thing = effect.thing();
+        let thing = recorded.effect.thing();
         match things.iter_mut().find(|(t, _)| *t == thing) {
-            Some((_, effects)) => effects.push(effect),
+            Some((_, effects)) => effects.push(recorded),
             None if recorded.undoes => {}
-            None => things.push((thing, vec![effect])),
+            None => things.push((thing, vec![recorded])),
         }
     }
     things
@@ -217,14 +216,16 @@ impl<'a> Undoing<'a> {
         &mut self,
         step: &Step,
         thing: &Thing,
-        effects: &[&Effect],
+        recorded: &[&Recorded],
     ) -> Result<Undone, Halt> {
+        let effects: Vec<&Effect> = recorded.iter().map(|recorded| &recorded.effect).collect();
+        let effects = effects.as_slice();
         let undone = match thing {
             Thing::File(path) => {
                 if is_unit_file(path) {
                     stop_what_a_boot_has_started(step, path, effects).await?;
                 }
-                let undone = match undo_file(step, path, effects).await? {
+                let undone = match undo_file(step, path, recorded).await? {
                     Undone::Kept(_) if path == Path::new(FSTAB) => {
                         put_back_in_fstab(step, effects).await?
                     }
@@ -501,32 +502,31 @@ enum FileTarget<'a> {
 }
 
 /// Walks the effects back from what is there now. An effect that the walk does not meet did not
-/// happen, or somebody changed the file before it: the walk then ends where it has come to.
-fn file_target<'a>(now: Option<&Sha256>, effects: &[&'a Effect]) -> FileTarget<'a> {
-    let first = effects.iter().find_map(|effect| match effect {
-        Effect::WriteFile { before, .. } => Some(before.as_ref()),
-        Effect::RemoveFile { before, .. } => Some(Some(before)),
-        _ => None,
-    });
+/// happen, or somebody changed the file before it: the walk then ends where it has come to. What an
+/// undo wrote is only a way to what is older.
+fn file_target<'a>(now: Option<&Sha256>, effects: &[&'a Recorded]) -> FileTarget<'a> {
+    let first = before_all(effects);
     if first.map(|before| before.map(|file| &file.contents)) == Some(now) {
         return FileTarget::Unchanged;
     }
-    let mut at: Option<Sha256> = now.cloned();
+    let mut at: Option<&Sha256> = now;
     let mut target = None;
     let mut met = false;
-    for effect in effects.iter().rev() {
-        let (after, before) = match effect {
+    for recorded in effects.iter().rev() {
+        let (after, before) = match &recorded.effect {
             Effect::WriteFile { before, after, .. } => (Some(after), before.as_ref()),
             Effect::RemoveFile { before, .. } => (None, Some(before)),
             _ => continue,
         };
         let was = before.map(|file| &file.contents);
-        if at.as_ref() == after {
+        if at == after {
             met = true;
-            at = was.cloned();
-            target = Some(before);
-        } else if at.as_ref() == was {
-            met = true;
+            at = was;
+            if !recorded.undoes {
+                target = Some(before);
+            }
+        } else if at == was {
+            met |= !recorded.undoes;
         } else {
             break;
         }
@@ -534,28 +534,37 @@ fn file_target<'a>(now: Option<&Sha256>, effects: &[&'a Effect]) -> FileTarget<'
     match target {
         _ if !met => FileTarget::Foreign,
         None => FileTarget::Unchanged,
-        Some(_) if at.as_ref() == now => FileTarget::Unchanged,
+        Some(was) if was.map(|file| &file.contents) == now => FileTarget::Unchanged,
         Some(None) => FileTarget::Absent,
         Some(Some(was)) => FileTarget::Was(was),
     }
 }
 
+/// What the first effect on a file found there: nothing, or a file.
+fn before_all<'a>(effects: &[&'a Recorded]) -> Option<Option<&'a SavedFile>> {
+    effects.iter().find_map(|recorded| match &recorded.effect {
+        Effect::WriteFile { before, .. } => Some(before.as_ref()),
+        Effect::RemoveFile { before, .. } => Some(Some(before)),
+        _ => None,
+    })
+}
+
 /// What the file was before, if it held the same and we gave it the owner, mode or time that it has.
 fn only_dressed_otherwise<'a>(
     found: &RegularFile,
-    effects: &[&'a Effect],
+    effects: &[&'a Recorded],
 ) -> Option<&'a SavedFile> {
-    let was = match effects.first()? {
+    let was = match &effects.first()?.effect {
         Effect::WriteFile { before, .. } => before.as_ref()?,
         _ => return None,
     };
-    let is_ours = matches!(effects.last()?, Effect::WriteFile { after, meta, .. }
+    let is_ours = matches!(&effects.last()?.effect, Effect::WriteFile { after, meta, .. }
         if *after == Sha256::of(&found.contents) && *meta == found.meta);
     let differs = was.meta != found.meta || was.modified() != found.modified;
     (is_ours && differs && was.contents == Sha256::of(&found.contents)).then_some(was)
 }
 
-async fn undo_file(step: &Step, path: &Path, effects: &[&Effect]) -> Result<Undone> {
+async fn undo_file(step: &Step, path: &Path, effects: &[&Recorded]) -> Result<Undone> {
     let at = path.to_owned();
     let found = match blocking(move || fs::read_regular(&at, 16 << 20)).await {
         Ok(found) => found,
@@ -569,9 +578,15 @@ async fn undo_file(step: &Step, path: &Path, effects: &[&Effect]) -> Result<Undo
     {
         target = FileTarget::Was(was);
     }
+    // Somebody removed ours: nothing of theirs is in the way of what was there before it.
+    if let (FileTarget::Foreign, None) = (&target, &now) {
+        target = match before_all(effects).flatten() {
+            Some(was) => FileTarget::Was(was),
+            None => FileTarget::Unchanged,
+        };
+    }
     let undone = match target {
         FileTarget::Unchanged => Undone::Already,
-        FileTarget::Foreign if now.is_none() => Undone::Already,
         FileTarget::Foreign => Undone::Kept(format!(
             "{} was changed by somebody since apply wrote it, and is kept as it is",
             path.display()
@@ -1055,6 +1070,17 @@ mod tests {
         }
     }
 
+    fn recorded(effect: Effect, undoes: bool) -> Recorded {
+        Recorded {
+            resource: "file:/x".parse().unwrap(),
+            effect,
+            number: 1,
+            undoes,
+            done: true,
+            failed: false,
+        }
+    }
+
     #[test]
     fn a_file_that_we_only_gave_another_mode_gets_its_own_back() {
         let found = |mode| RegularFile {
@@ -1068,6 +1094,7 @@ mod tests {
             after: sha("a"),
             meta: FileMeta::root(0o600),
         };
+        let ours = recorded(ours, false);
         assert_eq!(
             only_dressed_otherwise(&found(0o600), &[&ours]),
             Some(&file("a"))
@@ -1075,20 +1102,12 @@ mod tests {
         // Somebody changed it since, or it is as it was.
         assert_eq!(only_dressed_otherwise(&found(0o640), &[&ours]), None);
         assert_eq!(only_dressed_otherwise(&found(0o644), &[&ours]), None);
-        let made = write(None, "a");
+        let made = recorded(write(None, "a"), false);
         assert_eq!(only_dressed_otherwise(&found(0o644), &[&made]), None);
     }
 
     #[test]
     fn what_only_an_undo_has_touched_is_not_undone() {
-        let recorded = |effect: Effect, undoes| Recorded {
-            resource: "file:/x".parse().unwrap(),
-            effect,
-            number: 1,
-            undoes,
-            done: true,
-            failed: false,
-        };
         let removed = |path: &str| Effect::RemoveFile {
             path: path.into(),
             before: file("a"),
@@ -1107,21 +1126,24 @@ mod tests {
     /// What is there now, what was done (oldest first), and what an undo comes back to.
     #[test]
     fn a_file_comes_back_to_what_it_was_unless_somebody_changed_it() {
-        let made = [write(None, "a")];
-        let twice = [write(Some("o"), "a"), write(Some("a"), "b")];
-        let between = [write(Some("o"), "a"), write(Some("hand"), "b")];
-        let undone = [
-            write(Some("o"), "a"),
-            Effect::WriteFile {
-                path: "/x".into(),
-                before: Some(file("a")),
-                after: sha("o"),
-                meta: FileMeta::root(0o644),
-            },
+        let did = |before, after| recorded(write(before, after), false);
+        let undid = |before, after| recorded(write(Some(before), after), true);
+        let made = [did(None, "a")];
+        let twice = [did(Some("o"), "a"), did(Some("a"), "b")];
+        let between = [did(Some("o"), "a"), did(Some("hand"), "b")];
+        let undone = [did(Some("o"), "a"), undid("a", "o")];
+        let rolled_back = [did(Some("o"), "a"), did(Some("a"), "b"), undid("b", "a")];
+        // What was taken out of a file of many went back into what others had made of it since.
+        let put_back = [did(Some("o"), "a"), undid("a, hand", "o, hand")];
+        let put_back_and_done = [
+            did(Some("o"), "a"),
+            undid("a, hand", "o, hand"),
+            did(Some("o, hand"), "c"),
         ];
         let was_o = file("o");
         let was_hand = file("hand");
-        let table: [(&[Effect], Option<&str>, FileTarget<'_>); 12] = [
+        let was_both = file("o, hand");
+        let table: [(&[Recorded], Option<&str>, FileTarget<'_>); 16] = [
             (&made, Some("a"), FileTarget::Absent),
             (&made, None, FileTarget::Unchanged),
             (&made, Some("hand"), FileTarget::Foreign),
@@ -1134,9 +1156,13 @@ mod tests {
             (&between, Some("hand"), FileTarget::Unchanged),
             (&undone, Some("o"), FileTarget::Unchanged),
             (&undone, Some("a"), FileTarget::Was(&was_o)),
+            (&rolled_back, Some("a"), FileTarget::Was(&was_o)),
+            (&put_back, Some("o, hand"), FileTarget::Unchanged),
+            (&put_back, Some("a, hand"), FileTarget::Foreign),
+            (&put_back_and_done, Some("c"), FileTarget::Was(&was_both)),
         ];
         for (effects, now, expected) in table {
-            let effects: Vec<&Effect> = effects.iter().collect();
+            let effects: Vec<&Recorded> = effects.iter().collect();
             let now = now.map(sha);
             assert_eq!(
                 file_target(now.as_ref(), &effects),

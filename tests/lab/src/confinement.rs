@@ -49,6 +49,17 @@ pub fn is_confined(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
+/// On a guest that enforces SELinux's policy: the application runs in the domain that the policy has for containers, not
+/// in that of what a login starts.
+pub fn is_in_its_domain(guest: &Guest) -> Result<()> {
+    ensure!(guest.answer(["getenforce"])? == "Enforcing");
+    let label = format!("/proc/{}/attr/current", process(guest)?);
+    let label = guest.answer(["cat", &label])?;
+    ensure!(label.contains(":container_t:"), "{label}");
+    say(format!("{}: node runs as {label}", guest.name()));
+    Ok(())
+}
+
 /// Looks wherever somebody who is not root, or root by chance, might come upon a secret; each line of the file `parts` is a
 /// part of one.
 const LOOK: &str = r#"

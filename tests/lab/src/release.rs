@@ -20,6 +20,9 @@ pub enum Release {
     Trixie,
     /// Debian 12 with cloud-init; trixie's cloud-init package conflicts with firewalld.
     BookwormCloud,
+    /// Debian 12 with SELinux, which enforces Debian's policy, with Debian 13's modules for containers, of which Debian 12's
+    /// has none.
+    BookwormSelinux,
     /// Debian 13 with SELinux, which enforces Debian's policy. Only a VM has a kernel that can.
     TrixieSelinux,
 }
@@ -28,30 +31,44 @@ impl Release {
     /// The two that every proof runs on.
     pub const BOTH: [Release; 2] = [Release::Bookworm, Release::Trixie];
     /// All roots that the lab can build.
-    pub const ALL: [Release; 4] = [
+    pub const ALL: [Release; 5] = [
         Release::Bookworm,
         Release::Trixie,
         Release::BookwormCloud,
+        Release::BookwormSelinux,
         Release::TrixieSelinux,
     ];
 
     /// Debian's name of the release.
     pub fn codename(self) -> &'static str {
         match self {
-            Release::Bookworm | Release::BookwormCloud => "bookworm",
+            Release::Bookworm | Release::BookwormCloud | Release::BookwormSelinux => "bookworm",
             Release::Trixie | Release::TrixieSelinux => "trixie",
+        }
+    }
+
+    /// Whether its VMs enforce SELinux's policy.
+    pub fn enforces(self) -> bool {
+        matches!(self, Release::BookwormSelinux | Release::TrixieSelinux)
+    }
+
+    /// What a container guest beside it runs: SELinux is the kernel's, and a container has the machine's.
+    pub fn for_containers(self) -> Release {
+        match self {
+            Release::BookwormSelinux => Release::Bookworm,
+            Release::TrixieSelinux => Release::Trixie,
+            other => other,
         }
     }
 
     /// What its kernel is told besides.
     pub(crate) fn kernel_arguments(self) -> &'static str {
-        match self {
-            // Debian's kernel starts AppArmor when it is not told otherwise. On an emulated processor that others use too,
-            // firewalld and the journal take longer under a policy than the 90 s that systemd would wait.
-            Release::TrixieSelinux => {
-                " security=selinux selinux=1 enforcing=1 systemd.default_timeout_start_sec=600"
-            }
-            _ => "",
+        // Debian's kernel starts AppArmor when it is not told otherwise. On an emulated processor that others use too,
+        // firewalld and the journal take longer under a policy than the 90 s that systemd would wait.
+        if self.enforces() {
+            " security=selinux selinux=1 enforcing=1 systemd.default_timeout_start_sec=600"
+        } else {
+            ""
         }
     }
 }
@@ -62,6 +79,7 @@ impl fmt::Display for Release {
             Release::Bookworm => "bookworm",
             Release::Trixie => "trixie",
             Release::BookwormCloud => "bookworm-cloud",
+            Release::BookwormSelinux => "bookworm-selinux",
             Release::TrixieSelinux => "trixie-selinux",
         })
     }

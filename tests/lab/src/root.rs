@@ -52,6 +52,10 @@ const AFTER: &str = include_str!("root/after.sh");
 const CLOUD: &str = include_str!("root/cloud.sh");
 const SELINUX: &str = include_str!("root/selinux.sh");
 const SELINUX_RULES: &str = include_str!("root/selinux.cil");
+const SELINUX_NAMES: &str = include_str!("root/selinux-bookworm.cil");
+
+/// The modules of trixie's policy that bookworm's lacks: without them it knows no container_t.
+const SELINUX_MODULES: [&str; 2] = ["container", "podman"];
 
 /// The policy, semanage(8) and restorecon(8) that the agent asks for, and ausearch(8) with the daemon that it reads the
 /// log of.
@@ -61,6 +65,9 @@ const SELINUX_PACKAGES: [&str; 4] = [
     "policycoreutils-python-utils",
     "auditd",
 ];
+
+/// Where semodule(8) keeps the modules of a policy's package.
+const MODULES: &str = "var/lib/selinux/default/active/modules/100";
 
 /// A root file system reserves no more than what is written to it; podman's images go here as well.
 const IMAGE_SIZE: &str = "8G";
@@ -81,8 +88,13 @@ impl Root {
     pub fn get(cache: &Cache, release: Release) -> Result<Root> {
         let key = Key::get(cache)?;
         let recipe = recipe(release, &key)?;
+        let policy = match release {
+            Release::BookwormSelinux => Some(Root::get(cache, Release::TrixieSelinux)?),
+            _ => None,
+        };
+        let modules = policy.map(|root| root.tree().join(MODULES));
         let directory = cache.artefact(&format!("root-{release}"), &recipe, |into| {
-            build(into, release, &key)
+            build(into, release, &key, modules.as_deref())
         })?;
         Ok(Root {
             release,
@@ -150,7 +162,7 @@ fn packages(release: Release) -> Vec<&'static str> {
     match release {
         Release::Bookworm | Release::Trixie => {}
         Release::BookwormCloud => packages.push("cloud-init"),
-        Release::TrixieSelinux => packages.extend(SELINUX_PACKAGES),
+        Release::BookwormSelinux | Release::TrixieSelinux => packages.extend(SELINUX_PACKAGES),
     }
     packages
 }
@@ -162,12 +174,13 @@ fn recipe(release: Release, key: &Key) -> Result<String> {
     match release {
         Release::Bookworm | Release::Trixie => {}
         Release::BookwormCloud => recipe.push_str(CLOUD),
+        Release::BookwormSelinux => recipe.extend([SELINUX, SELINUX_RULES, SELINUX_NAMES]),
         Release::TrixieSelinux => recipe.extend([SELINUX, SELINUX_RULES]),
     }
     Ok(recipe)
 }
 
-fn build(into: &Path, release: Release, key: &Key) -> Result<()> {
+fn build(into: &Path, release: Release, key: &Key, modules: Option<&Path>) -> Result<()> {
     let tree = into.join("tree");
     let before = script(into, "before", BEFORE)?;
     let after = script(into, "after", AFTER)?;
@@ -201,18 +214,26 @@ fn build(into: &Path, release: Release, key: &Key) -> Result<()> {
     ok_with(mmdebstrap, b"", Duration::from_secs(1800))?;
     fs::set_permissions(&tree, fs::Permissions::from_mode(0o755))?;
     keep_boot_files(into, &tree)?;
-    if release == Release::TrixieSelinux {
-        label(into, &tree)?;
+    if release.enforces() {
+        label(into, &tree, modules)?;
     }
     image(into, &tree)
 }
 
 /// The labels of the policy on all files, last of all: mkfs.ext4 takes them along.
-fn label(into: &Path, tree: &Path) -> Result<()> {
+fn label(into: &Path, tree: &Path, modules: Option<&Path>) -> Result<()> {
     let mut label = Command::new(script(into, "selinux", SELINUX)?);
-    label
-        .arg(tree)
-        .arg(script(into, "selinux.cil", SELINUX_RULES)?);
+    label.arg(tree);
+    if let Some(modules) = modules {
+        label.arg(script(into, "names.cil", SELINUX_NAMES)?);
+        // The store has them compressed, which semodule(8) reads.
+        for name in SELINUX_MODULES {
+            let module = into.join(format!("{name}.cil"));
+            fs::copy(modules.join(name).join("cil"), &module)?;
+            label.arg(module);
+        }
+    }
+    label.arg(script(into, "lab.cil", SELINUX_RULES)?);
     ok_with(label, b"", Duration::from_secs(600)).map(drop)
 }
 

@@ -1,5 +1,5 @@
 //! The sample application in its container: what it may do, and what it alone knows. Its image is read-only, and it is
-//! given two secrets, one of which changes.
+//! given two secrets, one of which changes. On a guest that enforces SELinux's policy too.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use crate::balancer::http_get;
 use crate::confinement;
 use crate::progress::say;
 use crate::release::Release;
+use crate::selinux::{denials, nothing_is_denied};
 use crate::tier::{Role, TIER_FILE, tier_file};
 use crate::wasagent::Apply;
 
@@ -55,7 +56,8 @@ const SERVED: Duration = Duration::from_secs(300);
 pub fn run(scope: &Scope) -> Result<()> {
     let agent = agent::build()?;
     let mut tally = Tally::new("confined");
-    for release in Release::BOTH {
+    let enforcing = [Release::BookwormSelinux, Release::TrixieSelinux];
+    for release in Release::BOTH.into_iter().chain(enforcing) {
         if scope.release.is_none_or(|only| only == release) {
             tally.point(
                 &format!("{release}: a container that may do nothing"),
@@ -77,6 +79,11 @@ fn confined(agent: &std::path::Path, release: Release, size: Size) -> Result<()>
     guest.write(TOKEN_FILE, format!("{TOKEN}\n"), 0o600)?;
     guest.write(KEY_FILE, format!("{KEY}\n"), 0o600)?;
 
+    if release.enforces() && size == Size::All {
+        // What services of the distribution's own are denied at a boot is none of the agent's.
+        guest.reboot()?;
+    }
+    let denied = release.enforces().then(|| denials(guest)).transpose()?;
     let applied = Apply::on(guest).role(Role::Was).ok()?;
     ensure!(
         SECRETS
@@ -88,6 +95,10 @@ fn confined(agent: &std::path::Path, release: Release, size: Size) -> Result<()>
     stage.is_told(TOKEN)?;
     confinement::is_confined(guest)?;
     confinement::is_silent(guest, &PARTS)?;
+    if let Some(before) = &denied {
+        confinement::is_in_its_domain(guest)?;
+        nothing_is_denied(guest, before, "apply")?;
+    }
     if size != Size::All {
         return Ok(());
     }
@@ -105,6 +116,12 @@ fn confined(agent: &std::path::Path, release: Release, size: Size) -> Result<()>
     confinement::is_silent(guest, &PARTS)?;
     let kept = guest.run(["grep", "-rF", "Token-of-the-lab", "/var/lib/wasagent"])?;
     ensure!(kept.status == 1, "what was replaced is kept: {kept}");
+    if let Some(before) = &denied {
+        guest.reboot()?;
+        stage.is_told(OTHER_TOKEN)?;
+        confinement::is_in_its_domain(guest)?;
+        nothing_is_denied(guest, before, "another token and a boot")?;
+    }
 
     stage.revert()?;
     let left = guest.answer(["podman", "secret", "ls", "--quiet"])?;

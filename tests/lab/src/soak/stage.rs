@@ -171,7 +171,8 @@ impl Stage {
 fn storage_guest(lab: &Lab, machine: Machine, release: Release) -> Result<(Guest, String)> {
     match machine {
         Machine::Container => {
-            let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
+            let spec = Spec::storage(release.for_containers());
+            let guest = lab.container(&spec.disk(Disk::of_the_guide("")))?;
             let disk = guest.devices()[0].clone();
             Ok((guest, disk))
         }

@@ -55,6 +55,7 @@ pub fn is_in_its_domain(guest: &Guest) -> Result<()> {
     ensure!(guest.answer(["getenforce"])? == "Enforcing");
     let label = format!("/proc/{}/attr/current", process(guest)?);
     let label = guest.answer(["cat", &label])?;
+    let label = label.trim_end_matches('\0');
     ensure!(label.contains(":container_t:"), "{label}");
     say(format!("{}: node runs as {label}", guest.name()));
     Ok(())

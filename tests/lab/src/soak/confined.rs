@@ -11,6 +11,7 @@ use super::{Scope, Size, Tally};
 use crate::agent;
 use crate::balancer::http_get;
 use crate::confinement;
+use crate::process::until;
 use crate::progress::say;
 use crate::release::Release;
 use crate::selinux::{denials, nothing_is_denied};
@@ -49,6 +50,7 @@ const SECRETS: [&str; 2] = [
     "secret:nodejs-server.signing-1.key.secret",
 ];
 const CONTAINER: &str = "container:nodejs-server";
+const MOUNT: &str = "mount:/mnt/data/shared_folder";
 
 /// How long the application may take to start on an emulated processor.
 const SERVED: Duration = Duration::from_secs(300);
@@ -121,6 +123,8 @@ fn confined(agent: &std::path::Path, release: Release, size: Size) -> Result<()>
         stage.is_told(OTHER_TOKEN)?;
         confinement::is_in_its_domain(guest)?;
         nothing_is_denied(guest, before, "another token and a boot")?;
+        stage.is_refused_without_its_label()?;
+        stage.is_told(OTHER_TOKEN)?;
     }
 
     stage.revert()?;
@@ -152,6 +156,27 @@ fn tier() -> String {
 }
 
 impl Stage {
+    /// It is the label of the mount that lets the container have the share: somebody takes it out of the unit, the policy
+    /// refuses, and an apply puts it back.
+    fn is_refused_without_its_label(&self) -> Result<()> {
+        let guest = &self.guest;
+        let unit = "/etc/systemd/system/mnt-data-shared_folder.mount";
+        let take_out = format!(
+            "grep ,context= {unit} && sed -i 's/,context=.*//' {unit} && systemctl daemon-reload && \
+             systemctl restart mnt-data-shared_folder.mount"
+        );
+        guest.ok(["sh", "-c", &take_out])?;
+        let refused = until("a denial", SERVED, || {
+            thread::sleep(Duration::from_secs(2));
+            let mut denied = denials(guest)?.into_keys();
+            Ok(denied.find(|kind| kind.contains(":container_t:") && kind.contains(":cifs_t:")))
+        })?;
+        say(format!("refused without the label: {refused}"));
+        let changed = Apply::on(guest).role(Role::Was).ok()?.changed();
+        ensure!(changed.contains(MOUNT), "{changed:?}");
+        Ok(())
+    }
+
     /// The application serves its page, and has been told this token.
     fn is_told(&self, token: &str) -> Result<()> {
         let begun = Instant::now();

@@ -22,7 +22,7 @@ use crate::host::fs::{self, DirState, FileMeta, RegularFile};
 use crate::host::mount::{mount_at, mounts};
 use crate::host::systemd::{Job, mount_unit_name};
 use crate::host::{Host, account, blocking, podman, podman_secret, samba, selinux};
-use crate::resource::{FSTAB, put_lines_back};
+use crate::resource::{FSTAB, is_ours, put_lines_back};
 
 /// How much is undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,7 +227,7 @@ impl<'a> Undoing<'a> {
                 }
                 let undone = match undo_file(step, path, recorded).await? {
                     Undone::Kept(_) if path == Path::new(FSTAB) => {
-                        put_back_in_fstab(step, effects).await?
+                        put_back_in_fstab(step, recorded).await?
                     }
                     undone => undone,
                 };
@@ -502,30 +502,41 @@ enum FileTarget<'a> {
 }
 
 /// Walks the effects back from what is there now. An effect that the walk does not meet did not
-/// happen, or somebody changed the file before it: the walk then ends where it has come to. What an
+/// happen, or somebody changed the file before it: the walk then ends where it has come to. Where they
+/// removed a file of ours, or edited it (`is_ours`), it goes on to what was there before ours. What an
 /// undo wrote is only a way to what is older.
-fn file_target<'a>(now: Option<&Sha256>, effects: &[&'a Recorded]) -> FileTarget<'a> {
-    let first = before_all(effects);
-    if first.map(|before| before.map(|file| &file.contents)) == Some(now) {
+fn file_target<'a>(
+    now: Option<&Sha256>,
+    effects: &[&'a Recorded],
+    is_ours: impl Fn(&SavedFile) -> bool,
+) -> FileTarget<'a> {
+    let first = effects.iter().find_map(|recorded| before(&recorded.effect));
+    if now.is_some() && first.map(contents) == Some(now) {
         return FileTarget::Unchanged;
     }
     let mut at: Option<&Sha256> = now;
     let mut target = None;
     let mut met = false;
     for recorded in effects.iter().rev() {
-        let (after, before) = match &recorded.effect {
-            Effect::WriteFile { before, after, .. } => (Some(after), before.as_ref()),
-            Effect::RemoveFile { before, .. } => (None, Some(before)),
-            _ => continue,
+        let Some(before) = before(&recorded.effect) else {
+            continue;
         };
-        let was = before.map(|file| &file.contents);
-        if at == after {
+        let after = match &recorded.effect {
+            Effect::WriteFile { after, .. } => Some(after),
+            _ => None,
+        };
+        let was = contents(before);
+        let removed_or_edited = match target.flatten() {
+            Some(file) => at == contents(Some(file)) && is_ours(file),
+            None => at.is_none(),
+        };
+        if at == after || (removed_or_edited && after.is_some() && !recorded.undoes) {
             met = true;
             at = was;
             if !recorded.undoes {
                 target = Some(before);
             }
-        } else if at == was {
+        } else if at == was && !(recorded.undoes && recorded.done) {
             met |= !recorded.undoes;
         } else {
             break;
@@ -534,19 +545,23 @@ fn file_target<'a>(now: Option<&Sha256>, effects: &[&'a Recorded]) -> FileTarget
     match target {
         _ if !met => FileTarget::Foreign,
         None => FileTarget::Unchanged,
-        Some(was) if was.map(|file| &file.contents) == now => FileTarget::Unchanged,
+        Some(was) if contents(was) == now => FileTarget::Unchanged,
         Some(None) => FileTarget::Absent,
         Some(Some(was)) => FileTarget::Was(was),
     }
 }
 
-/// What the first effect on a file found there: nothing, or a file.
-fn before_all<'a>(effects: &[&'a Recorded]) -> Option<Option<&'a SavedFile>> {
-    effects.iter().find_map(|recorded| match &recorded.effect {
+/// What an effect on a file found there: nothing, or a file.
+fn before(effect: &Effect) -> Option<Option<&SavedFile>> {
+    match effect {
         Effect::WriteFile { before, .. } => Some(before.as_ref()),
         Effect::RemoveFile { before, .. } => Some(Some(before)),
         _ => None,
-    })
+    }
+}
+
+fn contents(file: Option<&SavedFile>) -> Option<&Sha256> {
+    file.map(|file| &file.contents)
 }
 
 /// What the file was before, if it held the same and we gave it the owner, mode or time that it has.
@@ -572,21 +587,18 @@ async fn undo_file(step: &Step, path: &Path, effects: &[&Recorded]) -> Result<Un
         Err(error) => return Ok(Undone::Kept(format!("{error}; it is kept as it is"))),
     };
     let now = found.as_ref().map(|file| Sha256::of(&file.contents));
-    let mut target = file_target(now.as_ref(), effects);
+    let is_ours = |file: &SavedFile| {
+        journal::saved(&file.contents).is_ok_and(|text| is_ours(&String::from_utf8_lossy(&text)))
+    };
+    let mut target = file_target(now.as_ref(), effects, is_ours);
     if let (FileTarget::Unchanged, Some(found)) = (&target, &found)
         && let Some(was) = only_dressed_otherwise(found, effects)
     {
         target = FileTarget::Was(was);
     }
-    // Somebody removed ours: nothing of theirs is in the way of what was there before it.
-    if let (FileTarget::Foreign, None) = (&target, &now) {
-        target = match before_all(effects).flatten() {
-            Some(was) => FileTarget::Was(was),
-            None => FileTarget::Unchanged,
-        };
-    }
     let undone = match target {
         FileTarget::Unchanged => Undone::Already,
+        FileTarget::Foreign if now.is_none() => Undone::Already,
         FileTarget::Foreign => Undone::Kept(format!(
             "{} was changed by somebody since apply wrote it, and is kept as it is",
             path.display()
@@ -595,6 +607,10 @@ async fn undo_file(step: &Step, path: &Path, effects: &[&Recorded]) -> Result<Un
             step.remove_file(path).await?;
             Undone::Restored("removed".to_owned())
         }
+        FileTarget::Was(_) if now.is_none() && stays_away(step, path) => Undone::Kept(format!(
+            "{} was removed by somebody since apply wrote it, and stays away",
+            path.display()
+        )),
         FileTarget::Was(was) => {
             let contents = journal::saved(&was.contents)?;
             step.restore_file(path, contents, was.clone()).await?;
@@ -605,21 +621,36 @@ async fn undo_file(step: &Step, path: &Path, effects: &[&Recorded]) -> Result<Un
     Ok(undone)
 }
 
+/// What comes back for nobody who removed it: a secret, what others have in fstab(5), and a file whose directory is gone.
+fn stays_away(step: &Step, path: &Path) -> bool {
+    step.address().kind == Kind::Secret
+        || path == Path::new(FSTAB)
+        || !path.parent().is_some_and(Path::is_dir)
+}
+
 /// fstab(5) belongs to many: where somebody changed it since, the lines that were taken out for the mount come back
 /// at its end, and the rest stays as it is.
-async fn put_back_in_fstab(step: &Step, effects: &[&Effect]) -> Result<Undone> {
+async fn put_back_in_fstab(step: &Step, effects: &[&Recorded]) -> Result<Undone> {
     let path = Path::new(FSTAB);
-    let before = effects.iter().find_map(|effect| match effect {
-        Effect::WriteFile { before, .. } => before.as_ref(),
-        _ => None,
-    });
-    let found = blocking(move || fs::read_regular(path, 16 << 20)).await?;
-    let (Some(before), Some(found)) = (before, found) else {
-        return Ok(Undone::Kept(format!("{FSTAB} is kept as it is")));
+    let kept = || Ok(Undone::Kept(format!("{FSTAB} is kept as it is")));
+    // Who took them out again has decided so.
+    if effects.last().is_some_and(|last| last.undoes && last.done) {
+        return kept();
+    }
+    let Some(found) = blocking(move || fs::read_regular(path, 16 << 20)).await? else {
+        return kept();
     };
-    let before = journal::saved(&before.contents)?;
     let mount_point = Path::new(&step.address().name);
-    let Some(whole) = put_lines_back(&before, &found.contents, mount_point) else {
+    let ours = effects.iter().rev().filter(|recorded| !recorded.undoes);
+    let mut whole = None;
+    for file in ours.filter_map(|recorded| before(&recorded.effect).flatten()) {
+        let before = journal::saved(&file.contents)?;
+        if put_lines_back(&before, b"", mount_point).is_some() {
+            whole = put_lines_back(&before, &found.contents, mount_point);
+            break;
+        }
+    }
+    let Some(whole) = whole else {
         return Ok(Undone::Already);
     };
     step.write_file(path, whole, found.meta).await?;
@@ -1128,10 +1159,15 @@ mod tests {
     fn a_file_comes_back_to_what_it_was_unless_somebody_changed_it() {
         let did = |before, after| recorded(write(before, after), false);
         let undid = |before, after| recorded(write(Some(before), after), true);
+        let cut_off = |before, after| Recorded {
+            done: false,
+            ..undid(before, after)
+        };
         let made = [did(None, "a")];
         let twice = [did(Some("o"), "a"), did(Some("a"), "b")];
         let between = [did(Some("o"), "a"), did(Some("hand"), "b")];
         let undone = [did(Some("o"), "a"), undid("a", "o")];
+        let half_undone = [did(Some("o"), "a"), cut_off("a", "o")];
         let rolled_back = [did(Some("o"), "a"), did(Some("a"), "b"), undid("b", "a")];
         // What was taken out of a file of many went back into what others had made of it since.
         let put_back = [did(Some("o"), "a"), undid("a, hand", "o, hand")];
@@ -1140,10 +1176,23 @@ mod tests {
             undid("a, hand", "o, hand"),
             did(Some("o, hand"), "c"),
         ];
+        let edited = [did(Some("o"), "a"), did(Some("a, edited"), "a")];
+        let removed = [did(Some("o"), "a"), did(None, "b")];
+        let taken_over_later = [did(None, "a"), did(Some("hand"), "b")];
+        let taken_out = [
+            recorded(
+                Effect::RemoveFile {
+                    path: "/x".into(),
+                    before: file("o"),
+                },
+                false,
+            ),
+            recorded(write(None, "o"), true),
+        ];
         let was_o = file("o");
         let was_hand = file("hand");
         let was_both = file("o, hand");
-        let table: [(&[Recorded], Option<&str>, FileTarget<'_>); 16] = [
+        let table: [(&[Recorded], Option<&str>, FileTarget<'_>); 25] = [
             (&made, Some("a"), FileTarget::Absent),
             (&made, None, FileTarget::Unchanged),
             (&made, Some("hand"), FileTarget::Foreign),
@@ -1151,21 +1200,31 @@ mod tests {
             (&twice, Some("a"), FileTarget::Was(&was_o)),
             (&twice, Some("o"), FileTarget::Unchanged),
             (&twice, Some("hand"), FileTarget::Foreign),
-            (&twice, None, FileTarget::Foreign),
+            (&twice, None, FileTarget::Was(&was_o)),
             (&between, Some("b"), FileTarget::Was(&was_hand)),
             (&between, Some("hand"), FileTarget::Unchanged),
             (&undone, Some("o"), FileTarget::Unchanged),
-            (&undone, Some("a"), FileTarget::Was(&was_o)),
+            (&undone, Some("a"), FileTarget::Foreign),
+            (&undone, None, FileTarget::Foreign),
+            (&half_undone, Some("a"), FileTarget::Was(&was_o)),
+            (&half_undone, Some("o"), FileTarget::Unchanged),
             (&rolled_back, Some("a"), FileTarget::Was(&was_o)),
             (&put_back, Some("o, hand"), FileTarget::Unchanged),
             (&put_back, Some("a, hand"), FileTarget::Foreign),
             (&put_back_and_done, Some("c"), FileTarget::Was(&was_both)),
+            (&edited, Some("a"), FileTarget::Was(&was_o)),
+            (&removed, Some("b"), FileTarget::Was(&was_o)),
+            (&between, None, FileTarget::Was(&was_hand)),
+            (&taken_over_later, None, FileTarget::Was(&was_hand)),
+            (&taken_out, Some("o"), FileTarget::Unchanged),
+            (&taken_out, None, FileTarget::Foreign),
         ];
+        let edit = sha("a, edited");
         for (effects, now, expected) in table {
             let effects: Vec<&Recorded> = effects.iter().collect();
             let now = now.map(sha);
             assert_eq!(
-                file_target(now.as_ref(), &effects),
+                file_target(now.as_ref(), &effects, |file| file.contents == edit),
                 expected,
                 "{now:?} {effects:?}"
             );

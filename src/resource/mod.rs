@@ -39,6 +39,7 @@ pub use fstab::{FSTAB, put_lines_back};
 pub use image::{Image, NewerImage};
 pub use label::Label;
 pub use mount::Mount;
+pub use ours::is_ours;
 pub use podman_secret::PodmanSecret;
 pub use samba_conflicts::OurShare;
 pub use samba_include::SambaInclude;

@@ -160,6 +160,17 @@ impl Observed {
             _ => false,
         }
     }
+
+    /// A container that ends again and again is as good as always about to start: such a start may have begun
+    /// before the mount, the file or the secret that mends it was there.
+    fn starts_with_what_was_before(&self) -> bool {
+        let is_under_way =
+            self.unit.active == "activating" && !self.unit.sub.starts_with("auto-restart");
+        let file = self.file.as_ref().map(|file| file.modified);
+        let needs = [self.mount.active_since, file, self.secrets_set];
+        let newest = needs.into_iter().flatten().max();
+        is_under_way && newest > self.unit.state_changed
+    }
 }
 
 /// By what a container ran, where that is not what it is to run by.
@@ -759,16 +770,19 @@ impl Resource for Container {
         if !self.quadlet && loaded.file_state != "enabled" {
             step.enable(&name).await?;
         }
-        let job = if !unit.is_active() {
-            Some(Job::Start)
-        } else {
-            let restart = rewrite
-                || observed.runs_an_older_definition()
-                || observed.mount_is_newer()
-                || observed.images.older().is_some()
-                || observed.secret_is_newer();
-            restart.then_some(Job::Restart)
-        };
+        let job =
+            if observed.starts_with_what_was_before() || (rewrite && unit.active == "activating") {
+                Some(Job::Restart)
+            } else if !unit.is_active() {
+                Some(Job::Start)
+            } else {
+                let restart = rewrite
+                    || observed.runs_an_older_definition()
+                    || observed.mount_is_newer()
+                    || observed.images.older().is_some()
+                    || observed.secret_is_newer();
+                restart.then_some(Job::Restart)
+            };
         if let Some(job) = job {
             let begun = SystemTime::now();
             step.job(job, &name).await?;
@@ -898,6 +912,24 @@ mod tests {
             assert_eq!(found, fields);
             let restarts = Disturbance::Restart("nodejs-server.service".to_owned());
             assert_eq!(diff.disturbs, Vec::from_iter(restart.then_some(restarts)));
+        }
+    }
+
+    #[test]
+    fn a_start_that_began_before_what_mends_it_is_begun_anew() {
+        let text = container(true).text();
+        for (active, sub, mounted, anew) in [
+            ("activating", "start", 25, true),
+            ("activating", "start", 15, false),
+            ("activating", "auto-restart", 25, false),
+            ("deactivating", "stop-post", 25, false),
+            ("failed", "failed", 25, false),
+        ] {
+            let mut observed = observed(active, text.clone(), mounted);
+            observed.unit.sub = sub.to_owned();
+            observed.unit.state_changed = at(20);
+            let begins_anew = observed.starts_with_what_was_before();
+            assert_eq!(begins_anew, anew, "{active} {sub} {mounted}");
         }
     }
 

@@ -130,6 +130,10 @@ impl UnitState {
     pub fn is_active(&self) -> bool {
         self.active == "active"
     }
+    /// Whether its programs run already: `activating` is also what waits to be tried again.
+    pub fn is_being_started(&self) -> bool {
+        self.active == "activating" && !self.sub.starts_with("auto-restart")
+    }
     /// Whether systemd read the unit from this file, directly or by a generator.
     pub fn is_from(&self, file: &std::path::Path) -> bool {
         [&self.source_path, &self.fragment_path]

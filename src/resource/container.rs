@@ -164,12 +164,10 @@ impl Observed {
     /// A container that ends again and again is as good as always about to start: such a start may have begun
     /// before the mount, the file or the secret that mends it was there.
     fn starts_with_what_was_before(&self) -> bool {
-        let is_under_way =
-            self.unit.active == "activating" && !self.unit.sub.starts_with("auto-restart");
         let file = self.file.as_ref().map(|file| file.modified);
         let needs = [self.mount.active_since, file, self.secrets_set];
         let newest = needs.into_iter().flatten().max();
-        is_under_way && newest > self.unit.state_changed
+        self.unit.is_being_started() && newest > self.unit.state_changed
     }
 }
 
@@ -417,6 +415,22 @@ impl Container {
             tokio::time::sleep(WATCH_PAUSE).await;
         }
         Ok(())
+    }
+
+    /// Waits for the end of a start that is under way, and says whether the container is up. podman is not stopped
+    /// while it makes the container's network: version 4.3 forgets the rules that it has made by then, and the
+    /// published ports lead to a container that is gone until the next boot.
+    async fn start_is_over(&self, step: &Step) -> Result<bool> {
+        let name = self.unit_name();
+        let longest = Duration::from_secs(START_SECONDS.into());
+        let waited = Instant::now();
+        loop {
+            let unit = step.systemd.unit(&name).await?;
+            if !unit.is_being_started() || waited.elapsed() > longest {
+                return Ok(unit.is_active());
+            }
+            tokio::time::sleep(WATCH_PAUSE).await;
+        }
     }
 
     /// By what the container ran until now. Where a run was killed while it watched the one that it had
@@ -770,19 +784,21 @@ impl Resource for Container {
         if !self.quadlet && loaded.file_state != "enabled" {
             step.enable(&name).await?;
         }
-        let job =
-            if observed.starts_with_what_was_before() || (rewrite && unit.active == "activating") {
-                Some(Job::Restart)
-            } else if !unit.is_active() {
-                Some(Job::Start)
-            } else {
-                let restart = rewrite
-                    || observed.runs_an_older_definition()
-                    || observed.mount_is_newer()
-                    || observed.images.older().is_some()
-                    || observed.secret_is_newer();
-                restart.then_some(Job::Restart)
-            };
+        let job = if observed.starts_with_what_was_before()
+            || (rewrite && observed.unit.active == "activating")
+        {
+            let is_up = self.start_is_over(step).await?;
+            Some(if is_up { Job::Restart } else { Job::Start })
+        } else if !unit.is_active() {
+            Some(Job::Start)
+        } else {
+            let restart = rewrite
+                || observed.runs_an_older_definition()
+                || observed.mount_is_newer()
+                || observed.images.older().is_some()
+                || observed.secret_is_newer();
+            restart.then_some(Job::Restart)
+        };
         if let Some(job) = job {
             let begun = SystemTime::now();
             step.job(job, &name).await?;

@@ -113,6 +113,8 @@ pub struct UnitState {
     pub fragment_path: String,
     /// The unit's file changed since systemd read it.
     pub need_daemon_reload: bool,
+    /// A job for it waits or runs.
+    pub has_job: bool,
     /// The drop-ins that systemd has read.
     pub drop_ins: Vec<String>,
     /// What tells this run of the unit from those before (systemd.exec(5), `$INVOCATION_ID`).
@@ -239,6 +241,11 @@ impl Systemd {
                 .get("NeedDaemonReload")
                 .and_then(|v| bool::try_from(v).ok())
                 .unwrap_or(false),
+            has_job: all
+                .get("Job")
+                .and_then(|v| v.try_clone().ok())
+                .and_then(|v| <(u32, OwnedObjectPath)>::try_from(v).ok())
+                .is_some_and(|(id, _)| id != 0),
             drop_ins: all
                 .get("DropInPaths")
                 .and_then(|v| v.try_clone().ok())

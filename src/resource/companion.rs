@@ -1,7 +1,7 @@
 //! Units that run beside a container's: each does one thing for it that its own unit cannot.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::ours::{self, OurFile};
 use crate::engine::{Diff, Step};
@@ -12,6 +12,9 @@ use crate::host::{Host, blocking};
 /// How often, and how far apart, one that is about to run is looked at.
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// systemd's own for a stop (systemd-system.conf(5), `DefaultTimeoutStopSec=`).
+const LONGEST_STOP: Duration = Duration::from_secs(90);
 
 /// A service that a container's unit wants.
 #[derive(Debug)]
@@ -82,6 +85,22 @@ impl Companion {
             ours::write(step, &self.path(), &text).await?;
         }
         Ok(rewrite || observed.unit.need_daemon_reload)
+    }
+
+    /// Waits for the end of a stop that is under way, and says whether there was one. It may be about to stop a
+    /// container that was started in the meantime: such a one answers, and is gone after that.
+    pub async fn stop_is_over(&self, step: &Step) -> Result<bool> {
+        let waited = Instant::now();
+        let mut stopped = false;
+        loop {
+            let unit = step.systemd.unit(&self.unit).await?;
+            let stops = unit.active == "deactivating" || (unit.is_active() && unit.has_job);
+            if !stops || waited.elapsed() > LONGEST_STOP {
+                return Ok(stopped);
+            }
+            stopped = true;
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// Has it run beside a container that runs: most often the container's unit has started it.

@@ -784,7 +784,9 @@ impl Resource for Container {
         if !self.quadlet && loaded.file_state != "enabled" {
             step.enable(&name).await?;
         }
-        let job = if observed.starts_with_what_was_before()
+        let stopped = self.share_unit().stop_is_over(step).await?;
+        let job = if stopped
+            || observed.starts_with_what_was_before()
             || (rewrite && observed.unit.active == "activating")
         {
             let is_up = self.start_is_over(step).await?;

@@ -420,11 +420,7 @@ fn a_broken_tier_file_is_refused_with_its_place() -> Result<()> {
                 );
             }
         }
-        ensure!(
-            state(&guest)? == before,
-            "{}: something changed",
-            broken.fault
-        );
+        unchanged(broken.fault, &before, &state(&guest)?)?;
         progress::say(format!("{}: refused", broken.fault));
     }
     Ok(())

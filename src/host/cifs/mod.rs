@@ -1,0 +1,26 @@
+//! The share, mounted by the kernel's mount API: `fsopen("cifs")`, one `fsconfig` an option, so that
+//! no character of a password needs escaping.
+//!
+//! The kernel waits up to 43 s for a server that is not there and then says little. So the server
+//! is asked first, by us and with deadlines: a connection, and one SMB2 negotiation. What the
+//! kernel refuses after that is told apart by its errno together with its log.
+
+mod credentials;
+mod debug_data;
+mod dialect;
+mod failure;
+mod mount;
+mod negotiate;
+mod options;
+mod refusal;
+#[cfg(test)]
+mod samples;
+mod state;
+
+pub use credentials::credentials;
+pub use dialect::Dialect;
+pub use failure::{CifsError, CifsErrorKind};
+pub use mount::Detached;
+pub use negotiate::{Negotiated, PROBE_DEADLINE, SMB_PORT};
+pub use options::{CifsMount, Recovery};
+pub use state::{CifsState, observe};

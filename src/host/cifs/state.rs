@@ -1,0 +1,124 @@
+//! How a share is mounted, read back from mountinfo: never an access to the share itself, since a dead one hangs
+//! whoever touches it. What a mount is to look like has the same type, so that the two can be compared.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::dialect::Dialect;
+use super::options::{CifsMount, Recovery};
+use crate::host::mount::MountInfo;
+
+/// For how long the kernel believes attributes unless told (`fs/smb/client/cifsfs.h`, CIFS_DEF_ACTIMEO).
+const KERNEL_ACTIMEO: Duration = Duration::from_secs(1);
+
+/// What a mounted share looks like, from mountinfo: never an access to the share itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CifsState {
+    /// As mounted: `//server/share`.
+    pub source: String,
+    /// The kernel's word, `3.1.1`; [`Dialect::parse`] reads it.
+    pub vers: Option<String>,
+    pub user: Option<String>,
+    pub address: Option<IpAddr>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub file_mode: Option<u32>,
+    pub dir_mode: Option<u32>,
+    pub seal: bool,
+    pub recovery: Recovery,
+    pub echo_interval: Option<Duration>,
+    /// Without quotes.
+    pub context: Option<String>,
+    pub mfsymlinks: bool,
+    pub actimeo: Option<Duration>,
+    pub nosuid: bool,
+    pub nodev: bool,
+    pub read_only: bool,
+    /// Files have the inode numbers that the server has for them.
+    pub server_inodes: bool,
+}
+
+impl CifsMount {
+    /// How this mount will look to [`observe`] once it is there.
+    pub fn expected(&self) -> CifsState {
+        CifsState {
+            source: self.source.clone(),
+            vers: Some(self.dialect.to_string()),
+            user: Some(self.user.clone()),
+            address: Some(self.address),
+            uid: Some(self.uid),
+            gid: Some(self.gid),
+            file_mode: Some(self.file_mode),
+            dir_mode: Some(self.dir_mode),
+            seal: self.seal,
+            recovery: self.recovery,
+            echo_interval: Some(self.echo_interval),
+            context: self.label().map(str::to_owned),
+            mfsymlinks: self.mfsymlinks,
+            actimeo: Some(self.actimeo.unwrap_or(KERNEL_ACTIMEO)),
+            nosuid: true,
+            nodev: true,
+            read_only: false,
+            server_inodes: false,
+        }
+    }
+}
+
+/// Reads how a share is mounted (`fs/smb/client/cifsfs.c`, `cifs_show_options`); `None` when the
+/// mount is of another file system.
+pub fn observe(info: &MountInfo) -> Option<CifsState> {
+    if !matches!(info.fs_type.as_str(), "cifs" | "smb3") {
+        return None;
+    }
+    let number = |key| info.super_option(key)?.parse().ok();
+    let octal = |key| u32::from_str_radix(info.super_option(key)?, 8).ok();
+    let seconds = |key| Some(Duration::from_secs(info.super_option(key)?.parse().ok()?));
+    let text = |key| Some(info.super_option(key)?.trim_matches('"').to_owned());
+    Some(CifsState {
+        source: info.source.clone(),
+        // The kernel says 3.02; one word for one thing.
+        vers: text("vers")
+            .map(|vers| Dialect::parse(&vers).map_or(vers, |known| known.to_string())),
+        user: text("username"),
+        address: text("addr").and_then(|address| address.parse().ok()),
+        uid: number("uid"),
+        gid: number("gid"),
+        file_mode: octal("file_mode"),
+        dir_mode: octal("dir_mode"),
+        seal: info.has_flag("seal"),
+        recovery: if info.has_flag("hard") {
+            Recovery::Hard
+        } else {
+            Recovery::Soft
+        },
+        echo_interval: seconds("echo_interval"),
+        context: text("context"),
+        mfsymlinks: info.has_flag("mfsymlinks"),
+        actimeo: seconds("actimeo"),
+        nosuid: info.has_flag("nosuid"),
+        nodev: info.has_flag("nodev"),
+        read_only: info.has_flag("ro"),
+        server_inodes: info.has_flag("serverino"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::cifs::samples::share;
+    use crate::host::mount;
+
+    #[test]
+    fn what_was_mounted_is_what_is_observed() {
+        // As Linux 6.12 shows it.
+        let line = "60 22 0:50 / /mnt/share rw,nosuid,nodev,relatime shared:9 - cifs //192.168.2.13/user1 rw,context=system_u:object_r:container_file_t:s0,vers=3.1.1,cache=strict,upcall_target=app,username=user1,uid=0,forceuid,gid=988,forcegid,addr=192.168.2.13,file_mode=0660,dir_mode=02770,soft,nounix,seal,mapposix,rsize=4194304,wsize=4194304,bsize=1048576,retrans=1,echo_interval=10,nosharesock,actimeo=1,closetimeo=1";
+        let mounts = mount::parse(line).unwrap();
+        assert_eq!(observe(&mounts[0]), Some(share().expected()));
+        let older = mount::parse(&line.replace("vers=3.1.1", "vers=3.02")).unwrap();
+        assert_eq!(observe(&older[0]).unwrap().vers.as_deref(), Some("3.0.2"));
+        let inodes = mount::parse(&line.replace("mapposix", "serverino,mapposix")).unwrap();
+        assert_ne!(observe(&inodes[0]), Some(share().expected()));
+        let other = mount::parse("22 1 252:1 / / rw - ext4 /dev/vda1 rw").unwrap();
+        assert_eq!(observe(&other[0]), None);
+    }
+}

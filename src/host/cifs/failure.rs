@@ -93,6 +93,8 @@ impl CifsError {
                 | K::Dropped
                 | K::Broken
                 | K::Deadline
+                // systemd made it meanwhile, asked by the container's unit: the next look finds it.
+                | K::AlreadyMounted
                 | K::Other
         )
     }

@@ -127,13 +127,13 @@ impl CifsMount {
         created.map_err(|errno| {
             let mut words = words_of_context(context);
             words.extend(self.about_us(log.lines_with("CIFS")));
-            // The kernel prints no password; should it ever, it ends here.
-            words.retain(|line| !line.contains(password));
             Failed {
                 errno,
                 words,
+                told: Vec::new(),
                 log_was_read: log.is_open(),
             }
+            .keep_silent_about(password)
         })
     }
 

@@ -10,6 +10,8 @@ use super::options::CifsMount;
 pub(super) struct Failed {
     pub(super) errno: Errno,
     pub(super) words: Vec<String>,
+    /// Those of its words that may be told on.
+    pub(super) told: Vec<String>,
     /// Whether the kernel log may be read: else its silence says nothing.
     pub(super) log_was_read: bool,
 }
@@ -20,8 +22,17 @@ impl Failed {
         Self {
             errno,
             words: Vec::new(),
+            told: Vec::new(),
             log_was_read: false,
         }
+    }
+
+    /// The kernel prints no password. Should it ever, or should a password be part of what it does print
+    /// (`LOGON`), the line says why the mount failed and is not told on.
+    pub(super) fn keep_silent_about(mut self, password: &str) -> Self {
+        let silent = |line: &&String| !line.contains(password);
+        self.told = self.words.iter().filter(silent).cloned().collect();
+        self
     }
 
     pub(super) fn says(&self, word: &str) -> bool {
@@ -98,11 +109,7 @@ impl CifsMount {
             Errno::NODEV => K::NoCifs,
             _ => K::Other,
         };
-        self.failure(
-            kind,
-            Some(failed.errno.raw_os_error()),
-            failed.words.clone(),
-        )
+        self.failure(kind, Some(failed.errno.raw_os_error()), failed.told.clone())
     }
 }
 
@@ -253,11 +260,13 @@ mod tests {
         ];
         for (share, errno, line, kind, words) in table {
             let lines = Some(line).filter(|line| !line.is_empty());
-            let failed = share.classify(&Failed {
+            let failed = Failed {
                 errno,
                 words: lines.map(str::to_owned).into_iter().collect(),
+                told: Vec::new(),
                 log_was_read: true,
-            });
+            };
+            let failed = share.classify(&failed.keep_silent_about("secret"));
             assert_eq!(failed.kind, kind, "{errno} {line}");
             assert_eq!(failed.errno, Some(errno.raw_os_error()));
             let error = Error::from(failed);
@@ -274,6 +283,22 @@ mod tests {
     fn the_silence_of_a_log_that_nobody_reads_says_nothing() {
         let failed = Failed::unheard(Errno::ACCESS);
         assert_eq!(share().classify(&failed).kind, CifsErrorKind::AccessDenied);
+    }
+
+    #[test]
+    fn a_password_that_is_a_word_of_the_kernels_does_not_hide_why() {
+        let line = "CIFS: Status code returned 0xc000006d STATUS_LOGON_FAILURE";
+        for (password, told) in [("LOGON", 0), ("another", 1)] {
+            let failed = Failed {
+                errno: Errno::ACCESS,
+                words: vec![line.to_owned()],
+                told: Vec::new(),
+                log_was_read: true,
+            };
+            let error = share().classify(&failed.keep_silent_about(password));
+            assert_eq!(error.kind, CifsErrorKind::WrongPassword, "{password}");
+            assert_eq!(error.kernel.len(), told, "{password}");
+        }
     }
 
     #[test]

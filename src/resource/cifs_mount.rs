@@ -13,7 +13,7 @@ use crate::engine::{
     Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
 };
 use crate::error::{Error, Result};
-use crate::host::cifs::{self, CifsMount, CifsState, Recovery};
+use crate::host::cifs::{self, CifsMount, CifsState, Detached, Recovery};
 use crate::host::fs::{FileMeta, read_regular};
 use crate::host::process::Helper;
 use crate::host::systemd::{Job, mount_unit_name};
@@ -412,54 +412,67 @@ impl Resource for CifsShare {
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
-        // The unit comes first: systemd then knows the mount by it when it appears.
+        // A server that refuses the new mount takes nothing away: neither what is mounted, nor what the next boot goes
+        // by.
+        let new = self.new_mount(observed).await?;
+        // systemd knows the mount by its unit when it appears.
         self.unit()?.converge(step, &observed.unit).await?;
-        self.mount_anew(step, observed).await?;
+        if let Some(new) = new {
+            self.place(step, observed, new).await?;
+        }
         self.clear_fstab(step, &observed.unit.fstab).await
     }
 }
 
 impl CifsShare {
-    /// Mounts the share, unless what is mounted is right.
-    async fn mount_anew(&self, step: &Step, observed: &Observed) -> Result<()> {
-        let name = mount_unit_name(&self.mount_point);
-        let mut old = None;
-        if let Some(mounted) = &observed.unit.mounted
-            && let Some(state) = cifs::observe(mounted)
-        {
+    /// Whether the server lets a mount of these options in, with this password. It is attached to nothing.
+    pub async fn is_let_in(&self) -> Result<()> {
+        self.mount_detached().await.map(drop)
+    }
+
+    async fn mount_detached(&self) -> Result<Detached> {
+        let address = self.resolve().await?[0];
+        let mount = self.mount(address);
+        let password = self.password.expose();
+        Ok(mount.mount_detached(password, MOUNT_DEADLINE).await?)
+    }
+
+    /// The mount that is to be there instead of what is, beside which it is made: CIFS takes none of these options on
+    /// a remount. `None` where what is mounted is right.
+    async fn new_mount(&self, observed: &Observed) -> Result<Option<Detached>> {
+        if let Some(state) = observed.unit.mounted.as_ref().and_then(cifs::observe) {
             let mut differs = Diff::update("");
             differs.field("source", Some(state.source.clone()), self.source());
             self.diff_options(&state, &mut differs);
             self.diff_address(&state, observed, &mut differs);
             if differs.is_empty() && !observed.password_is_older {
-                return Ok(());
+                return Ok(None);
             }
-            old = Some(&mounted.source);
-        } else if observed.unit.state.active == "activating" {
-            // The container's unit is asking for the same mount: two would lie on each other.
-            step.job(Job::Stop, &name).await?;
         }
-        let address = self.resolve().await?[0];
-        // A look at a mount point whose server is dead takes as long as the kernel hopes.
-        if old.is_none() {
+        self.mount_detached().await.map(Some)
+    }
+
+    /// Lets the new mount appear in the place of the old one.
+    async fn place(&self, step: &Step, observed: &Observed, new: Detached) -> Result<()> {
+        let name = mount_unit_name(&self.mount_point);
+        if let Some(old) = &observed.unit.mounted {
+            // The container keeps its own view of the old mount until its unit restarts it.
+            let by_fstab = !observed.unit.fstab.is_empty();
+            step.detach(&self.mount_point, &old.source, by_fstab)
+                .await?;
+            is_seen_to_be_gone(step, &name).await?;
+        } else {
+            if step.systemd.unit(&name).await?.active == "activating" {
+                // The container's unit is asking for the same mount: two would lie on each other.
+                step.job(Job::Stop, &name).await?;
+            }
+            // A look at a mount point whose server is dead takes as long as the kernel hopes.
             step.make_directories(&self.mount_point, FileMeta::root(0o755))
                 .await?;
         }
-        // CIFS takes none of these options on a remount. So a second mount is made beside the one that
-        // is there: a server that refuses it takes nothing away.
-        let detached = self
-            .mount(address)
-            .mount_detached(self.password.expose(), MOUNT_DEADLINE)
-            .await?;
-        if let Some(old) = old {
-            // The container keeps its own view of the old mount until its unit restarts it.
-            let by_fstab = !observed.unit.fstab.is_empty();
-            step.detach(&self.mount_point, old, by_fstab).await?;
-            is_seen_to_be_gone(step, &name).await?;
-        }
         step.mount(&self.mount_point, &self.source(), |permit| async move {
             let target = self.mount_point.clone();
-            blocking(move || Ok(detached.attach(&permit, &target)?)).await
+            blocking(move || Ok(new.attach(&permit, &target)?)).await
         })
         .await
     }

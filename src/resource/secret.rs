@@ -1,7 +1,9 @@
-//! A file that holds a secret: 0600, root's, its contents shown nowhere.
+//! A file that holds a secret: 0600, root's, its contents shown nowhere. One that works is not written over by one that
+//! does not.
 
 use std::path::PathBuf;
 
+use super::CifsShare;
 use crate::config::Secret;
 use crate::engine::{Address, Diff, GuideStep, Kind, Resource, Step};
 use crate::error::{Error, Result};
@@ -18,6 +20,9 @@ pub struct SecretFile {
     pub contents: Secret,
     /// How every file of this kind begins: one that begins otherwise is somebody else's.
     pub begins: &'static str,
+    /// What is to be let in by it, which is tried before the secret that is there is written over: the next boot would
+    /// go by the new one.
+    pub lets_in: CifsShare,
 }
 
 impl Resource for SecretFile {
@@ -72,8 +77,14 @@ impl Resource for SecretFile {
         steps
     }
 
-    async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {
+    async fn converge(&self, step: &Step, observed: &Self::Observed) -> Result<()> {
         let contents = self.contents.expose().as_bytes().to_vec();
+        let replaces = observed
+            .as_ref()
+            .is_some_and(|file| file.contents != contents);
+        if replaces {
+            self.lets_in.is_let_in().await?;
+        }
         step.write_file(&self.path, contents, FileMeta::root(MODE))
             .await
     }

@@ -16,6 +16,18 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, wishes: &Wishes) -> Result<Gra
     let container = &was.container;
     let mut graph = Graph::default();
 
+    let cifs_share = CifsShare {
+        server: share.server.clone(),
+        share: share.name.clone(),
+        user: share.user.clone(),
+        password: share.password.clone(),
+        encrypt: share.encrypt,
+        vers: was.vers,
+        mount_point: was.mount.clone(),
+        credentials: CREDENTIALS.into(),
+        selinux: facts.selinux,
+        adopt: wishes.adopt,
+    };
     let credentials = graph.add(
         SecretFile {
             path: CREDENTIALS.into(),
@@ -23,24 +35,11 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, wishes: &Wishes) -> Result<Gra
                 cifs::credentials(&share.user, share.password.expose())?.to_string(),
             ),
             begins: "username=",
+            lets_in: cifs_share.clone(),
         },
         &[],
     );
-    let mount = graph.add(
-        CifsShare {
-            server: share.server.clone(),
-            share: share.name.clone(),
-            user: share.user.clone(),
-            password: share.password.clone(),
-            encrypt: share.encrypt,
-            vers: was.vers,
-            mount_point: was.mount.clone(),
-            credentials: CREDENTIALS.into(),
-            selinux: facts.selinux,
-            adopt: wishes.adopt,
-        },
-        &[credentials],
-    );
+    let mount = graph.add(cifs_share, &[credentials]);
     let image = graph.add(
         Image {
             image: container.image.clone(),

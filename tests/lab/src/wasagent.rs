@@ -235,6 +235,13 @@ impl Applied {
             .find(|event| event["resource"] == resource)
     }
 
+    /// The event that tells why the share was not mounted: of the mount, or of its credentials, which are tried before
+    /// they are written over.
+    pub fn refused_mount(&self) -> Option<&Value> {
+        let own = self.failure("secret:/etc/wasagent/share.cred");
+        own.or_else(|| self.failure("mount:/mnt/data/shared_folder"))
+    }
+
     /// The closing event.
     pub fn summary(&self) -> Result<&Value> {
         self.events

@@ -244,7 +244,7 @@ fn refused_mount(guest: &Guest, tier_file: &str) -> Result<String> {
     let refused = &applied.output;
     ensure!(refused.status == 1, "{}: {refused}", guest.name());
     let failed = applied
-        .failure("mount:/mnt/data/shared_folder")
+        .refused_mount()
         .with_context(|| format!("{}: no failed mount: {refused}", guest.name()))?;
     let took = failed["took_ms"].as_f64().unwrap_or(f64::MAX);
     let sentence = failed["error"]["message"]

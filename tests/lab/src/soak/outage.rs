@@ -164,8 +164,7 @@ const OUTAGES: [Outage; 9] = [
             guest.write(SHARE_PASSWORD_FILE, "not the password\n", 0o600)?;
             let refused = Apply::on(guest).run()?;
             guest.write(SHARE_PASSWORD_FILE, format!("{SHARE_PASSWORD}\n"), 0o600)?;
-            let failed = refused.failure("mount:/mnt/data/shared_folder");
-            ensure!(failed.is_some(), "{}", refused.output);
+            ensure!(refused.refused_mount().is_some(), "{}", refused.output);
             // Nothing was taken away: not for one second.
             for (log, fine) in FINE {
                 let last = lines(guest, log)?;

@@ -1,5 +1,5 @@
-//! Each way in which a server, or what lies before it, refuses a mount: a sentence of its own, a way out, in time, and
-//! nothing mounted.
+//! Each way in which a server, or what lies before it, refuses a mount: a sentence of its own, a way out, in time,
+//! nothing mounted, and what the next boot mounts by as it was.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,7 +17,12 @@ use crate::wasagent::Apply;
 
 /// No refusal takes longer.
 const LIMIT: Duration = Duration::from_secs(15);
-const MOUNT: &str = "mount:/mnt/data/shared_folder";
+/// What a boot mounts the share by.
+const AT_BOOT: [&str; 3] = [
+    "cat",
+    "/etc/wasagent/share.cred",
+    "/etc/systemd/system/mnt-data-shared_folder.mount",
+];
 
 /// One way to be refused.
 struct Refusal {
@@ -341,6 +346,7 @@ impl Refusal {
         guest.write(TIER_FILE, good.replacen(from, to, 1), 0o644)?;
         shell(server, self.server.0)?;
         shell(guest, self.guest.0)?;
+        let at_boot = guest.answer(AT_BOOT)?;
         let refused = Apply::on(guest).run_with(&["--timeout", "0s"]);
         shell(guest, self.guest.1)?;
         shell(server, self.server.1)?;
@@ -348,8 +354,12 @@ impl Refusal {
         guest.write(SHARE_PASSWORD_FILE, format!("{SHARE_PASSWORD}\n"), 0o600)?;
 
         let refused = refused?;
-        let failed = refused.failure(MOUNT);
+        let failed = refused.refused_mount();
         let failed = failed.with_context(|| format!("no failed mount: {}", refused.output))?;
+        ensure!(
+            guest.answer(AT_BOOT)? == at_boot,
+            "the next boot would go by what was refused"
+        );
         let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let sentence = word(&failed["error"]["message"]);
         let hint = word(&failed["error"]["hint"]);

@@ -1,9 +1,10 @@
 //! What was there by hand before us starts again at the very end: it needs the files, units and mounts of before,
 //! which come back one by one.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::Undoing;
+use super::{INTERRUPTED, Undoing};
 use crate::engine::Step;
 use crate::engine::effect::Effect;
 use crate::error::Result;
@@ -18,9 +19,13 @@ pub(super) enum LastStart {
 
 impl Undoing<'_> {
     /// Starts what was there by hand, the mount first. What fails stays to be done, and what comes after
-    /// it as well.
+    /// it as well; all of it where somebody asked to stop, since not everything is as it was then.
     pub(super) async fn start_what_was_there(&mut self) {
         while let Some((address, start)) = self.start_last.pop() {
+            if self.stop.load(Ordering::Relaxed) {
+                self.skipped(&address, INTERRUPTED.to_owned());
+                continue;
+            }
             let started = Instant::now();
             let result = self.start_again(&self.step(&address), &start).await;
             if let Err(error) = result {

@@ -57,6 +57,9 @@ pub enum Extent {
     OneRun,
 }
 
+/// Why nothing was begun any more.
+const INTERRUPTED: &str = "interrupted";
+
 /// The way out of any error of undoing.
 const AGAIN: &str =
     "mend what the message names, and run revert again: what is undone stays undone";
@@ -158,7 +161,7 @@ impl<'a> Undoing<'a> {
         let started = Instant::now();
         for (resource, effects) in by_resource(effects).into_iter().rev() {
             if self.stop.load(Ordering::Relaxed) {
-                self.skipped(resource, "interrupted".to_owned());
+                self.skipped(resource, INTERRUPTED.to_owned());
             } else {
                 self.resource(resource, &effects).await;
             }

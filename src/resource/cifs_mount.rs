@@ -15,6 +15,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::host::cifs::{self, CifsMount, CifsState, Detached, Recovery};
 use crate::host::fs::{FileMeta, read_regular};
+use crate::host::mount::MountInfo;
 use crate::host::process::Helper;
 use crate::host::systemd::{Job, mount_unit_name};
 use crate::host::{Host, blocking};
@@ -26,6 +27,11 @@ const MOUNT_DEADLINE: Duration = Duration::from_secs(14);
 /// How often, and how far apart, systemd is asked whether it has seen a mount go.
 const SEEN_TRIES: u32 = 250;
 const SEEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a look at a mount waits for the server's address: one that serves does not need it.
+const LOOK_UP: Duration = Duration::from_secs(2);
+/// What a new mount waits for it.
+const LOOK_UP_TO_MOUNT: Duration = Duration::from_secs(10);
 
 /// A server that is silent for three of these counts as gone.
 const ECHO_INTERVAL: Duration = Duration::from_secs(5);
@@ -67,6 +73,8 @@ pub struct Observed {
     /// The credentials file is not as it should be, or was written after the mount was made: the
     /// kernel knows another password than the tier file.
     password_is_older: bool,
+    /// Nor is it there.
+    has_no_credentials: bool,
     /// What the server's name means now; it is asked only where the share is mounted.
     addresses: Result<Vec<IpAddr>>,
 }
@@ -138,14 +146,14 @@ impl CifsShare {
     }
 
     /// The server's addresses, the preferred one first, as the guest resolves its name.
-    async fn resolve(&self) -> Result<Vec<IpAddr>> {
+    async fn resolve(&self, deadline: Duration) -> Result<Vec<IpAddr>> {
         if let Ok(address) = self.server.parse() {
             return Ok(vec![address]);
         }
         let hint = "is share.server right, and does this VM's name server know it?";
         let output = Helper::new("getent")
             .args(["ahosts", &self.server])
-            .deadline(Duration::from_secs(10))
+            .deadline(deadline)
             .output()
             .await
             .map_err(|e| e.hint(hint))?;
@@ -171,6 +179,24 @@ impl CifsShare {
             (Ok(addresses), Some(address)) => !addresses.contains(&address),
             _ => false,
         }
+    }
+
+    /// Whether somebody has mounted it who wrote that down nowhere: neither in fstab(5), nor by us.
+    fn is_by_hand(&self, observed: &Observed) -> bool {
+        let unit = &observed.unit;
+        unit.file.is_none() && unit.fstab.is_empty() && observed.has_no_credentials
+    }
+
+    fn refusal(&self, mounted: &MountInfo) -> Error {
+        Error::new(format!(
+            "{} is mounted on {} by hand",
+            mounted.source,
+            self.mount_point.display()
+        ))
+        .hint(
+            "unmount it; or `wasagent plan --adopt` shows how wasagent would put its own in the place, after which \
+             no revert can mount this one again",
+        )
     }
 
     fn diff_address(&self, state: &CifsState, observed: &Observed, diff: &mut Diff) {
@@ -207,6 +233,7 @@ impl CifsShare {
             octal(DIRECTORY_MODE),
         );
         diff.field("options.serverino", Some(state.server_inodes), false);
+        diff.field("options.ro", Some(state.read_only), false);
         let recovery = |recovery: Recovery| match recovery {
             Recovery::Soft => "soft",
             Recovery::Hard => "hard",
@@ -318,12 +345,13 @@ impl Resource for CifsShare {
             (Some(_), None) => false,
         };
         let addresses = match &unit.mounted {
-            Some(_) => self.resolve().await,
+            Some(_) => self.resolve(LOOK_UP).await,
             None => Ok(Vec::new()),
         };
         Ok(Observed {
             unit,
             password_is_older,
+            has_no_credentials: file.is_none(),
             addresses,
         })
     }
@@ -346,6 +374,12 @@ impl Resource for CifsShare {
                     .hint("unmount it, or mount the share elsewhere: was.mount"));
                 };
                 let mut diff = Diff::update("the mount differs from the tier file");
+                if self.is_by_hand(observed) {
+                    if !self.adopt {
+                        return Err(self.refusal(mounted));
+                    }
+                    diff.adopt("mount", &mounted.source, None);
+                }
                 diff.field("source", Some(state.source.clone()), self.source());
                 self.diff_options(&state, &mut diff);
                 self.diff_address(&state, observed, &mut diff);
@@ -431,7 +465,7 @@ impl CifsShare {
     }
 
     async fn mount_detached(&self) -> Result<Detached> {
-        let address = self.resolve().await?[0];
+        let address = self.resolve(LOOK_UP_TO_MOUNT).await?[0];
         let mount = self.mount(address);
         let password = self.password.expose();
         Ok(mount.mount_detached(password, MOUNT_DEADLINE).await?)
@@ -455,6 +489,10 @@ impl CifsShare {
     /// Lets the new mount appear in the place of the old one.
     async fn place(&self, step: &Step, observed: &Observed, new: Detached) -> Result<()> {
         let name = mount_unit_name(&self.mount_point);
+        if step.systemd.unit(&name).await?.active == "activating" {
+            // The container's unit is asking for the same mount: two would lie on each other.
+            step.job(Job::Stop, &name).await?;
+        }
         if let Some(old) = &observed.unit.mounted {
             // The container keeps its own view of the old mount until its unit restarts it.
             let by_fstab = !observed.unit.fstab.is_empty();
@@ -462,10 +500,6 @@ impl CifsShare {
                 .await?;
             is_seen_to_be_gone(step, &name).await?;
         } else {
-            if step.systemd.unit(&name).await?.active == "activating" {
-                // The container's unit is asking for the same mount: two would lie on each other.
-                step.job(Job::Stop, &name).await?;
-            }
             // A look at a mount point whose server is dead takes as long as the kernel hopes.
             step.make_directories(&self.mount_point, FileMeta::root(0o755))
                 .await?;
@@ -494,7 +528,7 @@ async fn is_seen_to_be_gone(step: &Step, unit: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::mount::{MountInfo, parse};
+    use crate::host::mount::parse;
     use crate::host::systemd::UnitState;
     use crate::resource::ours::{OurFile, marked};
 
@@ -536,6 +570,7 @@ mod tests {
                 mounted,
             ),
             password_is_older,
+            has_no_credentials: false,
             addresses: Ok(vec![IpAddr::from([192, 168, 2, 13])]),
         }
     }

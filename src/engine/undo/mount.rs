@@ -31,19 +31,22 @@ pub(super) async fn undo_mount(
     let ours = effects.iter().any(|effect| {
         matches!(effect, Effect::Mount { source, .. } if source_is(source, &mounted.source))
     });
-    if !ours
-        || matches!(
-            first,
-            Some(Effect::Unmount {
-                by_fstab: false,
-                ..
-            })
-        )
+    let stays = format!(
+        "{} stays mounted on {}",
+        mounted.source,
+        mount_point.display()
+    );
+    if !ours {
+        return Ok(Undone::Kept(stays));
+    }
+    if let Some(Effect::Unmount {
+        by_fstab: false,
+        source,
+        ..
+    }) = first
     {
         return Ok(Undone::Kept(format!(
-            "{} stays mounted on {}",
-            mounted.source,
-            mount_point.display()
+            "{stays}, with other options than {source}, which was mounted there by hand before"
         )));
     }
     let below = mount_point.to_owned();

@@ -239,7 +239,7 @@ impl CifsMount {
             ),
             K::AlreadyMounted => (
                 format!("a share is mounted there already: {}", kernel.first().map_or("", String::as_str)),
-                "unmount it first".to_owned(),
+                "apply again: it has come meanwhile, and is looked at then".to_owned(),
             ),
             K::NoTarget | K::Deadline | K::Other => (
                 errno.map_or_else(|| "failed".to_owned(), |errno| io::Error::from_raw_os_error(errno).to_string()),

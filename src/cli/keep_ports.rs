@@ -1,4 +1,4 @@
-//! `wasagent keep-ports`, a service beside the container's: a reload or restart of firewalld takes away
+//! `wasagent keep-ports`, a service beside the container's: a reload, restart or stop of firewalld takes away
 //! the rules by which podman publishes ports, and podman's older netavark does not notice.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 
 use super::Failure;
 use super::exit::Code;
-use crate::error::Doing;
+use crate::error::{Doing, Result};
 use crate::host::firewalld::Reloads;
 use crate::host::{podman, system_bus};
 
@@ -25,21 +25,28 @@ pub struct Options {
 pub async fn run(options: &Options) -> Result<Code, Failure> {
     let bus = system_bus().await?;
     let mut reloads = Reloads::watch(&bus).await?;
+    // This service comes after the container, whose rules a reload may have met before anybody watched.
+    publish_again(&options.name).await?;
     sd_notify::notify(&[NotifyState::Ready]).doing("tell systemd that firewalld is watched")?;
     loop {
         reloads.next().await?;
-        let mut tries = 1;
-        while let Err(error) = podman::publish_again(&options.name).await {
-            if tries == TRIES {
-                // systemd starts this service anew, and with the container's next start all is well.
-                return Err(error.into());
-            }
-            tries += 1;
-            tokio::time::sleep(PAUSE).await;
-        }
+        publish_again(&options.name).await?;
         println!(
-            "firewalld was reloaded: the ports of {} are published again",
+            "firewalld was reloaded or stopped: the ports of {} are published again",
             options.name
         );
     }
+}
+
+async fn publish_again(name: &str) -> Result<()> {
+    let mut tries = 1;
+    while let Err(error) = podman::publish_again(name).await {
+        if tries == TRIES {
+            // systemd starts this service anew, and with the container's next start all is well.
+            return Err(error);
+        }
+        tries += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }

@@ -389,11 +389,12 @@ impl PermanentZone {
     }
 }
 
-/// The moments at which firewalld has read its settings anew: it was reloaded, or started again. Rules
-/// that others added at run time are gone then.
+/// The moments at which firewalld has read its settings anew, or let go of them: it was reloaded, started again, or
+/// stopped. Rules that others added at run time are gone then.
 pub struct Reloads {
     firewalld: Firewalld1Proxy<'static>,
-    moments: Pin<Box<dyn Stream<Item = ()> + Send>>,
+    /// Whether it runs.
+    moments: Pin<Box<dyn Stream<Item = bool> + Send>>,
 }
 
 impl Reloads {
@@ -406,22 +407,27 @@ impl Reloads {
             .receive_owner_changed()
             .await
             .map_err(failed)?;
-        let started = owners.filter_map(async |owner| owner.map(drop));
+        let runs = owners.map(|owner| owner.is_some());
         Ok(Self {
             firewalld,
-            moments: Box::pin(select(reloaded.map(drop), started)),
+            moments: Box::pin(select(reloaded.map(|_| true), runs)),
         })
     }
 
-    /// Waits for the next one, and until firewalld works by its settings.
+    /// Waits for the next one, and until firewalld works by its settings, if it still runs.
     ///
     /// # Errors
     /// When the connection to the bus is lost.
     pub async fn next(&mut self) -> Result<()> {
-        if self.moments.next().await.is_none() {
-            return Err(Error::new(
-                "watch firewalld: the connection to the bus was lost",
-            ));
+        match self.moments.next().await {
+            Some(true) => {}
+            // It has taken its rules along before it let go of its name.
+            Some(false) => return Ok(()),
+            None => {
+                return Err(Error::new(
+                    "watch firewalld: the connection to the bus was lost",
+                ));
+            }
         }
         // It has its name before it has its rules.
         for _ in 0..STATE_TRIES {

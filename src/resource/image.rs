@@ -44,6 +44,32 @@ impl Image {
         podman::reference(&self.image)
     }
 
+    /// What helps against what podman said of a pull.
+    fn way_out(&self, said: &str) -> String {
+        let said = said.to_lowercase();
+        let who = [
+            "unauthorized",
+            "authentication required",
+            "access to the resource is denied",
+        ];
+        match &self.image {
+            // The file in which `podman login` keeps it by itself is of one session, and gone with a boot.
+            config::Image::Registry(reference) if who.iter().any(|word| said.contains(word)) => {
+                format!(
+                    "is was.container.image right? Where its registry wants to know who asks: \
+                     podman login --authfile /root/.config/containers/auth.json {}",
+                    reference.split('/').next().unwrap_or_default()
+                )
+            }
+            config::Image::Registry(_) => {
+                "is was.container.image right, and its registry reachable from this VM?".to_owned()
+            }
+            config::Image::DockerArchive(path) => {
+                format!("is {} an archive of `podman save`?", path.display())
+            }
+        }
+    }
+
     /// The image that the name means where it comes from, if it is not the one that is here.
     async fn newer(&self, id: &str) -> Result<Option<String>> {
         match &self.image {
@@ -139,7 +165,8 @@ impl Resource for Image {
         })
         .await
         .map_err(|e| {
-            e.hint("is was.container.image right, and its registry reachable from this VM?")
+            let hint = self.way_out(&e.message);
+            e.hint(hint)
         })?;
         // Which image a tag meant on that day is nowhere else to be read.
         let LocalImage { id, digests } = registry_image::here(&self.reference()).await?;

@@ -108,6 +108,17 @@ impl Step {
         .await
     }
 
+    /// What this run has done until now, oldest first.
+    pub async fn done_so_far(&self) -> Result<Vec<Recorded>> {
+        let this = self.journal.number();
+        blocking(move || {
+            let mut runs = journal::runs()?;
+            runs.retain(|run| Some(run.number) == this);
+            Ok(runs.into_iter().flat_map(|run| run.effects).collect())
+        })
+        .await
+    }
+
     /// Gives an image that podman has another image's name.
     pub async fn tag_image(&self, id: &str, image: &str) -> Result<()> {
         let effect = Effect::TagImage {

@@ -1,6 +1,6 @@
 //! The way back: by what the container ran until now, should what it is to run by not come up.
 
-use std::path::Path;
+use zeroize::Zeroizing;
 
 use super::{Container, Observed};
 use crate::engine::Step;
@@ -12,95 +12,116 @@ use crate::host::systemd::Job;
 use crate::resource::ours;
 
 /// By what a container ran, where that is not what it is to run by.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct RanBefore {
     /// Its unit file.
     text: Option<String>,
     /// The id of its image.
     image: Option<String>,
+    /// The values of its secrets, by podman's names for them.
+    secrets: Vec<(String, Sha256)>,
 }
 
 impl RanBefore {
     pub(super) fn is_another(&self) -> bool {
-        self.text.is_some() || self.image.is_some()
+        self.text.is_some() || self.image.is_some() || !self.secrets.is_empty()
     }
 }
 
-/// By which image and which unit file a container ran that a killed run started anew, where it changed them.
-fn ran_before_the_killed_run<'a>(
-    effects: impl Iterator<Item = &'a Effect>,
-    unit_name: &str,
-    unit_file: &Path,
-    image_name: &str,
-) -> Option<(Option<&'a str>, Option<&'a Sha256>)> {
-    let (mut image, mut file, mut ran) = (None, None, false);
-    // The first of each kind tells what was there before all of them.
-    for effect in effects {
-        match effect {
-            Effect::PullImage {
-                image: name,
-                before,
-            } if name == image_name => {
-                image = image.or(before.as_deref());
-            }
-            Effect::WriteFile { path, before, .. } if path == unit_file => {
-                file = file.or(before.as_ref().map(|file| &file.contents));
-            }
-            Effect::Job {
-                job: Job::Restart,
-                unit,
-                before,
-            } if unit == unit_name => ran |= before == "active",
-            _ => {}
-        }
-    }
-    ran.then_some((image, file))
+/// What effects have changed of that by which a container runs: as it was before all of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changed<'a> {
+    unit_file: Option<&'a Sha256>,
+    image: Option<&'a str>,
+    secrets: Vec<(&'a str, &'a Sha256)>,
+    /// A container that ran was started anew.
+    ran: bool,
 }
 
 impl Container {
-    /// By what the container ran until now. Where a run was killed while it watched the one that it had
-    /// started, only the record can tell.
+    /// By what the container ran until now.
     pub(super) async fn ran_before(
         &self,
         step: &Step,
         observed: &Observed,
     ) -> Result<Option<RanBefore>> {
-        if let Some(file) = observed.file.as_ref().filter(|_| observed.unit.is_active()) {
+        // One that its share took along ran until this very run mounted it anew.
+        let runs = observed.unit.is_active() || observed.mount_is_newer();
+        if let Some(file) = observed.file.as_ref().filter(|_| runs) {
+            let effects = step.done_so_far().await?;
+            let changed = self.changed_by(effects.iter().map(|recorded| &recorded.effect));
+            let image = observed.images.older().map(|(runs, _)| runs);
             let now = RanBefore {
                 text: (file.text != self.text()).then(|| file.text.clone()),
-                image: observed.images.older().map(|(runs, _)| runs.to_owned()),
+                image: image.or(changed.image).map(str::to_owned),
+                secrets: owned(&changed.secrets),
             };
             if now.is_another() {
                 return Ok(Some(now));
             }
         }
-        let unfinished = step.left_unfinished().await?;
-        let Some((image, saved)) = ran_before_the_killed_run(
-            unfinished.iter().map(|recorded| &recorded.effect),
-            &self.unit_name(),
-            &self.path(),
-            &self.image,
-        ) else {
+        // Where a run was killed while it watched the one that it had started, only the record can tell.
+        let effects = step.left_unfinished().await?;
+        let changed = self.changed_by(effects.iter().map(|recorded| &recorded.effect));
+        if !changed.ran {
             return Ok(None);
-        };
-        let text = match saved {
+        }
+        let text = match changed.unit_file.cloned() {
             None => None,
             Some(saved) => {
-                let saved = saved.clone();
                 let contents = blocking(move || journal::saved(&saved)).await?;
                 Some(String::from_utf8_lossy(&contents).into_owned())
             }
         };
-        // One that was made by hand comes back whole, by undoing the run.
-        let text = text.filter(|text| ours::is_ours(text));
         Ok(Some(RanBefore {
-            text,
-            image: image.map(str::to_owned),
+            // One that was made by hand comes back whole, by undoing the run.
+            text: text.filter(|text| ours::is_ours(text)),
+            image: changed.image.map(str::to_owned),
+            secrets: owned(&changed.secrets),
         }))
     }
 
-    /// Goes back to the definition by which the container ran before, and to the image.
+    fn changed_by<'a>(&self, effects: impl Iterator<Item = &'a Effect>) -> Changed<'a> {
+        let (unit_name, unit_file) = (self.unit_name(), self.path());
+        let mut changed = Changed::default();
+        // The first of each kind tells what was there before all of them.
+        for effect in effects {
+            match effect {
+                Effect::PullImage { image, before } if *image == self.image => {
+                    changed.image = changed.image.or(before.as_deref());
+                }
+                Effect::WriteFile { path, before, .. } if *path == unit_file => {
+                    let before = before.as_ref().map(|file| &file.contents);
+                    changed.unit_file = changed.unit_file.or(before);
+                }
+                Effect::SetSecret {
+                    name,
+                    before: Some(before),
+                    ..
+                } => {
+                    let is_known = changed.secrets.iter().any(|(known, _)| known == name);
+                    if !is_known && self.secrets.iter().any(|given| given.secret == *name) {
+                        changed.secrets.push((name, before));
+                    }
+                }
+                Effect::Job {
+                    job: Job::Restart,
+                    unit,
+                    before,
+                } if *unit == unit_name => changed.ran |= before == "active",
+                _ => {}
+            }
+        }
+        changed
+    }
+
+    /// Goes back to the definition by which the container ran before, to the image, and to its secrets.
     pub(super) async fn run_again(&self, step: &Step, before: &RanBefore) -> Result<()> {
+        for (name, value) in &before.secrets {
+            let value = value.clone();
+            let value = blocking(move || journal::saved(&value).map(Zeroizing::new)).await?;
+            step.set_secret(name, value).await?;
+        }
         if let Some(id) = &before.image {
             step.tag_image(id, &self.image).await?;
         }
@@ -112,15 +133,23 @@ impl Container {
     }
 }
 
+fn owned(secrets: &[(&str, &Sha256)]) -> Vec<(String, Sha256)> {
+    let owned = secrets
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).clone()));
+    owned.collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::tests::container;
     use super::*;
     use crate::engine::effect::SavedFile;
     use crate::host::fs::FileMeta;
 
     #[test]
-    fn a_killed_run_tells_by_what_the_container_ran() {
-        let (unit, file, image) = ("nodejs-server.service", Path::new("/x/n.container"), "img");
+    fn a_record_tells_by_what_the_container_ran() {
+        let container = container(true);
         let saved = |text: &str| SavedFile {
             contents: Sha256::of(text.as_bytes()),
             meta: FileMeta::root(0o644),
@@ -128,32 +157,56 @@ mod tests {
             label: None,
         };
         let write = |before: Option<&str>| Effect::WriteFile {
-            path: file.to_owned(),
+            path: container.path(),
             before: before.map(saved),
             after: Sha256::of(b"new"),
             meta: FileMeta::root(0o644),
         };
         let pull = |before: Option<&str>| Effect::PullImage {
-            image: image.to_owned(),
+            image: container.image.clone(),
             before: before.map(str::to_owned),
+        };
+        let secret = |name: &str, before: Option<&str>| Effect::SetSecret {
+            name: name.to_owned(),
+            before: before.map(|value| Sha256::of(value.as_bytes())),
+            after: Sha256::of(b"new"),
         };
         let restart = |before: &str| Effect::Job {
             job: Job::Restart,
-            unit: unit.to_owned(),
+            unit: container.unit_name(),
             before: before.to_owned(),
         };
-        let told = |effects: &[Effect]| {
-            ran_before_the_killed_run(effects.iter(), unit, file, image)
-                .map(|(image, file)| (image.map(str::to_owned), file.cloned()))
+        let (old, key) = (Sha256::of(b"old"), "nodejs-server.KEY.secret");
+        let whole = Changed {
+            unit_file: Some(&old),
+            image: Some("1"),
+            secrets: vec![(key, &old)],
+            ran: true,
         };
-        let old = Sha256::of(b"old");
-        let all = [pull(Some("1")), write(Some("old")), restart("active")];
-        assert_eq!(told(&all), Some((Some("1".to_owned()), Some(old.clone()))));
+        let all = [
+            pull(Some("1")),
+            secret(key, Some("old")),
+            secret("another's", Some("old")),
+            secret("nodejs-server.API_TOKEN.secret", None),
+            write(Some("old")),
+            restart("active"),
+        ];
+        assert_eq!(container.changed_by(all.iter()), whole);
         // A second try was killed, too: the first knows best.
-        let twice = [&all[..], &[write(Some("new")), restart("activating")]].concat();
-        assert_eq!(told(&twice), Some((Some("1".to_owned()), Some(old))));
+        let more = [
+            write(Some("new")),
+            secret(key, Some("new")),
+            restart("activating"),
+        ];
+        assert_eq!(container.changed_by(all.iter().chain(&more)), whole);
         // Nothing ran, or nothing was changed.
-        assert_eq!(told(&[pull(Some("1")), restart("inactive")]), None);
-        assert_eq!(told(&[pull(None), restart("active")]), Some((None, None)));
+        let effects = [pull(Some("1")), restart("inactive")];
+        assert!(!container.changed_by(effects.iter()).ran);
+        let effects = [pull(None), restart("active")];
+        let changed = Changed {
+            ran: true,
+            ..Changed::default()
+        };
+        assert_eq!(container.changed_by(effects.iter()), changed);
     }
 }

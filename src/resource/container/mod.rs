@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::try_join_all;
 
+use self::before::RanBefore;
 use super::by_hand::ByHand;
 use super::companion;
 use super::image::short;
@@ -72,8 +73,10 @@ pub struct Container {
     pub read_only: bool,
     pub env: BTreeMap<String, String>,
     pub secrets: Vec<Given>,
-    /// Whether podman's generator reads `.container` files here.
+    /// Whether the definition is a `.container` file for podman's generator, and no plain unit.
     pub quadlet: bool,
+    /// Whether podman can be ended in the middle of making a container's network.
+    pub podman_ends_midway: bool,
     /// Whether a reload of firewalld takes the published ports away here, until podman is told.
     pub loses_ports: bool,
     /// Whether a container that somebody made by hand is taken over.
@@ -167,24 +170,27 @@ impl Container {
         format!("{}.service", self.name)
     }
 
-    /// Waits until the application answers, or has at least not ended for a while: for systemd a
+    /// Starts it, and waits until the application answers, or has at least not ended for a while: for systemd a
     /// container has come up when its first process is there.
-    async fn stays_up(&self, step: &Step, begun: SystemTime) -> Result<()> {
+    async fn comes_up(&self, step: &Step, job: Job) -> Result<()> {
         let name = self.unit_name();
+        let begun = SystemTime::now();
+        if let Err(error) = step.job(job, &name).await {
+            // Of one that ended within its start, its own words say more than systemd's.
+            let words = printed_by_container(&self.name, begun).await;
+            return Err(if words.is_empty() {
+                error
+            } else {
+                self.ended_at_once(&words)
+            });
+        }
         let started = step.systemd.unit(&name).await?;
         let watched = Instant::now();
         while watched.elapsed() < LONGEST_WATCH {
             let unit = step.systemd.unit(&name).await?;
             if !unit.is_active() || unit.invocation != started.invocation {
                 let words = printed_by_container(&self.name, begun).await;
-                return Err(Error::new(format!(
-                    "the application ended as soon as it had started{words}"
-                ))
-                .hint(format!(
-                    "systemd goes on trying every {RESTART_SECONDS} s: mend the image, the files of the share \
-                     or was.container.env; journalctl CONTAINER_NAME={} has more",
-                    self.name
-                )));
+                return Err(self.ended_at_once(&words));
             }
             let answer = self.answers_at().map(|at| http::get(at, "/"));
             let answer = async { answer?.await.ok() };
@@ -196,9 +202,18 @@ impl Container {
         Ok(())
     }
 
-    /// Waits for the end of a start that is under way, and says whether the container is up. podman is not stopped
-    /// while it makes the container's network: version 4.3 forgets the rules that it has made by then, and the
-    /// published ports lead to a container that is gone until the next boot.
+    fn ended_at_once(&self, words: &str) -> Error {
+        Error::new(format!(
+            "the application ended as soon as it had started{words}"
+        ))
+        .hint(format!(
+            "systemd goes on trying every {RESTART_SECONDS} s: mend the image, the files of the share \
+             or was.container.env; journalctl CONTAINER_NAME={} has more",
+            self.name
+        ))
+    }
+
+    /// Waits for the end of a start that is under way, and says whether the container is up.
     async fn start_is_over(&self, step: &Step) -> Result<bool> {
         let name = self.unit_name();
         let longest = Duration::from_secs(START_SECONDS.into());
@@ -481,18 +496,18 @@ impl Resource for Container {
                 || observed.secret_is_newer();
             restart.then_some(Job::Restart)
         };
-        if let Some(job) = job {
-            let begun = SystemTime::now();
-            step.job(job, &name).await?;
-            if let Err(error) = self.stays_up(step, begun).await {
-                return Err(match before {
-                    Some(before) if before.is_another() => {
-                        self.run_again(step, &before).await?;
-                        error.while_doing("the container of before runs again")
-                    }
-                    _ => error,
-                });
-            }
+        if let Some(job) = job
+            && let Err(error) = self.comes_up(step, job).await
+        {
+            let Some(before) = before.filter(RanBefore::is_another) else {
+                return Err(error);
+            };
+            return Err(match self.run_again(step, &before).await {
+                Ok(()) => error.while_doing("the container of before runs again"),
+                Err(second) => error.while_doing(format_args!(
+                    "nor could the container of before be started again ({second})"
+                )),
+            });
         }
         for companion in companions {
             companion.start(step).await?;
@@ -534,6 +549,7 @@ mod tests {
             ],
             env: [("NODE_ENV".to_owned(), r#"100% "pure" $HOME \o/"#.to_owned())].into(),
             quadlet,
+            podman_ends_midway: !quadlet,
             loses_ports: !quadlet,
             adopt: false,
         }

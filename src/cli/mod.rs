@@ -11,6 +11,7 @@ mod output;
 mod plan;
 mod plan_text;
 mod revert;
+mod sees_share;
 mod start_lock;
 mod view;
 
@@ -164,6 +165,12 @@ enum Command {
         #[command(flatten)]
         options: keep_ports::Options,
     },
+    /// Look whether a container that was just started sees the share: what its unit runs
+    #[command(hide = true)]
+    SeesShare {
+        #[command(flatten)]
+        options: sees_share::Options,
+    },
     /// Keep the share's revision as it is while an application starts: what the container's unit runs
     #[command(hide = true)]
     StartLock {
@@ -230,6 +237,7 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
             history::run(output)
         }
         Command::KeepPorts { options } => block_on(keep_ports::run(options)),
+        Command::SeesShare { options } => sees_share::run(options),
         Command::StartLock { options } => block_on(start_lock::run(options)),
         Command::Health { role } => {
             let (role, tier) = start(config, role.role, output)?;

@@ -1,9 +1,12 @@
 //! What differs between guests, found out once and handed over, so that no role asks which
 //! distribution it runs on.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::blocking;
 use super::firewalld::Firewalld;
+use super::fs::MARK;
 use super::process::find_program;
 use super::selinux;
 use super::systemd::Systemd;
@@ -15,6 +18,9 @@ const QUADLET_GENERATORS: [&str; 2] = [
     "/usr/lib/systemd/system-generators/podman-system-generator",
     "/lib/systemd/system-generators/podman-system-generator",
 ];
+
+/// Where the agent writes services (systemd.unit(5)).
+const SERVICES: &str = "/etc/systemd/system";
 
 const NETAVARK_RELOAD: &str = "netavark-firewalld-reload.service";
 
@@ -28,6 +34,8 @@ pub struct Facts {
     pub samba_unit: Option<String>,
     /// Whether podman's generator reads `.container` files.
     pub quadlet: bool,
+    /// Containers that have a plain unit of ours, from a time before podman's generator: it goes on being theirs.
+    pub plain_containers: BTreeSet<String>,
     /// Whether netavark publishes ports again by itself when firewalld was reloaded; it has a service
     /// for it from 1.10 on.
     pub keeps_ports: bool,
@@ -70,12 +78,30 @@ impl Facts {
             packages,
             samba_unit,
             quadlet: QUADLET_GENERATORS.iter().any(|g| Path::new(g).exists()),
+            plain_containers: blocking(|| Ok(plain_containers(Path::new(SERVICES)))).await?,
             keeps_ports: netavark.file_state == "enabled",
             default_zone,
             selinux: selinux::is_on(),
             udev: Path::new("/run/udev/control").exists(),
         })
     }
+}
+
+/// The services in this directory by which the agent runs containers, by the containers' names.
+fn plain_containers(services: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(services).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let name = entry
+                .file_name()
+                .to_str()?
+                .strip_suffix(".service")?
+                .to_owned();
+            let text = std::fs::read_to_string(entry.path()).ok()?;
+            let runs = text.starts_with(MARK) && text.contains("\nExecStart=/usr/bin/podman run ");
+            runs.then_some(name)
+        })
+        .collect()
 }
 
 /// The Samba server's unit. The likelier name is asked for first.
@@ -131,5 +157,27 @@ impl PackageManager {
             "net" => "samba-common-bin",
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_of_an_older_podman_is_known_by_its_unit() {
+        let services = tempfile::tempdir().unwrap();
+        let run = "[Service]\nExecStart=/usr/bin/podman run \\\n    --name=x\n";
+        for (file, text) in [
+            ("nodejs-server.service", format!("{MARK}\n{run}")),
+            ("by-hand.service", run.to_owned()),
+            ("nodejs-server-share.service", format!("{MARK}\n[Unit]\n")),
+            ("other.mount", format!("{MARK}\n{run}")),
+        ] {
+            std::fs::write(services.path().join(file), text).unwrap();
+        }
+        let found = plain_containers(services.path());
+        assert_eq!(found, ["nodejs-server".to_owned()].into());
+        assert!(plain_containers(&services.path().join("none")).is_empty());
     }
 }

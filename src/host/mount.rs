@@ -95,6 +95,18 @@ pub fn mount_at(path: &Path) -> Result<Option<MountInfo>> {
     Ok(topmost(&mounts()?, path).cloned())
 }
 
+/// What a process sees at this place, in its own mount namespace; `None` where it sees nothing mounted there, or has
+/// ended (`proc_pid_mountinfo(5)`).
+///
+/// # Errors
+/// When its mountinfo cannot be understood.
+pub fn seen_by(process: u32, path: &Path) -> Result<Option<MountInfo>> {
+    let Ok(bytes) = std::fs::read(format!("/proc/{process}/mountinfo")) else {
+        return Ok(None);
+    };
+    Ok(topmost(&parse(&String::from_utf8_lossy(&bytes))?, path).cloned())
+}
+
 /// The mount under which `path` lies: the one with the longest mount point above it or on it.
 ///
 /// # Errors

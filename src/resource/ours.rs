@@ -6,11 +6,8 @@ use std::time::SystemTime;
 
 use crate::engine::Step;
 use crate::error::{Error, Result};
+pub use crate::host::fs::MARK;
 use crate::host::fs::{FileMeta, read_regular};
-
-/// The first line of every file that the agent writes into a directory that it shares with
-/// others. `#` begins a comment for systemd, Samba, sysusers and Quadlet alike.
-pub const MARK: &str = "# Written by wasagent from the tier file; changes made here are lost.";
 
 /// No file of ours comes near this size.
 const MAX_SIZE: u64 = 1 << 20;

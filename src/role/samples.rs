@@ -73,6 +73,7 @@ pub fn graph(role: Role) -> Graph {
         packages: PackageManager::Apt,
         samba_unit: Some("smbd.service".to_owned()),
         quadlet: true,
+        plain_containers: Default::default(),
         keeps_ports: true,
         default_zone: Some("public".to_owned()),
         selinux: false,

@@ -92,7 +92,9 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, wishes: &Wishes) -> Result<Gra
             read_only: container.read_only,
             env: container.env.clone(),
             secrets,
-            quadlet: facts.quadlet,
+            quadlet: facts.quadlet && !facts.plain_containers.contains(&container.name),
+            // podman has both from 4.4 on, or later.
+            podman_ends_midway: !facts.quadlet,
             loses_ports: facts.default_zone.is_some() && !facts.keeps_ports,
             adopt: wishes.adopt,
         },

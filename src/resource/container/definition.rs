@@ -102,9 +102,21 @@ impl Container {
         format!(
             "ExecStartPre=/usr/bin/findmnt --noheadings --types cifs --mountpoint {}\n\
              ExecStartPre={}\n\
+             ExecStartPost={}\n\
              Restart=always\nRestartSec={RESTART_SECONDS}\nTimeoutStartSec={START_SECONDS}\n",
             self.mount.display(),
-            self.start_lock()
+            self.start_lock(),
+            self.sees_share(),
+        )
+    }
+
+    /// The share may go after the look at it and before podman has made the container, too late for its
+    /// companion to stop anything.
+    fn sees_share(&self) -> String {
+        format!(
+            "/usr/bin/wasagent sees-share --mount={} --workdir={} $MAINPID",
+            self.mount.display(),
+            self.workdir.display()
         )
     }
 
@@ -146,6 +158,18 @@ impl Container {
         )
     }
 
+    /// A signal that ends nobody, where podman before 5.3 would end at SIGTERM while it makes the container's network, and
+    /// forget the rules that it has made by then: the published ports would lead to a container that is gone
+    /// until the next boot. It so comes to the end of its start, and is stopped after that; a container that runs
+    /// is stopped by ExecStop=.
+    fn kill_signal(&self) -> &'static str {
+        if self.podman_ends_midway {
+            "KillSignal=SIGCONT\n"
+        } else {
+            ""
+        }
+    }
+
     /// What podman's generator would make of it.
     fn service_file(&self) -> String {
         let name = &self.name;
@@ -167,11 +191,12 @@ impl Container {
             arguments.push("--security-opt=no-new-privileges".to_owned());
         }
         format!(
-            "[Service]\nType=notify\nNotifyAccess=all\nDelegate=yes\nKillMode=mixed\n\
+            "[Service]\nType=notify\nNotifyAccess=all\nDelegate=yes\nKillMode=mixed\n{}\
              Environment=PODMAN_SYSTEMD_UNIT=%n\n{}\
              ExecStart=/usr/bin/podman run \\\n    {} \\\n    {}\n\
              ExecStop=/usr/bin/podman rm --force --ignore {name}\n\
              ExecStopPost=-/usr/bin/podman rm --force --ignore {name}\n",
+            self.kill_signal(),
             self.service_lines(),
             arguments.join(" \\\n    "),
             self.image,
@@ -199,6 +224,8 @@ impl Container {
             "--pull=never".to_owned(),
             format!("--hostname={}", self.hostname),
             format!("--workdir={}", self.workdir.display()),
+            // The files of the share are root's, whatever user the image names.
+            "--user=0:0".to_owned(),
         ];
         if self.privileged {
             arguments.push("--privileged".to_owned());

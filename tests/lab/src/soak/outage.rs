@@ -14,7 +14,7 @@ use crate::guest::Guest;
 use crate::process::until;
 use crate::release::Release;
 use crate::tier::{SHARE_PASSWORD, SHARE_PASSWORD_FILE, TIER_FILE, tier_file};
-use crate::wasagent::Apply;
+use crate::wasagent::{Applied, Apply};
 use crate::{agent, image, progress};
 
 /// In place of the sample application: each answer is what a file of the share says, or why it cannot be read.
@@ -73,7 +73,7 @@ struct Outage {
     happens: fn(&Stage) -> Result<()>,
 }
 
-const OUTAGES: [Outage; 9] = [
+const OUTAGES: [Outage; 13] = [
     Outage {
         name: "smbd is stopped and started",
         storage: Machine::Container,
@@ -117,6 +117,50 @@ const OUTAGES: [Outage; 9] = [
         happens: |stage| stage.guest.ok(["umount", MOUNT_POINT]).map(drop),
     },
     Outage {
+        name: "somebody removes the mount between the look at it and the start",
+        storage: Machine::Container,
+        happens: |stage| {
+            let guest = &stage.guest;
+            let goes = format!(
+                "[Service]\nExecStartPre=-/bin/sh -c '[ ! -e /run/goes ] || {{ rm /run/goes; umount --lazy {MOUNT_POINT}; }}'\n"
+            );
+            let (directory, drop_in) = (
+                "/run/systemd/system/nodejs-server.service.d",
+                "/run/systemd/system/nodejs-server.service.d/goes.conf",
+            );
+            guest.ok(["mkdir", "--parents", directory])?;
+            guest.write(drop_in, goes, 0o644)?;
+            guest.ok(["systemctl", "stop", "nodejs-server.service"])?;
+            guest.ok(["umount", MOUNT_POINT])?;
+            // An application that would do without the share, and tell.
+            guest.write(&format!("{MOUNT_POINT}/server.js"), APPLICATION, 0o644)?;
+            guest.write(PAGE, "bare\n", 0o644)?;
+            guest.write("/run/goes", "", 0o600)?;
+            guest.ok(["systemctl", "daemon-reload"])?;
+            let _ = guest.run(["systemctl", "start", "nodejs-server.service"])?;
+            let unit = "--unit=nodejs-server.service";
+            let log =
+                guest.answer(["journalctl", "--quiet", "--output=cat", "--lines=60", unit])?;
+            ensure!(log.contains("the container sees"), "{log}");
+            guest.ok(["rm", "--recursive", directory])?;
+            guest.ok(["systemctl", "daemon-reload"]).map(drop)
+        },
+    },
+    Outage {
+        name: "somebody restarts the container while podman makes its network",
+        storage: Machine::Container,
+        happens: |stage| {
+            let guest = &stage.guest;
+            for _ in 0..3 {
+                let restart = "systemctl restart --no-block nodejs-server.service; \
+                               until pgrep --full '[n]etavark.* setup' >/dev/null; do sleep 0.02; done; \
+                               exec systemctl restart nodejs-server.service";
+                guest.ok(["sh", "-c", restart])?;
+            }
+            Ok(())
+        },
+    },
+    Outage {
         name: "somebody reloads firewalld",
         storage: Machine::Container,
         happens: |stage| stage.guest.ok(["firewall-cmd", "--reload"]).map(drop),
@@ -135,24 +179,21 @@ const OUTAGES: [Outage; 9] = [
         name: "an image whose application ends at once",
         storage: Machine::Container,
         happens: |stage| {
-            let guest = &stage.guest;
             let ends = r#"CMD ["node", "-e", "console.error('no such table'); process.exit(3)"]"#;
-            let commit = ["podman", "commit", "--quiet", "--change", ends];
-            guest.ok([&commit[..], &["nodejs-server", "localhost/ends:1"]].concat())?;
-            let good = guest.answer(["cat", TIER_FILE])?;
-            let bad = good.replacen(image::NAME, "localhost/ends:1", 1);
-            ensure!(bad != good, "the tier file has another image: {good}");
-            guest.write(TIER_FILE, bad, 0o644)?;
-            let failed = Apply::on(guest).run()?;
-            guest.write(TIER_FILE, good, 0o644)?;
-            let said = failed.failure("container:nodejs-server");
-            let said = said.with_context(|| failed.output.to_string())?;
-            let said = said["error"]["message"].as_str().unwrap_or_default();
-            ensure!(
-                said.contains("no such table") && said.contains("of before runs again"),
-                "{said}"
-            );
-            progress::say(said);
+            refused_image(stage, ends, "no such table")
+        },
+    },
+    Outage {
+        name: "an image whose program is not there",
+        storage: Machine::Container,
+        happens: |stage| refused_image(stage, r#"CMD ["no-such-program"]"#, "no-such-program"),
+    },
+    Outage {
+        name: "an image that names a user, to whom the share's files do not belong",
+        storage: Machine::Container,
+        happens: |stage| {
+            let applied = with_image(stage, "USER 1000")?;
+            ensure!(applied.output.success(), "{}", applied.output);
             Ok(())
         },
     },
@@ -250,6 +291,35 @@ fn served(agent: &Path, storage: Machine, release: Release) -> Result<Stage> {
     }
     all_is_well(guest, 0)?;
     Ok(stage)
+}
+
+/// Applies a tier file with another image, which is the one that runs but for this; the tier file is the one of before
+/// after that.
+fn with_image(stage: &Stage, change: &str) -> Result<Applied> {
+    let guest = &stage.guest;
+    let commit = ["podman", "commit", "--quiet", "--change", change];
+    guest.ok([&commit[..], &["nodejs-server", "localhost/other:1"]].concat())?;
+    let good = guest.answer(["cat", TIER_FILE])?;
+    let other = good.replacen(image::NAME, "localhost/other:1", 1);
+    ensure!(other != good, "the tier file has another image: {good}");
+    guest.write(TIER_FILE, other, 0o644)?;
+    let applied = Apply::on(guest).run();
+    guest.write(TIER_FILE, good, 0o644)?;
+    applied
+}
+
+/// An image by which the container does not come up: the one of before goes on.
+fn refused_image(stage: &Stage, change: &str, words: &str) -> Result<()> {
+    let failed = with_image(stage, change)?;
+    let said = failed.failure("container:nodejs-server");
+    let said = said.with_context(|| failed.output.to_string())?;
+    let said = said["error"]["message"].as_str().unwrap_or_default();
+    ensure!(
+        said.contains(words) && said.contains("of before runs again"),
+        "{said}"
+    );
+    progress::say(said);
+    Ok(())
 }
 
 fn server(stage: &Stage) -> Result<&Guest> {

@@ -25,8 +25,6 @@ pub struct Options {
 pub async fn run(options: &Options) -> Result<Code, Failure> {
     let bus = system_bus().await?;
     let mut reloads = Reloads::watch(&bus).await?;
-    // This service comes after the container, whose rules a reload may have met before anybody watched.
-    publish_again(&options.name).await?;
     sd_notify::notify(&[NotifyState::Ready]).doing("tell systemd that firewalld is watched")?;
     loop {
         reloads.next().await?;

@@ -8,8 +8,8 @@ use clap::Args;
 use super::Failure;
 use super::exit::{self, Code};
 use crate::error::{Error, Result};
+use crate::host::conmon;
 use crate::host::mount::{self, MountInfo};
-use crate::host::process;
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -20,20 +20,22 @@ pub struct Options {
     #[arg(long)]
     workdir: PathBuf,
     /// The main process of the container's unit, whose child the container's first one is; none where it has ended
-    conmon: Option<u32>,
+    main: Option<u32>,
 }
 
 pub fn run(options: &Options) -> Result<Code, Failure> {
-    let Some(conmon) = options.conmon else {
+    let Some(main) = options.main else {
         return Ok(exit::DONE);
     };
     let share = mount::mount_at(&options.mount)?;
-    for process in process::children(conmon) {
+    for process in conmon::watched(main) {
         // One that has just ended sees nothing.
         let Some(seen) = mount::seen_by(process, &options.workdir)? else {
             continue;
         };
         if !is_the_share(share.as_ref(), &seen) {
+            // systemd would ask the container to end, and wait.
+            conmon::end(process);
             return Err(not_the_share(&options.mount, &seen).into());
         }
     }

@@ -4,6 +4,7 @@
 pub mod account;
 pub mod block;
 pub mod cifs;
+pub mod conmon;
 pub mod facts;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;

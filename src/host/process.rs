@@ -248,41 +248,9 @@ fn first_and_last_lines(text: &str) -> String {
     told.join("; ")
 }
 
-/// The children of a process's first thread, by which one of a single thread starts programs
-/// (`proc_tid_children(5)`). None of one that has ended.
-pub fn children(process: u32) -> Vec<u32> {
-    let path = format!("/proc/{process}/task/{process}/children");
-    let numbers = std::fs::read_to_string(path).unwrap_or_default();
-    let numbers = numbers.split_whitespace();
-    numbers.filter_map(|number| number.parse().ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_process_has_started_are_its_children() {
-        let mut shell = std::process::Command::new("sh")
-            .args(["-c", "sleep 60 & wait"])
-            .spawn()
-            .unwrap();
-        let begun = std::time::Instant::now();
-        let found = loop {
-            let found = children(shell.id());
-            if !found.is_empty() || begun.elapsed() > Duration::from_secs(20) {
-                break found;
-            }
-        };
-        shell.kill().unwrap();
-        shell.wait().unwrap();
-        let [sleep] = found[..] else {
-            panic!("{found:?}");
-        };
-        let sleep = nix::unistd::Pid::from_raw(sleep as i32);
-        nix::sys::signal::kill(sleep, nix::sys::signal::Signal::SIGKILL).unwrap();
-        assert!(children(shell.id()).is_empty());
-    }
 
     #[tokio::test]
     async fn a_failure_carries_the_last_words() {

@@ -607,6 +607,36 @@ mod tests {
     }
 
     #[test]
+    fn a_share_that_somebody_mounted_by_hand_is_taken_over_only_when_asked_to() {
+        let wanted = share(Dialect::V3_1_1);
+        let by_hand = |has_no_credentials| {
+            let mut observed = observed(marked("other"), Some(mounted()), true);
+            observed.unit.file = None;
+            observed.has_no_credentials = has_no_credentials;
+            observed
+        };
+        let refused = wanted.diff(&by_hand(true)).unwrap_err();
+        assert!(refused.message.contains("by hand"), "{refused}");
+        let adopts = CifsShare {
+            adopt: true,
+            ..wanted.clone()
+        };
+        assert!(adopts.diff(&by_hand(true)).unwrap().adopts());
+        // Of one that we made, somebody removed the unit.
+        assert!(!wanted.diff(&by_hand(false)).unwrap().adopts());
+    }
+
+    #[test]
+    fn a_mount_that_somebody_made_read_only_is_not_as_it_should_be() {
+        let wanted = share(Dialect::V3_1_1);
+        let mut mounted = mounted();
+        mounted.options = vec!["ro".to_owned()];
+        let observed = observed(wanted.unit().unwrap().text(), Some(mounted), false);
+        let diff = wanted.diff(&observed).unwrap();
+        assert!(diff.changes("options.ro") && !diff.disturbs.is_empty());
+    }
+
+    #[test]
     fn only_what_the_kernel_takes_at_a_mount_remounts() {
         let wanted = share(Dialect::V3_1_1);
         let text = wanted.unit().unwrap().text();

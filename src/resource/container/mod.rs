@@ -40,8 +40,9 @@ const START_SECONDS: u32 = LOCK_SECONDS + 180;
 /// How long a change of revision may keep a start waiting, in seconds.
 const LOCK_SECONDS: u32 = 120;
 
-/// How long a container that was started is watched, and how often it is looked at.
-const LONGEST_WATCH: Duration = Duration::from_secs(20);
+/// How long a container that was started is watched, if it does not answer before, and how often it is looked at. An
+/// emulated processor has been seen to take half a minute to the end of an application.
+const LONGEST_WATCH: Duration = Duration::from_secs(60);
 const WATCH_PAUSE: Duration = Duration::from_millis(250);
 
 /// The values of a field that says what the container sees.

@@ -84,6 +84,7 @@ const SMALL: [Lane; 2] = [
             "guests",
             "selinux",
             "database",
+            "power_cut",
         ],
     },
 ];

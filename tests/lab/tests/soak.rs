@@ -3,7 +3,7 @@
 use anyhow::Result;
 use wasagent_lab::Release;
 use wasagent_lab::soak::{
-    Scope, adopt, boots, confined, disk, fault, image, kill, outage, password, power, revert,
+    Scope, adopt, boots, confined, disk, fault, image, kill, outage, password, revert,
 };
 use wasagent_lab::tier::Role;
 
@@ -31,20 +31,6 @@ fn reverted_on_both_releases() -> Result<()> {
         revert::run(&Scope::sample(4, Role::Storage, release))?;
     }
     Ok(())
-}
-
-#[test]
-fn a_zone_that_a_power_cut_left_empty() -> Result<()> {
-    Release::BOTH.into_iter().try_for_each(power::empty_zone)
-}
-
-#[test]
-fn the_power_cut_once() -> Result<()> {
-    // One moment is no campaign: always the same, so that a red run can be looked at.
-    power::run(&Scope {
-        seed: Some(1),
-        ..Scope::sample(1, Role::Storage, Release::Bookworm)
-    })
 }
 
 #[test]

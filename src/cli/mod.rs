@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod apply;
+mod back_off;
 mod check;
 pub mod exit;
 mod health;
@@ -159,6 +160,12 @@ enum Command {
         #[command(flatten)]
         role: RoleArgument,
     },
+    /// Wait before an application that ended again and again is started anew: what the container's unit runs
+    #[command(hide = true)]
+    BackOff {
+        #[command(flatten)]
+        options: back_off::Options,
+    },
     /// Publish a container's ports again whenever firewalld was reloaded: what runs beside its unit
     #[command(hide = true)]
     KeepPorts {
@@ -236,6 +243,7 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
             need_root()?;
             history::run(output)
         }
+        Command::BackOff { options } => block_on(back_off::run(options)),
         Command::KeepPorts { options } => block_on(keep_ports::run(options)),
         Command::SeesShare { options } => sees_share::run(options),
         Command::StartLock { options } => block_on(start_lock::run(options)),

@@ -34,13 +34,17 @@ pub struct Options {
 
 pub async fn run(options: &Options) -> Result<Code, Failure> {
     let systemd = Systemd::connect(&system_bus().await?).await?;
-    let invocation = systemd.unit(&options.unit).await?.invocation;
+    let unit = systemd.unit(&options.unit).await?;
     let mount = options.mount.clone();
-    let start = blocking(move || Start::begin(&mount)).await?;
+    // systemd runs what is left of ExecStartPre= for a start that was called off, too.
+    let start = match unit.active.as_str() {
+        "activating" => blocking(move || Start::begin(&mount)).await?,
+        _ => None,
+    };
     sd_notify::notify(&[sd_notify::NotifyState::Ready])
         .doing("tell systemd that the lock is held")?;
     if start.is_some() {
-        wait_for_the_start(options, &systemd, &invocation).await;
+        wait_for_the_start(options, &systemd, &unit.invocation).await;
     }
     drop(start);
     Ok(exit::DONE)

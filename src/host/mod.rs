@@ -24,6 +24,7 @@ pub mod permit;
 pub mod podman;
 pub mod podman_secret;
 pub mod process;
+pub mod recent_starts;
 pub mod registry_image;
 pub mod samba;
 pub mod selinux;

@@ -75,6 +75,7 @@ trait Manager {
 )]
 trait Properties {
     async fn get_all(&self, interface: &str) -> zbus::Result<HashMap<String, OwnedVariant>>;
+    async fn get(&self, interface: &str, property: &str) -> zbus::Result<OwnedVariant>;
 }
 
 /// What a job does to a unit: the verbs of systemctl(1).
@@ -208,11 +209,8 @@ impl Systemd {
         let doing = || format!("read the state of {name}");
         // systemd loads a unit when it is asked for the object of its name, as by systemctl(1):
         // one call does.
-        let properties = PropertiesProxy::builder(&self.connection)
-            .path(unit_path(name))
-            .build()
-            .await
-            .map_err(|e| bus_error(doing(), e))?;
+        let properties = self.properties(name).await;
+        let properties = properties.map_err(|e| bus_error(doing(), e))?;
         let all = properties
             .get_all("org.freedesktop.systemd1.Unit")
             .await
@@ -263,6 +261,34 @@ impl Systemd {
             active_since: time("ActiveEnterTimestamp"),
             state_changed: time("StateChangeTimestamp"),
         })
+    }
+
+    async fn properties(&self, unit: &str) -> zbus::Result<PropertiesProxy<'_>> {
+        PropertiesProxy::builder(&self.connection)
+            .path(unit_path(unit))
+            .build()
+            .await
+    }
+
+    /// How often systemd has started a service anew by itself since somebody started it: `NRestarts`.
+    pub async fn restarts(&self, service: &str) -> Result<u32> {
+        let restarts = self.service_property(service, "NRestarts").await;
+        restarts
+            .and_then(u32::try_from)
+            .map_err(|e| bus_error(format!("read the restarts of {service}"), e))
+    }
+
+    /// What a service says of itself (`STATUS=` of sd_notify(3)).
+    pub async fn status_text(&self, service: &str) -> Result<String> {
+        let text = self.service_property(service, "StatusText").await;
+        text.and_then(String::try_from)
+            .map_err(|e| bus_error(format!("read the status of {service}"), e))
+    }
+
+    async fn service_property(&self, service: &str, name: &str) -> zbus::Result<OwnedVariant> {
+        let properties = self.properties(service).await?;
+        let interface = "org.freedesktop.systemd1.Service";
+        properties.get(interface, name).await
     }
 
     /// Whether a unit is enabled as its files say it now. The unit's property says it as of the last

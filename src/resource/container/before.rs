@@ -129,7 +129,7 @@ impl Container {
             ours::write(step, &self.path(), text).await?;
         }
         step.reload_units().await?;
-        step.job(Job::Restart, &self.unit_name()).await
+        self.start_anew(step, Job::Restart).await
     }
 }
 

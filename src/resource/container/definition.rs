@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::super::companion::Companion;
 use super::{Container, Given, LOCK_SECONDS, RESTART_SECONDS, START_SECONDS};
 use crate::config::{Protocol, Publish};
+use crate::host::recent_starts;
 use crate::host::systemd::mount_unit_name;
 use crate::resource::ours;
 
@@ -100,13 +101,17 @@ impl Container {
 
     fn service_lines(&self) -> String {
         format!(
-            "ExecStartPre=/usr/bin/findmnt --noheadings --types cifs --mountpoint {}\n\
+            "RuntimeDirectory={directory}\nRuntimeDirectoryPreserve=restart\n\
+             ExecStartPre=-/usr/bin/wasagent back-off --mount={mount} {name}\n\
+             ExecStartPre=/usr/bin/findmnt --noheadings --types cifs --mountpoint {mount}\n\
              ExecStartPre={}\n\
              ExecStartPost={}\n\
              Restart=always\nRestartSec={RESTART_SECONDS}\nTimeoutStartSec={START_SECONDS}\n",
-            self.mount.display(),
             self.start_lock(),
             self.sees_share(),
+            directory = recent_starts::runtime_directory(&self.name),
+            name = self.name,
+            mount = self.mount.display(),
         )
     }
 

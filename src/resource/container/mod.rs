@@ -26,6 +26,7 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::health::http;
+use crate::host::recent_starts::{PAUSES, RecentStarts};
 use crate::host::systemd::{Job, UnitState, mount_unit_name, printed_by_container};
 use crate::host::{Host, blocking};
 use crate::host::{podman, podman_secret};
@@ -176,7 +177,7 @@ impl Container {
     async fn comes_up(&self, step: &Step, job: Job) -> Result<()> {
         let name = self.unit_name();
         let begun = SystemTime::now();
-        if let Err(error) = step.job(job, &name).await {
+        if let Err(error) = self.start_anew(step, job).await {
             // Of one that ended within its start, its own words say more than systemd's.
             let words = printed_by_container(&self.name, begun).await;
             return Err(if words.is_empty() {
@@ -208,21 +209,41 @@ impl Container {
             "the application ended as soon as it had started{words}"
         ))
         .hint(format!(
-            "systemd goes on trying every {RESTART_SECONDS} s: mend the image, the files of the share \
+            "systemd goes on trying, more and more seldom: mend the image, the files of the share \
              or was.container.env; journalctl CONTAINER_NAME={} has more",
             self.name
         ))
     }
 
-    /// Waits for the end of a start that is under way, and says whether the container is up.
-    async fn start_is_over(&self, step: &Step) -> Result<bool> {
+    /// Runs a job that starts it, after which nothing is known of the starts before.
+    async fn start_anew(&self, step: &Step, job: Job) -> Result<()> {
+        RecentStarts::of(&self.name).forget()?;
+        step.job(job, &self.unit_name()).await
+    }
+
+    /// Whether systemd, or the unit itself, puts its next start off: a restart cuts nothing off then, and does not wait.
+    async fn waits_to_start(&self, step: &Step, unit: &UnitState) -> Result<bool> {
+        if unit.sub.starts_with("auto-restart") {
+            return Ok(true);
+        }
+        // It may also wait for a change of revision.
+        let pauses =
+            unit.sub == "start-pre" && step.systemd.status_text(&unit.id).await?.contains(PAUSES);
+        Ok(pauses)
+    }
+
+    /// Waits for the end of a start that is under way, and says by which job the container is started anew.
+    async fn job_after_the_start(&self, step: &Step) -> Result<Job> {
         let name = self.unit_name();
         let longest = Duration::from_secs(START_SECONDS.into());
         let waited = Instant::now();
         loop {
             let unit = step.systemd.unit(&name).await?;
+            if unit.is_active() || self.waits_to_start(step, &unit).await? {
+                return Ok(Job::Restart);
+            }
             if !unit.is_being_started() || waited.elapsed() > longest {
-                return Ok(unit.is_active());
+                return Ok(Job::Start);
             }
             tokio::time::sleep(WATCH_PAUSE).await;
         }
@@ -485,8 +506,9 @@ impl Resource for Container {
             || observed.starts_with_what_was_before()
             || (rewrite && observed.unit.active == "activating")
         {
-            let is_up = self.start_is_over(step).await?;
-            Some(if is_up { Job::Restart } else { Job::Start })
+            Some(self.job_after_the_start(step).await?)
+        } else if self.waits_to_start(step, &loaded).await? {
+            Some(Job::Restart)
         } else if !unit.is_active() {
             Some(Job::Start)
         } else {

@@ -1,0 +1,104 @@
+//! `wasagent back-off`, which the container's unit runs before podman: an application that ends again and again is started
+//! more and more seldom. systemd's own `RestartSteps=` is not in the systemd of EL9, waits as long for an application
+//! that ends once a day after some days, and as long for a share that was late.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Failure;
+use super::exit::{self, Code};
+use crate::error::Doing;
+use crate::host::mount;
+use crate::host::recent_starts::{PAUSES, RecentStarts, Start};
+use crate::host::systemd::mount_unit_name;
+use crate::host::{Systemd, blocking, system_bus};
+
+/// What counts as again and again: starts of the last ten minutes, but for the first few.
+const WINDOW: Duration = Duration::from_secs(600);
+const AT_ONCE: usize = 4;
+/// The first pause; each is twice the one before, to the longest.
+const SHORTEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Where the share is mounted
+    #[arg(long)]
+    mount: PathBuf,
+    /// The container
+    name: String,
+}
+
+pub async fn run(options: &Options) -> Result<Code, Failure> {
+    // `KillSignal=` where podman is older than 5.3, whom SIGTERM would end in the middle of its work. From here on it ends
+    // a pause.
+    let number = SignalKind::from_raw(libc::SIGCONT);
+    let mut called_off = signal(number).doing("listen for SIGCONT")?;
+    let starts = RecentStarts::of(&options.name);
+    let at = options.mount.clone();
+    let share = blocking(move || mount::mount_at(&at)).await?;
+    if share.is_none_or(|share| share.fs_type != "cifs") {
+        // That is why it ended, and no fault of the application's. What is run next refuses this start.
+        starts.forget()?;
+        return Ok(exit::DONE);
+    }
+    let systemd = Systemd::connect(&system_bus().await?).await?;
+    let unit = format!("{}.service", options.name);
+    let restarts = systemd.restarts(&unit).await?;
+    let mounted = systemd.unit(&mount_unit_name(&options.mount)).await?;
+    let start = Start::now(restarts, mounted.active_since)?;
+    let mut before = starts.before(&start, WINDOW)?;
+    let pause = pause_after(before.len());
+    if !pause.is_zero() && !is_over(before.len(), pause, &mut called_off).await {
+        return Ok(exit::DONE);
+    }
+    before.push(Start::now(restarts, mounted.active_since)?);
+    starts.write(&before)?;
+    Ok(exit::DONE)
+}
+
+/// How long the next start waits after so many.
+fn pause_after(starts: usize) -> Duration {
+    let Some(doubled) = starts.checked_sub(AT_ONCE) else {
+        return Duration::ZERO;
+    };
+    let doubled = u32::try_from(doubled).unwrap_or(u32::MAX);
+    let factor = 2_u32.checked_pow(doubled).unwrap_or(u32::MAX);
+    SHORTEST.saturating_mul(factor).min(LONGEST)
+}
+
+/// Waits, and says whether the start goes on: it does not where it was called off meanwhile.
+async fn is_over(starts: usize, pause: Duration, called_off: &mut Signal) -> bool {
+    let why = format!(
+        "started {starts} times in {} minutes: {PAUSES} {} s",
+        WINDOW.as_secs() / 60,
+        pause.as_secs()
+    );
+    println!("{why}");
+    // systemctl(1) status shows it, and who starts it sees that it need not wait. All goes on without.
+    let _ = sd_notify::notify(&[NotifyState::Status(&why)]);
+    let goes_on = tokio::select! {
+        () = tokio::time::sleep(pause) => true,
+        _ = called_off.recv() => false,
+    };
+    let _ = sd_notify::notify(&[NotifyState::Status("")]);
+    goes_on
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_minute() {
+        let seconds = [0, 3, 4, 5, 6, 7, 100, usize::MAX].map(|n| pause_after(n).as_secs());
+        assert_eq!(seconds, [0, 0, 10, 20, 40, 60, 60, 60]);
+        // Once there, it stays there: as many starts as the window holds then still ask for it.
+        let held = WINDOW.as_secs() / (LONGEST.as_secs() + 10);
+        assert_eq!(pause_after(usize::try_from(held).unwrap()), LONGEST);
+    }
+}

@@ -125,8 +125,7 @@ fn unpack_layer(archive: &Path, into: &Path) {
             let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
             layer = manifest[0]["Layers"][0].as_str().unwrap().to_owned();
         } else if name == layer {
-            let plain = flate2::read::GzDecoder::new(entry);
-            tar::Archive::new(plain).unpack(into).unwrap();
+            tar::Archive::new(entry).unpack(into).unwrap();
             return;
         }
     }

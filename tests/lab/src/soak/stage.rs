@@ -9,6 +9,7 @@ use crate::guest::{Disk, Guest, Spec};
 use crate::image;
 use crate::lab::Lab;
 use crate::process::{Output, command, ok};
+use crate::progress::timed;
 use crate::registry::Registry;
 use crate::release::Release;
 use crate::tier::{
@@ -94,7 +95,9 @@ impl Stage {
         install_tier_file(&guest, &tier_file())?;
         guest.write(CHANGED_TIER_FILE, changed_for_was(&tier_file()), 0o644)?;
         if image == Image::There {
-            guest.ok(["podman", "pull", "--quiet", image::NAME])?;
+            timed("the image is pulled by hand", || {
+                guest.ok(["podman", "pull", "--quiet", image::NAME])
+            })?;
         }
         Ok(Stage {
             guest,

@@ -83,6 +83,7 @@ const SMALL: [Lane; 2] = [
             "tier",
             "guests",
             "selinux",
+            "first_boot",
             "database",
             "power_cut",
         ],

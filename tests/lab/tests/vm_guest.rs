@@ -9,11 +9,8 @@ use wasagent_lab::soak::revert::STAYS;
 use wasagent_lab::tier::{
     Role, SHARE_PASSWORD, SHARE_PASSWORD_FILE, TIER_FILE, Tier, apply, tier_file,
 };
-use wasagent_lab::user_data::{self, RoleData};
 use wasagent_lab::wasagent::Apply;
-use wasagent_lab::{
-    Disk, Guest, Lab, Release, Spec, agent, confinement, progress, sample_app, trace,
-};
+use wasagent_lab::{Guest, Lab, Release, agent, confinement, progress, trace};
 
 /// How long the application may take to start on an emulated processor.
 const SERVED: Duration = Duration::from_secs(300);
@@ -354,55 +351,4 @@ fn on_both<T: Send>(tier: &Tier, action: impl Fn(&Guest) -> Result<T> + Sync) ->
             })
             .collect()
     })
-}
-
-/// One real first boot: cloud-init installs the agent and applies the role from user data alone.
-#[test]
-fn a_first_boot_by_cloud_init() -> Result<()> {
-    let lab = Lab::new()?;
-    let binary = agent::build()?;
-    let repository = sample_app::repository(lab.cache())?;
-    let scratch = tempfile::tempdir()?;
-    let packed = scratch.path().join("repository.tar");
-    let tar = std::process::Command::new("tar")
-        .arg("--create")
-        .arg("--file")
-        .arg(&packed)
-        .arg("--directory")
-        .arg(&repository)
-        .arg(".")
-        .status()?;
-    ensure!(tar.success());
-
-    let data = RoleData {
-        role: "storage",
-        tier_toml: &tier_file(),
-        secrets: &[(SHARE_PASSWORD_FILE, SHARE_PASSWORD)],
-        unpack: &[("repository.tar", wasagent_lab::tier::REPOSITORY)],
-    }
-    .user_data();
-    let seed = user_data::seed_disk(
-        lab.network().run_directory(),
-        "was-storage",
-        &data,
-        &[(user_data::AGENT, &binary), ("repository.tar", &packed)],
-    )?;
-    let spec = Spec::storage(Release::BookwormCloud)
-        .disk(Disk::of_the_guide("5a0dd3f2c1b74e6a8f90"))
-        .seed(&seed);
-    let guest = progress::timed("a first boot with cloud-init", || {
-        let guest = lab.first_boot(&spec)?;
-        guest.wait_ready(BOOT)?;
-        Ok(guest)
-    })?;
-    let log = guest.answer(["cat", "/var/log/cloud-init-output.log"])?;
-    ensure!(
-        guest.answer(["cloud-init", "status"])?.contains("done"),
-        "{log}"
-    );
-    ensure!(log.contains("changed unit:smbd.service"), "{log}");
-    guest.ok(["wasagent", "health"])?;
-    let plan = guest.run(["wasagent", "plan"])?;
-    ensure!(plan.status == 0, "{plan}");
-    Ok(())
 }

@@ -221,29 +221,23 @@ impl Container {
         step.job(job, &self.unit_name()).await
     }
 
-    /// Whether systemd, or the unit itself, puts its next start off: a restart cuts nothing off then, and does not wait.
-    async fn waits_to_start(&self, step: &Step, unit: &UnitState) -> Result<bool> {
-        if unit.sub.starts_with("auto-restart") {
-            return Ok(true);
-        }
-        // It may also wait for a change of revision.
+    /// Whether a start is under way that is not put off: by systemd, or by the unit itself.
+    async fn is_being_started(&self, step: &Step, unit: &UnitState) -> Result<bool> {
+        // Before podman, it may also wait for a change of revision.
         let pauses =
             unit.sub == "start-pre" && step.systemd.status_text(&unit.id).await?.contains(PAUSES);
-        Ok(pauses)
+        Ok(unit.is_being_started() && !pauses)
     }
 
-    /// Waits for the end of a start that is under way, and says by which job the container is started anew.
-    async fn job_after_the_start(&self, step: &Step) -> Result<Job> {
+    /// Waits for the end of a start that is under way.
+    async fn start_is_over(&self, step: &Step) -> Result<()> {
         let name = self.unit_name();
         let longest = Duration::from_secs(START_SECONDS.into());
         let waited = Instant::now();
         loop {
             let unit = step.systemd.unit(&name).await?;
-            if unit.is_active() || self.waits_to_start(step, &unit).await? {
-                return Ok(Job::Restart);
-            }
-            if !unit.is_being_started() || waited.elapsed() > longest {
-                return Ok(Job::Start);
+            if !self.is_being_started(step, &unit).await? || waited.elapsed() > longest {
+                return Ok(());
             }
             tokio::time::sleep(WATCH_PAUSE).await;
         }
@@ -506,11 +500,16 @@ impl Resource for Container {
             || observed.starts_with_what_was_before()
             || (rewrite && observed.unit.active == "activating")
         {
-            Some(self.job_after_the_start(step).await?)
-        } else if self.waits_to_start(step, &loaded).await? {
+            self.start_is_over(step).await?;
             Some(Job::Restart)
         } else if !unit.is_active() {
-            Some(Job::Start)
+            // systemd takes a start for the one that is under way, also where that has failed and is being cleared up; nor
+            // does a restart wait for one that is put off.
+            let joins = match loaded.active.as_str() {
+                "activating" => self.is_being_started(step, &loaded).await?,
+                active => active != "deactivating",
+            };
+            Some(if joins { Job::Start } else { Job::Restart })
         } else {
             let restart = rewrite
                 || observed.runs_an_older_definition()

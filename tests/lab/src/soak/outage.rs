@@ -73,7 +73,7 @@ struct Outage {
     happens: fn(&Stage) -> Result<()>,
 }
 
-const OUTAGES: [Outage; 14] = [
+const OUTAGES: [Outage; 15] = [
     Outage {
         name: "smbd is stopped and started",
         storage: Machine::Container,
@@ -156,6 +156,25 @@ const OUTAGES: [Outage; 14] = [
                            until pgrep --full '[n]etavark.* setup' >/dev/null; do sleep 0.02; done; \
                            exec systemctl restart nodejs-server.service";
             guest.ok(["sh", "-c", restart]).map(drop)
+        },
+    },
+    Outage {
+        name: "an apply mounts anew while podman makes the container",
+        storage: Machine::Container,
+        happens: |stage| {
+            let guest = &stage.guest;
+            let good = guest.answer(["cat", TIER_FILE])?;
+            let other = good.replacen("[was]\n", "[was]\nvers = \"3.0.2\"\n", 1);
+            ensure!(other != good, "the tier file has a role was: {good}");
+            guest.write(TIER_FILE, other, 0o644)?;
+            let restart = "systemctl restart --no-block nodejs-server.service; \
+                           until pgrep --full '[p]odman run' >/dev/null; do sleep 0.02; done";
+            guest.ok(["sh", "-c", restart])?;
+            let applied = Apply::on(guest).run();
+            guest.write(TIER_FILE, good, 0o644)?;
+            let applied = applied?;
+            ensure!(applied.output.success(), "{}", applied.output);
+            Ok(())
         },
     },
     Outage {

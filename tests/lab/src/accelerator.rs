@@ -139,7 +139,7 @@ fn boots_under_kvm(kernel: &Path) -> Result<bool> {
     say(if works {
         "a kernel boots under KVM"
     } else {
-        "no kernel boots under KVM: VM guests are emulated"
+        "no kernel boots under KVM here"
     });
     Ok(works)
 }

@@ -56,6 +56,13 @@ impl Cache {
         Ok(whole)
     }
 
+    /// Whether the artefact is there.
+    pub fn has(&self, kind: &str, recipe: &str) -> bool {
+        self.directory
+            .join(format!("{kind}-{}", short_hash(recipe)))
+            .exists()
+    }
+
     fn build(
         &self,
         name: &str,

@@ -3,7 +3,6 @@
 //! Real are systemd, D-Bus, firewalld with nftables, Samba and podman; the kernel is the machine's.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,6 +13,7 @@ use nix::mount::{MsFlags, mount};
 use crate::control_group::ControlGroup;
 use crate::guest::Spec;
 use crate::leftovers::unmount;
+use crate::machine::Machine;
 use crate::network::Network;
 use crate::process::{Daemon, command, ok};
 use crate::root::Root;
@@ -57,25 +57,9 @@ impl Container {
         Ok(container)
     }
 
-    /// The address over which the lab reaches it, on a link that only the two of them have.
-    pub fn management(number: u32) -> (Ipv4Addr, Ipv4Addr) {
-        let first = u32::from(Ipv4Addr::new(10, 99, 0, 0)) + 4 * number + 1;
-        (first.into(), (first + 1).into())
-    }
-
     /// The machine name: unique on the machine, and short enough for `vb-` before it to be a link's name.
     fn machine_name(&self) -> String {
         format!("w{}x{}", std::process::id(), self.number)
-    }
-
-    /// The disks' device paths, the same here and in the guest.
-    pub fn devices(&self) -> &[String] {
-        &self.loops
-    }
-
-    /// The end of the guest's link that is on the bridge.
-    pub fn port(&self) -> String {
-        format!("vb-{}", self.machine_name())
     }
 
     fn root(&self) -> PathBuf {
@@ -113,7 +97,7 @@ impl Container {
 
     fn configure(&self, spec: &Spec) -> Result<()> {
         let networks = self.root().join("etc/systemd/network");
-        let (_, guest) = Container::management(self.number);
+        let (_, guest) = Network::management(self.number);
         fs::write(
             networks.join("10-management.network"),
             network_file("mgmt0", &format!("{guest}/30")),
@@ -145,27 +129,11 @@ impl Container {
         self.loops.push(device);
         Ok(())
     }
+}
 
-    /// Makes a disk larger while the container runs.
-    pub fn grow(&mut self, index: usize, size: u64) -> Result<()> {
-        let device = self
-            .loops
-            .get(index)
-            .with_context(|| format!("there is no disk {index}"))?;
-        fs::OpenOptions::new()
-            .write(true)
-            .open(self.disk_file(index))?
-            .set_len(size)?;
-        ok(command(["losetup", "--set-capacity", device])).map(drop)
-    }
-
-    /// The files behind its disks.
-    pub fn disk_file(&self, index: usize) -> PathBuf {
-        self.directory.join(format!("disk{index}"))
-    }
-
+impl Machine for Container {
     /// Boots it; also after `power_cut`.
-    pub fn start(&mut self) -> Result<()> {
+    fn start(&mut self) -> Result<()> {
         let (log, _) = self.network.log(&self.name)?;
         let mut nspawn = self.network.command([
             "systemd-nspawn",
@@ -209,22 +177,19 @@ impl Container {
         Ok(())
     }
 
-    /// Gives the machine's end of the management link its address: it is a new link after each boot, and not there
-    /// at once, so a failure means to try again.
-    pub fn attach(&self) {
-        let link = format!("mg{}", self.number);
-        let (host, _) = Container::management(self.number);
-        let _ = self
-            .network
-            .ip(["address", "replace", &format!("{host}/30"), "dev", &link]);
-        let _ = self.network.ip(["link", "set", &link, "up"]);
+    fn power_cut(&mut self) {
+        self.group.kill();
+        self.machine = None;
+        for link in [format!("mg{}", self.number), self.port()] {
+            self.network.remove_link(&link);
+        }
     }
 
     /// The exit code, if the container has ended for good.
     ///
     /// With `--keep-unit`, systemd-nspawn leaves a reboot to whoever started it and says so by exiting with 133
     /// (systemd-nspawn(1), "Exit Status"; systemd: src/nspawn/nspawn.c, EXIT_FORCE_RESTART).
-    pub fn ended(&mut self) -> Result<Option<i32>> {
+    fn ended(&mut self) -> Result<Option<i32>> {
         let code = self.machine.as_mut().and_then(Daemon::ended);
         if code == Some(133) {
             self.power_cut();
@@ -234,12 +199,58 @@ impl Container {
         Ok(code)
     }
 
-    pub fn power_cut(&mut self) {
-        self.group.kill();
-        self.machine = None;
-        for link in [format!("mg{}", self.number), self.port()] {
-            self.network.remove_link(&link);
-        }
+    fn has_kernel(&self) -> bool {
+        false
+    }
+
+    /// The end of the guest's link that is on the bridge.
+    fn port(&self) -> String {
+        format!("vb-{}", self.machine_name())
+    }
+
+    fn interface(&self) -> &'static str {
+        "host0"
+    }
+
+    /// Gives the machine's end of the management link its address: it is a new link after each boot, and not there
+    /// at once, so a failure means to try again.
+    fn attach_links(&self) {
+        let link = format!("mg{}", self.number);
+        let (host, _) = Network::management(self.number);
+        let _ = self
+            .network
+            .ip(["address", "replace", &format!("{host}/30"), "dev", &link]);
+        let _ = self.network.ip(["link", "set", &link, "up"]);
+    }
+
+    /// The disks' device paths, the same here and in the guest.
+    fn devices(&self) -> &[String] {
+        &self.loops
+    }
+
+    fn device(&self, index: usize) -> Result<String> {
+        let device = self.loops.get(index);
+        Ok(device
+            .with_context(|| format!("there is no disk {index}"))?
+            .clone())
+    }
+
+    /// The files behind its disks.
+    fn disk_file(&self, index: usize) -> PathBuf {
+        self.directory.join(format!("disk{index}"))
+    }
+
+    /// Makes a disk larger while the container runs.
+    fn grow(&mut self, index: usize, size: u64) -> Result<()> {
+        let device = self
+            .loops
+            .get(index)
+            .with_context(|| format!("there is no disk {index}"))?;
+        fs::OpenOptions::new()
+            .write(true)
+            .open(self.disk_file(index))?
+            .set_len(size)?;
+        ok(command(["losetup", "--set-capacity", device])).map(drop)
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -35,6 +36,17 @@ impl ControlGroup {
         // SAFETY: one write(2) to an open file; "0" means the writer itself (cgroups(7)).
         unsafe { command.pre_exec(move || (&procs).write_all(b"0")) };
         Ok(command)
+    }
+
+    /// The time of processors that it has used so far, all below it included (`usage_usec` in cpu.stat of cgroups(7)).
+    pub fn processor_time(&self) -> Result<Duration> {
+        let path = self.path.join("cpu.stat");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let used = text
+            .lines()
+            .find_map(|line| line.strip_prefix("usage_usec "))
+            .with_context(|| format!("{} names no usage_usec", path.display()))?;
+        Ok(Duration::from_micros(used.parse()?))
     }
 
     /// Ends everything in it, and makes it new for the next boot.

@@ -1,18 +1,21 @@
-//! `cargo lab demo`: the guide's tier on three VM guests, from blank disks to a page through the balancer.
+//! `cargo lab demo`: the guide's tier on three guests, from blank disks to a page through the balancer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::agent;
 use crate::cloud_image::CloudImage;
+use crate::kind::Kind;
 use crate::lab::Lab;
 use crate::progress::say;
 use crate::release::Release;
 use crate::tier::{PAGE, Tier};
+use crate::uml::Kernel;
 
-/// How long the application may take to start on an emulated processor.
+/// How long the application may take to start where the processor is emulated.
 const SERVED: Duration = Duration::from_secs(300);
 
 /// Runs the demo, on guests of this cloud image if there is one; with `once` it ends after the ten answers, else it stays
@@ -20,14 +23,15 @@ const SERVED: Duration = Duration::from_secs(300);
 pub fn run(once: bool, image: Option<&Path>) -> Result<()> {
     let begun = Instant::now();
     let image = image.map(CloudImage::open).transpose()?;
-    let binary = agent::build()?;
     let lab = Lab::new()?;
-    let tier = match &image {
-        Some(image) => Tier::first_boot(&lab, image)?,
+    let (binary, tier) = match &image {
+        Some(image) => (agent::build()?, Tier::first_boot(&lab, image)?),
         None => {
-            lab.prepare(&Release::BOTH)?;
+            choose_kind(&lab)?;
+            let binary = prepare(&lab)?;
             // Both releases at once: a plain unit on one WAS, Quadlet on the other.
-            Tier::boot(&lab, Release::Trixie, [Release::Bookworm, Release::Trixie])?
+            let was = [Release::Bookworm, Release::Trixie];
+            (binary, Tier::boot(&lab, Release::Trixie, was, &[])?)
         }
     };
     tier.install(&binary)?;
@@ -57,6 +61,39 @@ pub fn run(once: bool, image: Option<&Path>) -> Result<()> {
     loop {
         std::thread::park();
     }
+}
+
+/// Where neither KVM works nor the kernel of User-Mode Linux is there, emulated guests serve sooner than that is built.
+fn choose_kind(lab: &Lab) -> Result<()> {
+    let kind = Kind::choose(&[], Kind::by_hand()?, || lab.has_kvm())?;
+    if kind == Kind::Uml && Kind::by_hand()?.is_none() && !Kernel::is_built(lab.cache()) {
+        say(
+            "neither KVM nor a kernel of User-Mode Linux is here: the guests are emulated, and the demo takes a quarter of an \
+             hour. `cargo lab setup` builds that kernel, and with it the demo takes two minutes",
+        );
+        Kind::set_by_hand(Kind::Tcg);
+    }
+    Ok(())
+}
+
+/// The agent, and beside its compiler what the guests start from.
+fn prepare(lab: &Lab) -> Result<PathBuf> {
+    thread::scope(|scope| {
+        let building = Release::BOTH.map(|release| {
+            scope.spawn(move || {
+                lab.prepare_roots(&[release])?;
+                match Kind::choose(&[], Kind::by_hand()?, || lab.has_kvm())? {
+                    Kind::Uml => lab.prepare_kernel(),
+                    Kind::Kvm | Kind::Tcg => lab.prepare_states(&[release]),
+                }
+            })
+        });
+        let binary = agent::build();
+        for built in building {
+            built.join().unwrap_or_else(|_| bail!("a build panicked"))?;
+        }
+        binary
+    })
 }
 
 fn print_ways_in(lab: &Lab, tier: &Tier) {

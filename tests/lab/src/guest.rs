@@ -7,8 +7,11 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::container::Container;
+use crate::kind::Need;
+use crate::machine::Machine;
 use crate::network::Network;
 use crate::process::{Output, command, run_raw, until};
 use crate::progress::say;
@@ -17,6 +20,7 @@ use crate::release::{Release, System};
 use crate::root::{Key, Root};
 use crate::ssh::{Ssh, quoted};
 use crate::state::State;
+use crate::uml::Uml;
 use crate::vm::{Boot, Hardware, Memory, Vm};
 use crate::wasagent;
 
@@ -53,6 +57,8 @@ pub struct Spec {
     pub disks: Vec<Disk>,
     /// cloud-init's seed, an image with the label CIDATA; only for a VM that boots for the first time.
     pub seed: Option<PathBuf>,
+    /// What it must have beyond a kernel of its own.
+    pub needs: Vec<Need>,
 }
 
 impl Spec {
@@ -64,6 +70,7 @@ impl Spec {
             address,
             disks: Vec::new(),
             seed: None,
+            needs: Vec::new(),
         }
     }
 
@@ -93,6 +100,12 @@ impl Spec {
         self
     }
 
+    /// On a kind of guest that has this.
+    pub fn needs(mut self, needs: &[Need]) -> Spec {
+        self.needs.extend(needs);
+        self
+    }
+
     /// The release whose root it runs, which a cloud image is not.
     pub(crate) fn release(&self) -> Result<Release> {
         match &self.system {
@@ -105,12 +118,6 @@ impl Spec {
     }
 }
 
-#[derive(Debug)]
-enum Machine {
-    Container(Container),
-    Vm(Vm),
-}
-
 /// A guest that runs, or ran until its power was cut. It is gone when dropped.
 #[derive(Debug)]
 pub struct Guest {
@@ -118,7 +125,7 @@ pub struct Guest {
     address: Ipv4Addr,
     system: System,
     network: Network,
-    machine: Mutex<Machine>,
+    machine: Mutex<Box<dyn Machine>>,
     cut: Mutex<bool>,
     // After the machine, so that the connection ends last and by itself.
     ssh: Ssh,
@@ -140,10 +147,10 @@ impl Guest {
             );
         }
         let number = network.number();
-        let (_, address) = Container::management(number);
+        let (_, address) = Network::management(number);
         let ssh = Ssh::new(network, key.private.clone(), &spec.name, address, 22);
         let container = Container::create(network, root, spec, number, directory)?;
-        let guest = Guest::assemble(network, spec, Machine::Container(container), ssh);
+        let guest = Guest::assemble(network, spec, container, ssh);
         guest.wait_ready(BOOT)?;
         Ok(guest)
     }
@@ -156,12 +163,28 @@ impl Guest {
         spec: &Spec,
     ) -> Result<Guest> {
         let mut vm = Vm::create(hardware.clone(), &state.disk(), "qcow2", true)?;
-        vm.start(Memory::Saved(state))?;
+        vm.boot(Memory::Saved(state))?;
         let guest = Guest::vm(hardware, key, spec, vm);
         guest.wait_ssh(BOOT)?;
         guest.introduce()?;
         guest.plug_all(spec)?;
         Ok(guest)
+    }
+
+    /// A guest of User-Mode Linux that is booting, with its disks attached from the start.
+    pub(crate) fn uml(mut uml: Uml, key: &Key, spec: &Spec) -> Result<Guest> {
+        for disk in &spec.disks {
+            uml.plug(disk)?;
+        }
+        uml.start()?;
+        let ssh = Ssh::new(
+            uml.network(),
+            key.private.clone(),
+            &spec.name,
+            uml.management().1,
+            22,
+        );
+        Ok(Guest::assemble(&uml.network().clone(), spec, uml, ssh))
     }
 
     /// A VM guest that boots for the first time, with its disks and its seed attached from the start.
@@ -174,7 +197,7 @@ impl Guest {
         for disk in &spec.disks {
             vm.plug(disk)?;
         }
-        vm.start(Memory::Fresh)?;
+        vm.boot(Memory::Fresh)?;
         Ok(Guest::vm(hardware, key, spec, vm))
     }
 
@@ -187,7 +210,7 @@ impl Guest {
             Ipv4Addr::new(192, 168, 2, 250),
         );
         let mut vm = Vm::create(hardware.clone(), &root.image(), "raw", false)?;
-        vm.start(Memory::Recorded(memory))?;
+        vm.boot(Memory::Recorded(memory))?;
         Ok(Guest::vm(hardware, &root.key, &spec, vm))
     }
 
@@ -203,16 +226,21 @@ impl Guest {
             host,
             port,
         );
-        Guest::assemble(&hardware.network, spec, Machine::Vm(vm), ssh)
+        Guest::assemble(&hardware.network, spec, vm, ssh)
     }
 
-    fn assemble(network: &Network, spec: &Spec, machine: Machine, ssh: Ssh) -> Guest {
+    fn assemble(
+        network: &Network,
+        spec: &Spec,
+        machine: impl Machine + 'static,
+        ssh: Ssh,
+    ) -> Guest {
         Guest {
             name: spec.name.clone(),
             address: spec.address,
             system: spec.system.clone(),
             network: network.clone(),
-            machine: Mutex::new(machine),
+            machine: Mutex::new(Box::new(machine)),
             cut: Mutex::new(false),
             ssh,
         }
@@ -234,24 +262,29 @@ impl Guest {
 
     /// Whether it has a kernel of its own.
     pub fn is_vm(&self) -> bool {
-        matches!(*self.machine(), Machine::Vm(_))
+        self.machine().has_kernel()
+    }
+
+    /// Whether QEMU runs it, which can keep its state.
+    pub fn is_qemu(&self) -> bool {
+        self.machine().vm().is_some()
     }
 
     /// The interface that carries `address`.
     pub fn interface(&self) -> &'static str {
-        if self.is_vm() {
-            Vm::SERVICE_CARD
-        } else {
-            "host0"
-        }
+        self.machine().interface()
     }
 
-    /// The device paths of its data disks, where they are known without asking: a container's.
+    /// The device paths of its data disks where a tier file has to name them: a container sees the machine's disks, too.
     pub fn devices(&self) -> Vec<String> {
-        match &*self.machine() {
-            Machine::Container(container) => container.devices().to_vec(),
-            Machine::Vm(_) => Vec::new(),
-        }
+        self.machine().devices().to_vec()
+    }
+
+    /// The device path of a data disk.
+    pub fn device(&self, index: usize) -> Result<String> {
+        self.machine()
+            .device(index)
+            .with_context(|| self.name.clone())
     }
 
     /// How a person gets in from another terminal while the lab runs.
@@ -374,61 +407,60 @@ impl Guest {
 
     // ---- disks
 
-    /// Attaches one more blank disk while the guest runs; VMs only.
+    /// Attaches one more blank disk while the guest runs; not to a container.
     pub fn plug(&self, disk: &Disk) -> Result<()> {
-        match &mut *self.machine() {
-            Machine::Vm(vm) => vm.plug(disk),
-            Machine::Container(_) => {
-                bail!("{}: a container gets its disks when it is made", self.name)
-            }
-        }
+        let plugged = self.machine().plug(disk);
+        plugged.with_context(|| format!("plug a disk into {}", self.name))
     }
 
-    /// Takes a data disk out, and gives back what [`Guest::attach`] puts into this guest or another; VMs only.
+    /// Takes a data disk out, and gives back what [`Guest::attach`] puts into this guest or another; not of a container.
     pub fn detach(&self, index: usize) -> Result<(Disk, PathBuf)> {
-        match &mut *self.machine() {
-            Machine::Vm(vm) => vm.detach(index),
-            Machine::Container(_) => bail!("{}: a container keeps its disks", self.name),
-        }
+        let detached = self.machine().detach(index);
+        detached.with_context(|| format!("take a disk out of {}", self.name))
     }
 
-    /// Attaches a disk that was taken out, with what is on it; VMs only.
+    /// Attaches a disk that was taken out, with what is on it; not to a container.
     pub fn attach(&self, (disk, file): (Disk, PathBuf)) -> Result<()> {
-        match &mut *self.machine() {
-            Machine::Vm(vm) => vm.attach(disk, file),
-            Machine::Container(_) => {
-                bail!("{}: a container gets its disks when it is made", self.name)
-            }
-        }
+        let attached = self.machine().attach(disk, file);
+        attached.with_context(|| format!("attach a disk to {}", self.name))
     }
 
     /// Makes a data disk larger while the guest runs.
     pub fn grow(&self, index: usize, size: u64) -> Result<()> {
-        match &mut *self.machine() {
-            Machine::Vm(vm) => vm.grow(index, size),
-            Machine::Container(container) => container.grow(index, size),
-        }
+        let grown = self.machine().grow(index, size);
+        grown.with_context(|| format!("enlarge a disk of {}", self.name))
     }
 
     /// The file behind a data disk, to look at while the guest is off.
     pub fn disk_file(&self, index: usize) -> PathBuf {
-        match &*self.machine() {
-            Machine::Vm(vm) => vm.disk_file(index),
-            Machine::Container(container) => container.disk_file(index),
+        self.machine().disk_file(index)
+    }
+
+    /// Makes a data disk that nothing uses blank again: every byte reads as zero, and the file behind it is sparse.
+    pub fn erase(&self, index: usize) -> Result<()> {
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(self.disk_file(index))?;
+        let size = file.metadata()?.len();
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(&file, hole, 0, size.try_into()?)?;
+        // What the guest's kernel remembers of it.
+        let device = self.device(index)?;
+        self.ok(["blockdev", "--flushbufs", &device])?;
+        if self.is_vm() {
+            self.ok(["udevadm", "trigger", "--settle", &device])?;
         }
+        Ok(())
     }
 
     fn plug_all(&self, spec: &Spec) -> Result<()> {
         for disk in &spec.disks {
             self.plug(disk)?;
         }
-        let expected = spec
-            .disks
-            .iter()
-            .map(|disk| format!("/dev/disk/by-id/virtio-{}", disk.serial));
-        for link in expected {
-            until(&link, Duration::from_secs(60), || {
-                Ok(self.run(["test", "-b", &link])?.success().then_some(()))
+        for index in 0..spec.disks.len() {
+            let device = self.device(index)?;
+            until(&device, Duration::from_secs(60), || {
+                Ok(self.run(["test", "-b", &device])?.success().then_some(()))
             })?;
         }
         Ok(())
@@ -474,19 +506,13 @@ impl Guest {
 
     /// Takes its power away: nothing in it notices, nothing is flushed.
     pub fn power_cut(&self) {
-        match &mut *self.machine() {
-            Machine::Container(container) => container.power_cut(),
-            Machine::Vm(vm) => vm.power_cut(),
-        }
+        self.machine().power_cut();
         self.disconnect();
     }
 
     /// Switches it on again, with the disks as the power cut left them. `wait_ready` waits for the boot.
     pub fn power_on(&self) -> Result<()> {
-        match &mut *self.machine() {
-            Machine::Container(container) => container.start(),
-            Machine::Vm(vm) => vm.start(Memory::Fresh),
-        }
+        self.machine().start()
     }
 
     /// Keeps the state of a VM that has no data disk, under a name, in its root disk: memory, devices, files.
@@ -517,10 +543,7 @@ impl Guest {
             .cut
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner()) = cut;
-        let port = match &*self.machine() {
-            Machine::Container(container) => container.port(),
-            Machine::Vm(vm) => vm.port(),
-        };
+        let port = self.machine().port();
         self.network.set_port(&port, !cut)
     }
 
@@ -590,10 +613,7 @@ impl Guest {
     }
 
     fn ended(&self) -> Result<Option<i32>> {
-        match &mut *self.machine() {
-            Machine::Container(container) => container.ended(),
-            Machine::Vm(vm) => Ok(vm.ended()),
-        }
+        self.machine().ended()
     }
 
     fn check_alive(&self) -> Result<()> {
@@ -605,24 +625,22 @@ impl Guest {
 
     /// After each boot a container's links are new ones.
     fn attach_links(&self) {
-        let Machine::Container(container) = &*self.machine() else {
-            return;
-        };
-        container.attach();
+        let machine = self.machine();
+        machine.attach_links();
         if *self
             .cut
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
         {
-            let _ = self.network.set_port(&container.port(), false);
+            let _ = self.network.set_port(&machine.port(), false);
         }
     }
 
     /// Tells a restored guest who it is and what time it is; after a reboot its kernel's command line says the former.
     fn introduce(&self) -> Result<()> {
-        let mac = match &*self.machine() {
-            Machine::Vm(vm) => vm.mac(),
-            Machine::Container(_) => return Ok(()),
+        let mac = match self.machine().vm() {
+            Some(vm) => vm.mac(),
+            None => return Ok(()),
         };
         let card = Vm::SERVICE_CARD;
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
@@ -648,13 +666,13 @@ impl Guest {
     }
 
     pub(crate) fn with_qmp<T>(&self, action: impl FnOnce(&mut Qmp) -> Result<T>) -> Result<T> {
-        match &mut *self.machine() {
-            Machine::Vm(vm) => action(vm.qmp()?),
-            Machine::Container(_) => bail!("{} is not a VM", self.name),
+        match self.machine().vm() {
+            Some(vm) => action(vm.qmp()?),
+            None => bail!("{}: only QEMU can do that", self.name),
         }
     }
 
-    fn machine(&self) -> MutexGuard<'_, Machine> {
+    fn machine(&self) -> MutexGuard<'_, Box<dyn Machine>> {
         self.machine
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())

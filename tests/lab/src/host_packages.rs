@@ -47,6 +47,15 @@ const PACKAGES: &[(&str, &str)] = &[
     ("file", "/usr/bin/file"),
     ("strace", "/usr/bin/strace"),
     ("zstd", "/usr/bin/zstd"),
+    // What builds the kernel of User-Mode Linux, of Debian's source package.
+    ("gcc", "/usr/bin/gcc"),
+    ("libc6-dev", "/usr/include/stdlib.h"),
+    ("make", "/usr/bin/make"),
+    ("flex", "/usr/bin/flex"),
+    ("bison", "/usr/bin/bison"),
+    ("bc", "/usr/bin/bc"),
+    ("xz-utils", "/usr/bin/xz"),
+    ("binutils", "/usr/bin/strip"),
 ];
 
 const LIMIT: Duration = Duration::from_secs(900);

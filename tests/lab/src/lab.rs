@@ -2,21 +2,28 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::accelerator::{self, Accelerator};
 use crate::cache::Cache;
 use crate::cloud_image::Identity;
 use crate::guest::{Guest, Spec};
 use crate::host_packages;
+use crate::kind::Kind;
 use crate::leftovers::{self, Undo};
 use crate::network::Network;
 use crate::progress::timed;
 use crate::release::{Release, System};
 use crate::root::{Key, Root};
 use crate::state::State;
+use crate::uml::{Kernel, Uml};
 use crate::vm::{Boot, Hardware, Vm};
+
+/// How long a boot may take on a busy machine.
+const BOOT: Duration = Duration::from_secs(300);
 
 /// The lab. Everything that it set up on the machine is undone when it and its guests are dropped, on Ctrl-C, and
 /// after a crash by the next one.
@@ -63,7 +70,7 @@ impl Lab {
     /// A container guest, booted: seconds.
     pub fn container(&self, spec: &Spec) -> Result<Guest> {
         timed(
-            &format!("container guest {} ({})", spec.name, spec.system),
+            &format!("guest {} ({}, container)", spec.name, spec.system),
             || {
                 let root = Root::get(&self.cache, spec.release()?)?;
                 let directory = self.directory(spec);
@@ -78,7 +85,7 @@ impl Lab {
         )
     }
 
-    /// A VM guest from the release's saved state: about ten seconds, after the first time.
+    /// A guest with a kernel of its own, booted, on the quickest kind that has what it needs ([`Kind::choose`]).
     pub fn vm(&self, spec: &Spec) -> Result<Guest> {
         if spec.seed.is_some() {
             bail!(
@@ -86,17 +93,55 @@ impl Lab {
                 spec.name
             );
         }
-        timed(
-            &format!(
-                "VM guest {} ({}) from its saved state",
-                spec.name, spec.system
-            ),
-            || {
+        let kind = self.kind(spec)?;
+        let what = format!("guest {} ({}, {kind})", spec.name, spec.system);
+        timed(&what, || match kind {
+            Kind::Uml => {
+                let guest = self.uml(spec)?;
+                guest.wait_ready(BOOT)?;
+                Ok(guest)
+            }
+            Kind::Kvm | Kind::Tcg => {
                 let hardware = self.hardware(spec)?;
                 let state = State::get(&self.cache, &hardware)?;
                 Guest::restored(hardware, &state, &Key::get(&self.cache)?, spec)
-            },
-        )
+            }
+        })
+    }
+
+    /// The same that have none of them to wait for another's boot.
+    pub fn vms<const N: usize>(&self, specs: [&Spec; N]) -> Result<[Guest; N]> {
+        let booted: Vec<Result<Guest>> = thread::scope(|scope| {
+            let booting: Vec<_> = specs
+                .iter()
+                .map(|spec| scope.spawn(|| self.vm(spec)))
+                .collect();
+            booting
+                .into_iter()
+                .map(|guest| guest.join().unwrap_or_else(|_| bail!("a boot panicked")))
+                .collect()
+        });
+        let guests: Vec<Guest> = booted.into_iter().collect::<Result<_>>()?;
+        guests
+            .try_into()
+            .map_err(|_| anyhow!("as many guests as were asked for"))
+    }
+
+    fn uml(&self, spec: &Spec) -> Result<Guest> {
+        let root = Root::get(&self.cache, spec.release()?)?;
+        let kernel = Kernel::get(&self.cache)?;
+        let uml = Uml::create(&self.network, kernel, &root, spec, self.directory(spec))?;
+        Guest::uml(uml, &Key::get(&self.cache)?, spec)
+    }
+
+    /// What runs a guest's kernel.
+    fn kind(&self, spec: &Spec) -> Result<Kind> {
+        Kind::choose(&spec.needs, Kind::by_hand()?, || self.has_kvm())
+    }
+
+    /// Whether a kernel boots under KVM here.
+    pub fn has_kvm(&self) -> Result<bool> {
+        Ok(self.accelerator()? == Accelerator::Kvm)
     }
 
     /// A VM guest that boots for the first time and is still at it: `wait_ready` waits for the end. One of a cloud image
@@ -121,18 +166,27 @@ impl Lab {
         Accelerator::probe(&self.cache, || accelerator::kernel(&self.cache))
     }
 
-    /// Builds everything that takes minutes: the roots and saved states of these releases.
-    pub fn prepare(&self, releases: &[Release]) -> Result<()> {
+    /// Builds the roots of these releases.
+    pub fn prepare_roots(&self, releases: &[Release]) -> Result<()> {
         for release in releases {
             Root::get(&self.cache, *release)?;
         }
-        // A first boot is what the variant with cloud-init is for, so it has no saved state.
-        for release in releases
-            .iter()
-            .filter(|release| **release != Release::BookwormCloud)
-        {
+        Ok(())
+    }
+
+    /// Builds the saved states of QEMU's guests of these releases.
+    pub fn prepare_states(&self, releases: &[Release]) -> Result<()> {
+        for release in releases {
             let spec = Spec::new("ready", *release, std::net::Ipv4Addr::new(192, 168, 2, 250));
             State::get(&self.cache, &self.hardware(&spec)?)?;
+        }
+        Ok(())
+    }
+
+    /// Builds the kernel of User-Mode Linux, if guests run on that here.
+    pub fn prepare_kernel(&self) -> Result<()> {
+        if Kind::choose(&[], Kind::by_hand()?, || self.has_kvm())? == Kind::Uml {
+            Kernel::get(&self.cache)?;
         }
         Ok(())
     }

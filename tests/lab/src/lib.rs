@@ -19,6 +19,7 @@ pub mod guest;
 pub mod guide;
 pub mod host_packages;
 pub mod image;
+pub mod kind;
 pub mod leftovers;
 pub mod network;
 pub mod node;
@@ -38,6 +39,7 @@ pub mod ssh;
 pub mod test_command;
 pub mod tier;
 pub mod trace;
+pub mod uml;
 pub mod user_data;
 pub mod vm;
 pub mod wasagent;
@@ -45,6 +47,7 @@ pub mod writer;
 
 mod control_group;
 mod lab;
+mod machine;
 mod qmp;
 mod state;
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use wasagent_lab::kind::Kind;
 use wasagent_lab::soak::{self, Scope};
 use wasagent_lab::{Lab, Release, demo, progress, test_command};
 
@@ -14,6 +15,10 @@ use wasagent_lab::{Lab, Release, demo, progress, test_command};
 struct Arguments {
     #[command(subcommand)]
     command: Command,
+    /// What runs the guests that have a kernel of their own: kvm, uml or tcg. The lab takes the quickest that works and
+    /// has what a test needs.
+    #[arg(long, global = true, value_name = "KIND")]
+    guests: Option<Kind>,
 }
 
 #[derive(Subcommand)]
@@ -44,7 +49,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    let arguments = Arguments::parse();
+    if let Some(kind) = arguments.guests {
+        Kind::set_by_hand(kind);
+    }
+    match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         // Without the backtrace that the environment may ask for: the chain of causes says where.
         Err(error) => {
@@ -65,7 +74,9 @@ fn run(command: Command) -> Result<()> {
 
 fn setup() -> Result<()> {
     let lab = Lab::new()?;
-    lab.prepare(&Release::ALL)?;
+    lab.prepare_roots(&Release::ALL)?;
+    lab.prepare_kernel()?;
+    lab.prepare_states(&Release::BOTH)?;
     progress::say(format!(
         "ready; everything is in {}",
         lab.cache().path().display()

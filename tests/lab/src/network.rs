@@ -6,6 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -152,6 +153,25 @@ impl Network {
         // SAFETY: the file is open and the request lives until the call returns.
         unsafe { attach_tun(tun.as_raw_fd(), &request) }?;
         Ok(tun)
+    }
+
+    /// A veth pair, one end of which is a port of this machine's: on the bridge, if `bridged`. The other end is for a kernel
+    /// that takes its frames from it, so this one's own network stack leaves it alone.
+    pub(crate) fn add_cable(&self, port: &str, card: &str, bridged: bool) -> Result<()> {
+        self.ip(["link", "add", port, "type", "veth", "peer", "name", card])?;
+        self.ip(["link", "set", card, "addrgenmode", "none"])?;
+        if bridged {
+            self.ip(["link", "set", port, "master", BRIDGE])?;
+        }
+        self.ip(["link", "set", card, "up"])?;
+        self.ip(["link", "set", port, "up"]).map(drop)
+    }
+
+    /// The two addresses of a link by which the lab reaches a guest, and that only the two of them have: this machine's and
+    /// the guest's.
+    pub(crate) fn management(number: u32) -> (Ipv4Addr, Ipv4Addr) {
+        let first = u32::from(Ipv4Addr::new(10, 99, 0, 0)) + 4 * number + 1;
+        (first.into(), (first + 1).into())
     }
 
     pub(crate) fn remove_link(&self, link: &str) {

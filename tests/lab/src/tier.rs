@@ -12,6 +12,7 @@ use crate::accelerator::Accelerator;
 use crate::balancer::{Balancer, http_get};
 use crate::cloud_image::CloudImage;
 use crate::guest::{Disk, Guest, Spec};
+use crate::kind::Need;
 use crate::lab::Lab;
 use crate::network::{BALANCER, GATEWAY};
 use crate::process::until;
@@ -125,20 +126,27 @@ pub struct Tier<'lab> {
 }
 
 impl<'lab> Tier<'lab> {
-    /// Three VM guests that nothing was done to, with the registry and the balancer running: `storage` and the two
-    /// WAS run these releases.
-    pub fn boot(lab: &'lab Lab, storage: Release, was: [Release; 2]) -> Result<Self> {
+    /// Three guests that nothing was done to, with the registry and the balancer running: `storage` and the two
+    /// WAS run these releases, on a kind of guest that has what is needed.
+    pub fn boot(
+        lab: &'lab Lab,
+        storage: Release,
+        was: [Release; 2],
+        needs: &[Need],
+    ) -> Result<Self> {
         let registry = registry(lab)?;
-        let storage = lab.vm(&Spec::storage(storage).disk(Disk::of_the_guide(DISK_SERIAL)))?;
-        let was = [
-            lab.vm(&Spec::was(1, was[0]))?,
-            lab.vm(&Spec::was(2, was[1]))?,
+        let specs = [
+            Spec::storage(storage).disk(Disk::of_the_guide(DISK_SERIAL)),
+            Spec::was(1, was[0]),
+            Spec::was(2, was[1]),
         ];
+        let specs = specs.map(|spec| spec.needs(needs));
+        let [storage, one, other] = lab.vms(specs.each_ref())?;
         let balancer = balancer(lab)?;
         Ok(Tier {
             lab,
             storage,
-            was,
+            was: [one, other],
             balancer,
             _registry: registry,
         })

@@ -22,6 +22,7 @@ use crate::accelerator::Accelerator;
 use crate::cloud_image::CloudImage;
 use crate::control_group::ControlGroup;
 use crate::guest::Disk;
+use crate::machine::Machine;
 use crate::network::Network;
 use crate::process::{Daemon, command, ok, until};
 use crate::qmp::Qmp;
@@ -145,11 +146,6 @@ impl Vm {
         2200 + number as u16
     }
 
-    /// The end of the guest's link that is on the bridge.
-    pub fn port(&self) -> String {
-        tap(&self.hardware)
-    }
-
     /// The address of its service card.
     pub fn mac(&self) -> String {
         self.hardware.mac()
@@ -161,8 +157,8 @@ impl Vm {
     /// The address of every guest's management card: no two of them are on one network.
     pub const MANAGEMENT_MAC: &str = "52:54:00:00:00:02";
 
-    /// Switches it on.
-    pub fn start(&mut self, memory: Memory) -> Result<()> {
+    /// Switches it on with this memory.
+    pub fn boot(&mut self, memory: Memory) -> Result<()> {
         let socket = self
             .hardware
             .network
@@ -315,8 +311,50 @@ impl Vm {
         }
     }
 
+    pub fn qmp(&mut self) -> Result<&mut Qmp> {
+        self.qemu
+            .as_mut()
+            .map(|(_, qmp)| qmp)
+            .context("the guest is switched off")
+    }
+}
+
+impl Machine for Vm {
+    fn start(&mut self) -> Result<()> {
+        self.boot(Memory::Fresh)
+    }
+
+    /// Kills QEMU: what the guest had not flushed is gone.
+    fn power_cut(&mut self) {
+        self.qemu = None;
+        self.group.kill();
+    }
+
+    fn ended(&mut self) -> Result<Option<i32>> {
+        Ok(self.qemu.as_mut().and_then(|(daemon, _)| daemon.ended()))
+    }
+
+    /// The end of the guest's link that is on the bridge.
+    fn port(&self) -> String {
+        tap(&self.hardware)
+    }
+
+    fn device(&self, index: usize) -> Result<String> {
+        let attached = self.disks.get(index);
+        let attached = attached.with_context(|| format!("there is no disk {index}"))?;
+        Ok(format!("/dev/disk/by-id/virtio-{}", attached.disk.serial))
+    }
+
+    /// The raw files of its data disks, to look at when it is off.
+    fn disk_file(&self, index: usize) -> PathBuf {
+        match self.disks.get(index) {
+            Some(attached) => attached.file.clone(),
+            None => self.hardware.directory.join(format!("disk{index}")),
+        }
+    }
+
     /// Attaches a blank disk while the guest runs, as Mold attaches a volume.
-    pub fn plug(&mut self, disk: &Disk) -> Result<()> {
+    fn plug(&mut self, disk: &Disk) -> Result<()> {
         let file = self
             .hardware
             .directory
@@ -326,7 +364,7 @@ impl Vm {
     }
 
     /// Attaches a disk with what is on it.
-    pub fn attach(&mut self, disk: Disk, file: PathBuf) -> Result<()> {
+    fn attach(&mut self, disk: Disk, file: PathBuf) -> Result<()> {
         let number = self.numbered;
         self.numbered += 1;
         let (id, serial) = (disk_id(number), disk.serial.clone());
@@ -347,7 +385,7 @@ impl Vm {
 
     /// Takes a disk out, also while the guest runs: it is told as it is on a real machine's button, and comes back to
     /// say that it has let go.
-    pub fn detach(&mut self, index: usize) -> Result<(Disk, PathBuf)> {
+    fn detach(&mut self, index: usize) -> Result<(Disk, PathBuf)> {
         if index >= self.disks.len() {
             bail!("there is no disk {index}");
         }
@@ -370,7 +408,7 @@ impl Vm {
     }
 
     /// Makes a disk larger while the guest runs, as Mold resizes a volume.
-    pub fn grow(&mut self, index: usize, size: u64) -> Result<()> {
+    fn grow(&mut self, index: usize, size: u64) -> Result<()> {
         let attached = self
             .disks
             .get_mut(index)
@@ -389,29 +427,8 @@ impl Vm {
             .map(drop)
     }
 
-    pub fn ended(&mut self) -> Option<i32> {
-        self.qemu.as_mut().and_then(|(daemon, _)| daemon.ended())
-    }
-
-    /// Kills QEMU: what the guest had not flushed is gone.
-    pub fn power_cut(&mut self) {
-        self.qemu = None;
-        self.group.kill();
-    }
-
-    pub fn qmp(&mut self) -> Result<&mut Qmp> {
-        self.qemu
-            .as_mut()
-            .map(|(_, qmp)| qmp)
-            .context("the guest is switched off")
-    }
-
-    /// The raw files of its data disks, to look at when it is off.
-    pub fn disk_file(&self, index: usize) -> PathBuf {
-        match self.disks.get(index) {
-            Some(attached) => attached.file.clone(),
-            None => self.hardware.directory.join(format!("disk{index}")),
-        }
+    fn vm(&mut self) -> Option<&mut Vm> {
+        Some(self)
     }
 }
 

@@ -1,9 +1,11 @@
-//! The whole tier on VM guests: real kernels, real CIFS, real reboots.
+//! The whole tier on guests with a kernel of their own: real CIFS, real reboots. What is proved at length runs on the
+//! quickest kind of guest; the main job runs on the distribution's kernels as well.
 
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use wasagent_lab::kind::Need;
 use wasagent_lab::snapshot::{Except, Snapshot, same};
 use wasagent_lab::soak::revert::STAYS;
 use wasagent_lab::tier::{
@@ -12,9 +14,9 @@ use wasagent_lab::tier::{
 use wasagent_lab::wasagent::Apply;
 use wasagent_lab::{Guest, Lab, Release, agent, confinement, progress, trace};
 
-/// How long the application may take to start on an emulated processor.
+/// How long the application may take to start where the processor is emulated.
 const SERVED: Duration = Duration::from_secs(300);
-/// How long three guests may take to boot on two emulated processors.
+/// How long three guests may take to boot there.
 const BOOT: Duration = Duration::from_secs(900);
 
 /// What an apply that changes nothing must leave running: main processes and the container.
@@ -73,13 +75,14 @@ fn everybody_is_healthy(tier: &Tier) -> Result<()> {
 }
 
 /// A tier that serves, and its guests' states before it did, in the order of [`Tier::guests`].
-fn served_tier(
-    lab: &Lab,
+fn served_tier<'lab>(
+    lab: &'lab Lab,
     storage: Release,
     was: [Release; 2],
-) -> Result<(Tier<'_>, Vec<Snapshot>)> {
+    needs: &[Need],
+) -> Result<(Tier<'lab>, Vec<Snapshot>)> {
     let binary = agent::build()?;
-    let tier = Tier::boot(lab, storage, was)?;
+    let tier = Tier::boot(lab, storage, was, needs)?;
     tier.install(&binary)?;
     let before = on_all(&tier, Snapshot::take)?;
     tier.apply()?;
@@ -186,7 +189,8 @@ fn reboot_with_late_storage(tier: &Tier) -> Result<()> {
 #[test]
 fn a_tier_with_storage_on_trixie() -> Result<()> {
     let lab = Lab::new()?;
-    let (tier, before) = served_tier(&lab, Release::Trixie, [Release::Bookworm, Release::Trixie])?;
+    let was = [Release::Bookworm, Release::Trixie];
+    let (tier, before) = served_tier(&lab, Release::Trixie, was, &[])?;
     on_both(&tier, no_shell_is_started)?;
     on_both(&tier, confinement::is_confined)?;
     on_both(&tier, |guest| {
@@ -201,14 +205,20 @@ fn a_tier_with_storage_on_trixie() -> Result<()> {
 #[test]
 fn a_tier_with_storage_on_bookworm() -> Result<()> {
     let lab = Lab::new()?;
-    let (tier, before) = served_tier(
-        &lab,
-        Release::Bookworm,
-        [Release::Trixie, Release::Bookworm],
-    )?;
+    let was = [Release::Trixie, Release::Bookworm];
+    let (tier, before) = served_tier(&lab, Release::Bookworm, was, &[])?;
     reboot_with_late_storage(&tier)?;
     nothing_is_changed_twice(&tier)?;
     reverted(&tier, &before)
+}
+
+#[test]
+fn a_tier_on_the_distributions_kernels() -> Result<()> {
+    let lab = Lab::new()?;
+    let was = [Release::Bookworm, Release::Trixie];
+    let (tier, _) = served_tier(&lab, Release::Trixie, was, &[Need::DistributionKernel])?;
+    reboot_all(&tier)?;
+    everybody_is_healthy(&tier)
 }
 
 /// A whole apply of the role, traced: everything is taken away before, but for the image.

@@ -35,7 +35,14 @@ location = "192.168.2.1:5001"
 insecure = true
 END
 
-# The way in for the lab, on a link of its own: it stays when a test cuts the guest off.
+# User-Mode Linux names its cards vecN; a test finds them under the names that QEMU's have.
+for pair in vec0:ens3 vec1:ens4; do
+	printf '[Match]\nOriginalName=%s\n\n[Link]\nName=%s\n' "${pair%:*}" "${pair#*:}" \
+		>"$root/etc/systemd/network/10-${pair%:*}.link"
+done
+
+# The way in for the lab, on a link of its own: it stays when a test cuts the guest off. lab.management= may say another
+# address.
 cat >"$root/etc/systemd/network/10-management.network" <<'END'
 [Match]
 Name=ens4
@@ -71,6 +78,7 @@ for word in $(cat /proc/cmdline); do
 	case $word in
 	lab.name=*) name=${word#*=} ;;
 	lab.address=*) address=${word#*=} ;;
+	lab.management=*) sed -i "s,^Address=.*,Address=${word#*=}," /etc/systemd/network/10-management.network ;;
 	esac
 done
 exec /usr/local/sbin/lab-identity "$name" "$address" ens3
@@ -92,7 +100,7 @@ ExecStart=/usr/local/sbin/lab-boot
 [Install]
 WantedBy=sysinit.target
 END
-echo '/dev/vda / ext4 defaults 0 1' >"$root/etc/fstab"
+echo 'LABEL=root / ext4 defaults 0 1' >"$root/etc/fstab"
 
 # As a fresh storage guest: Samba is there, nothing of it runs. Timers would disturb measurements.
 systemctl --root "$root" --quiet disable smbd.service nmbd.service getty@tty1.service
@@ -110,3 +118,5 @@ if [ -d "$root/etc/cloud" ]; then
 	# The lab gives the addresses; the seed gives the rest. The other data sources are not asked.
 	printf 'network: {config: disabled}\ndatasource_list: [ NoCloud, CloudStack ]\n' >"$root/etc/cloud/cloud.cfg.d/99-lab.cfg"
 fi
+# The packages have done what systemd does at the first boot after an update (systemd-update-done.service(8)).
+touch "$root/etc/.updated" "$root/var/.updated"

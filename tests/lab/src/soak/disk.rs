@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::{Scope, Tally};
+use crate::kind::Need;
 use crate::process::until;
 use crate::tier::{Role, install_tier_file, without_content};
 use crate::wasagent::Apply;
@@ -46,7 +47,8 @@ fn the_life_of_a_disk(release: Release, filesystem: &str) -> Result<()> {
     let lab = Lab::new()?;
     let binary = agent::build()?;
     let tier_file = without_content().replace("\"xfs\"", &format!("{filesystem:?}"));
-    let guest = lab.vm(&Spec::storage(release))?;
+    let spec = Spec::storage(release).needs(&[Need::DiskSerial, Need::DiskGrowth]);
+    let guest = lab.vm(&spec)?;
     guest.install_agent(&binary)?;
     install_tier_file(&guest, &tier_file)?;
     // An emulated processor with others beside it may need more than systemd's 90 s to boot firewalld.
@@ -197,7 +199,8 @@ fn is_used_on_another_vm(
     drop(guest);
 
     let blank = ["00000000000000000001", "00000000000000000002"];
-    let mut spec = Spec::new("was-storage-new", release, [192, 168, 2, 13].into());
+    let mut spec =
+        Spec::new("was-storage-new", release, [192, 168, 2, 13].into()).needs(&[Need::DiskSerial]);
     for serial in blank {
         spec = spec.disk(Disk {
             serial: serial.to_owned(),

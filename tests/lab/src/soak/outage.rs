@@ -304,7 +304,7 @@ pub fn run(scope: &Scope) -> Result<()> {
 
 /// A WAS VM whose container serves, by a host name for the storage VM, and the probes that watch it.
 fn served(agent: &Path, storage: Machine, release: Release) -> Result<Stage> {
-    let stage = Stage::was_served_by(agent, storage, release, Image::There)?;
+    let stage = Stage::was_served_by(agent, storage, release, Image::There, &[])?;
     let server = server(&stage)?;
     server.write(&format!("{MOUNT_POINT}/server.js"), APPLICATION, 0o644)?;
     server.write(PAGE, "whole\n", 0o644)?;

@@ -1,7 +1,7 @@
 //! The power of a storage VM cut at random moments of an apply: nothing of the operator's is lost, nothing is half-written,
 //! and the next apply converges.
 //!
-//! The cut is QEMU killed. What the guest's kernel held in memory is gone: the agent, everything that was written and not
+//! The cut is the program that runs the guest killed. What the guest's kernel held in memory is gone: the agent, everything that was written and not
 //! synced, every file system's unfinished transaction. What the kernel had handed to the disk stays, in its order, because
 //! it lies in the page cache of the machine below; a disk with a cache of its own could lose that too, up to the last
 //! flush, and is not simulated.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::stage::{Image, Stage};
+use super::stage::{Image, Machine, Stage};
 use super::{Scope, Tally};
 use crate::agent;
 use crate::guest::Guest;
+use crate::kind::Need;
 use crate::progress::say;
 use crate::release::Release;
 use crate::tier::{SHARE_PASSWORD, SHARE_PASSWORD_FILE, TIER_FILE, tier_file};
@@ -318,7 +319,9 @@ pub fn run(scope: &Scope) -> Result<()> {
 
 /// A WAS VM that was served once, and has neither mount nor container now.
 fn prepared(agent: &std::path::Path, release: Release) -> Result<Stage> {
-    let stage = Stage::was(agent, release, Image::There)?;
+    // Which errno a refusal has is the kernel's to say: the distribution's.
+    let needs = [Need::DistributionKernel];
+    let stage = Stage::was_served_by(agent, Machine::Container, release, Image::There, &needs)?;
     let server = stage.server.as_ref().context("no server")?;
     server.write(INSTEAD_FILE, INSTEAD, 0o644)?;
     stage.apply(None)?;

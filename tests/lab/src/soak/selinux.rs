@@ -183,12 +183,13 @@ impl Stage {
         let binary = agent::build()?;
         let lab = Lab::new()?;
         let storage = Spec::storage(Release::TrixieSelinux).disk(Disk::of_the_guide(DISK_SERIAL));
-        let storage = lab.vm(&storage)?;
+        let [storage, one, other] = lab.vms([
+            &storage,
+            &Spec::was(1, Release::Trixie),
+            &Spec::was(2, Release::Bookworm),
+        ])?;
         ensure!(storage.answer(["getenforce"])? == "Enforcing");
-        let clients = [
-            lab.vm(&Spec::was(1, Release::Trixie))?,
-            lab.vm(&Spec::was(2, Release::Bookworm))?,
-        ];
+        let clients = [one, other];
         storage.install_agent(&binary)?;
         let subdir = format!("subdir = {:?}\n", sample_app::SUBDIR);
         let built = tier::tier_file().replace(&subdir, &format!("{subdir}{BUILD}\n"));

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 
 use crate::guest::{Disk, Guest, Spec};
 use crate::image;
+use crate::kind::Need;
 use crate::lab::Lab;
 use crate::process::{Output, command, ok};
 use crate::progress::timed;
@@ -73,15 +74,17 @@ impl Stage {
 
     /// A WAS guest whose share is served by a container, nothing applied.
     pub fn was(agent: &Path, release: Release, image: Image) -> Result<Stage> {
-        Self::was_served_by(agent, Machine::Container, release, image)
+        Self::was_served_by(agent, Machine::Container, release, image, &[])
     }
 
-    /// The same with a server of either kind: a container has no udev to mount its data disk at a boot.
+    /// The same with a server of either kind (a container has no udev to mount its data disk at a boot), and a WAS guest
+    /// that has what is needed.
     pub fn was_served_by(
         agent: &Path,
         machine: Machine,
         release: Release,
         image: Image,
+        needs: &[Need],
     ) -> Result<Stage> {
         let lab = Lab::new()?;
         let registry = registry(&lab)?;
@@ -90,7 +93,7 @@ impl Stage {
         apply(&server, Role::Storage)?;
         server.write("/mnt/data/shared_folder/server.js", IDLE, 0o644)?;
 
-        let guest = lab.vm(&Spec::was(1, release))?;
+        let guest = lab.vm(&Spec::was(1, release).needs(needs))?;
         guest.install_agent(agent)?;
         install_tier_file(&guest, &tier_file())?;
         guest.write(CHANGED_TIER_FILE, changed_for_was(&tier_file()), 0o644)?;
@@ -111,7 +114,7 @@ impl Stage {
 
     /// Whether its state can be kept: QEMU keeps none of the disks that are not in its own format.
     pub fn has_states(&self) -> bool {
-        self.guest.is_vm() && self.disk.is_none()
+        self.guest.is_qemu() && self.disk.is_none()
     }
 
     pub fn keep(&self, state: &str) -> Result<()> {
@@ -158,15 +161,10 @@ impl Stage {
 
     /// Makes the data disk blank, which no revert does, because it holds data by then: the next apply is a first one.
     pub fn blank(&self) -> Result<()> {
-        let Some(disk) = &self.disk else {
-            return Ok(());
-        };
-        // Everything reads as zeros afterwards, and the file behind the disk is sparse again.
-        self.guest.ok(["blkdiscard", "--force", disk])?;
-        if self.guest.is_vm() {
-            self.guest.ok(["udevadm", "trigger", "--settle", disk])?;
+        match self.role {
+            Role::Storage => self.guest.erase(0),
+            Role::Was => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -182,7 +180,8 @@ fn storage_guest(lab: &Lab, machine: Machine, release: Release) -> Result<(Guest
         Machine::Vm => {
             let disk = Disk::of_the_guide(DISK_SERIAL);
             let guest = lab.vm(&Spec::storage(release).disk(disk))?;
-            Ok((guest, format!("/dev/disk/by-id/virtio-{DISK_SERIAL}")))
+            let device = guest.device(0)?;
+            Ok((guest, device))
         }
     }
 }

@@ -225,13 +225,15 @@ impl Lab {
     }
 }
 
-/// Ctrl-C and SIGTERM end the process without running destructors, so they undo things themselves.
+/// Ctrl-C and SIGTERM end the process without running destructors, so they undo things themselves; also what tests of this
+/// process leave, which end with it.
 fn undo_on_signals() -> Result<()> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());
     ONCE.call_once(|| {
         result = ctrlc::set_handler(|| {
             leftovers::undo_own();
+            let _ = leftovers::sweep();
             std::process::exit(130);
         });
     });

@@ -31,7 +31,7 @@ use schedule::{Cost, Ready};
 type Stage = (&'static str, &'static [&'static str]);
 
 /// What needs no guest.
-const CODE: [Stage; 3] = [
+const CODE: [Stage; 4] = [
     ("the format", &["fmt", "--all", "--check"]),
     (
         "clippy, warnings as errors",
@@ -47,7 +47,15 @@ const CODE: [Stage; 3] = [
             "warnings",
         ],
     ),
-    ("unit tests", &["test", "--quiet", "--workspace"]),
+    // One package after the other: each with the features that its builds below have, so that nothing is built twice.
+    (
+        "unit tests of the agent",
+        &["test", "--quiet", "--package", "wasagent"],
+    ),
+    (
+        "unit tests of the lab",
+        &["test", "--quiet", "--package", "wasagent-lab"],
+    ),
 ];
 
 /// What the guests will run: no test waits for a compiler.

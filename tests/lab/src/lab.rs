@@ -15,7 +15,7 @@ use crate::host_packages;
 use crate::kind::Kind;
 use crate::leftovers::{self, Undo};
 use crate::network::Network;
-use crate::progress::timed;
+use crate::progress::{say, timed};
 use crate::release::{Release, System};
 use crate::root::{Key, Root};
 use crate::state::State;
@@ -149,6 +149,11 @@ impl Lab {
     pub fn first_boot(&self, spec: &Spec) -> Result<Guest> {
         let mut hardware = self.hardware(spec)?;
         let key = Key::get(&self.cache)?;
+        let kind = match hardware.accelerator {
+            Accelerator::Kvm => Kind::Kvm,
+            Accelerator::Tcg => Kind::Tcg,
+        };
+        say(format!("guest {} ({}, {kind})", spec.name, spec.system));
         if matches!(hardware.boot, Boot::Image(_)) && hardware.seed.is_none() {
             let identity = Identity {
                 name: &hardware.name,

@@ -222,27 +222,3 @@ fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map(|time| time.as_secs() as i64).unwrap_or_default()
 }
-
-#[test]
-#[ignore = "scratch"]
-fn hold() -> Result<()> {
-    let lab = Lab::new()?;
-    let [a, b] = lab.vms([
-        &Spec::was(1, Release::Trixie),
-        &Spec::storage(Release::Trixie).disk(Disk::of_the_guide(SERIAL)),
-    ])?;
-    std::fs::write(
-        "/tmp/hold",
-        format!(
-            "A='ip netns exec {} {}'\nB='ip netns exec {} {}'\n",
-            lab.network().name(),
-            a.ssh_command(),
-            lab.network().name(),
-            b.ssh_command()
-        ),
-    )?;
-    while std::path::Path::new("/tmp/hold").exists() {
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    Ok(())
-}

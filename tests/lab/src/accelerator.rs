@@ -16,7 +16,7 @@ use crate::progress::say;
 use crate::release::Release;
 use crate::root::mirror;
 
-/// What runs a VM guest's instructions.
+/// What runs the instructions of QEMU's guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
     Kvm,

@@ -40,7 +40,7 @@ impl Cache {
         recipe: &str,
         build: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
-        let name = format!("{kind}-{}", short_hash(recipe));
+        let name = name(kind, recipe);
         let whole = self.directory.join(&name);
         if whole.exists() {
             return Ok(whole);
@@ -52,15 +52,26 @@ impl Cache {
         if whole.exists() {
             return Ok(whole);
         }
+        self.remove_parts(kind)?;
         self.build(&name, &whole, build)?;
         Ok(whole)
     }
 
+    /// Removes what builds of this kind have left that were killed. The caller holds its lock.
+    fn remove_parts(&self, kind: &str) -> Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            if is_part(&entry.file_name().to_string_lossy(), kind) {
+                // Somebody who outlives a build may still write there: the next one removes it.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the artefact is there.
     pub fn has(&self, kind: &str, recipe: &str) -> bool {
-        self.directory
-            .join(format!("{kind}-{}", short_hash(recipe)))
-            .exists()
+        self.directory.join(name(kind, recipe)).exists()
     }
 
     fn build(
@@ -84,6 +95,17 @@ impl Cache {
     }
 }
 
+/// Whether a directory has the name of an artefact of this kind that is being built: `KIND-HASH.part-…`.
+fn is_part(name: &str, kind: &str) -> bool {
+    let hash = name
+        .strip_prefix(kind)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .and_then(|rest| rest.split_once(".part-"))
+        .map(|(hash, _)| hash);
+    // Another kind's name may begin with this one's.
+    hash.is_some_and(|hash| !hash.contains('-'))
+}
+
 fn location() -> Option<PathBuf> {
     let set = |name: &str| {
         std::env::var_os(name)
@@ -95,10 +117,42 @@ fn location() -> Option<PathBuf> {
         .or_else(|| set("HOME").map(|base| base.join(".cache/wasagent-lab")))
 }
 
+fn name(kind: &str, recipe: &str) -> String {
+    format!("{kind}-{}", short_hash(recipe))
+}
+
 fn short_hash(recipe: &str) -> String {
     Sha256::digest(recipe.as_bytes())
         .iter()
         .take(6)
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_build_left_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache {
+            directory: directory.path().to_owned(),
+        };
+        let others = ["root-selinux-0123.part-a", "root-0123", "key-0123.part-b"];
+        for name in ["root-0123.part-c", "root-4567.part-d"]
+            .iter()
+            .chain(&others)
+        {
+            fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        assert!(!cache.has("root", "recipe"));
+        cache.artefact("root", "recipe", |_| Ok(())).unwrap();
+        assert!(cache.has("root", "recipe"));
+        for name in others {
+            assert!(directory.path().join(name).exists(), "{name}");
+        }
+        let mut names = fs::read_dir(directory.path()).unwrap();
+        assert!(names.all(|entry| !is_part(&entry.unwrap().file_name().to_string_lossy(), "root")));
+    }
 }

@@ -65,7 +65,7 @@ pub fn run(once: bool, image: Option<&Path>) -> Result<()> {
 
 /// Where neither KVM works nor the kernel of User-Mode Linux is there, emulated guests serve sooner than that is built.
 fn choose_kind(lab: &Lab) -> Result<()> {
-    let kind = Kind::choose(&[], Kind::by_hand()?, || lab.has_kvm())?;
+    let kind = lab.kind_for(&[])?;
     if kind == Kind::Uml && Kind::by_hand()?.is_none() && !Kernel::is_built(lab.cache()) {
         say(
             "neither KVM nor a kernel of User-Mode Linux is here: the guests are emulated, and the demo takes a quarter of an \
@@ -82,7 +82,7 @@ fn prepare(lab: &Lab) -> Result<PathBuf> {
         let building = Release::BOTH.map(|release| {
             scope.spawn(move || {
                 lab.prepare_roots(&[release])?;
-                match Kind::choose(&[], Kind::by_hand()?, || lab.has_kvm())? {
+                match lab.kind_for(&[])? {
                     Kind::Uml => lab.prepare_kernel(),
                     Kind::Kvm | Kind::Tcg => lab.prepare_states(&[release]),
                 }

@@ -27,7 +27,7 @@ use crate::wasagent;
 /// How long a command in a guest may take before the lab gives it up.
 const COMMAND: Duration = Duration::from_secs(600);
 /// How long a boot may take on a busy machine without virtualisation hardware.
-const BOOT: Duration = Duration::from_secs(600);
+pub(crate) const BOOT: Duration = Duration::from_secs(600);
 
 /// A data disk.
 #[derive(Clone, Debug)]
@@ -267,7 +267,7 @@ impl Guest {
 
     /// Whether QEMU runs it, which can keep its state.
     pub fn is_qemu(&self) -> bool {
-        self.machine().vm().is_some()
+        self.machine().qemu().is_some()
     }
 
     /// The interface that carries `address`.
@@ -438,15 +438,17 @@ impl Guest {
 
     /// Makes a data disk that nothing uses blank again: every byte reads as zero, and the file behind it is sparse.
     pub fn erase(&self, index: usize) -> Result<()> {
+        let device = self.device(index)?;
+        // What the guest's kernel has not written yet must not come afterwards, and what it remembers must go.
+        let forget = ["blockdev", "--flushbufs", &device];
+        self.ok(forget)?;
         let file = fs::OpenOptions::new()
             .write(true)
             .open(self.disk_file(index))?;
         let size = file.metadata()?.len();
         let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         fallocate(&file, hole, 0, size.try_into()?)?;
-        // What the guest's kernel remembers of it.
-        let device = self.device(index)?;
-        self.ok(["blockdev", "--flushbufs", &device])?;
+        self.ok(forget)?;
         if self.is_vm() {
             self.ok(["udevadm", "trigger", "--settle", &device])?;
         }
@@ -571,8 +573,24 @@ impl Guest {
         })
         .with_context(|| self.name.clone())?;
         if state == "degraded" {
-            let failed = self.answer(["systemctl", "--failed", "--no-legend", "--plain"])?;
-            say(format!("{} is up, but failed: {failed}", self.name));
+            say(format!(
+                "{} is up, but failed: {}",
+                self.name,
+                self.failed()?
+            ));
+        }
+        Ok(())
+    }
+
+    fn failed(&self) -> Result<String> {
+        self.answer(["systemctl", "--failed", "--no-legend", "--plain"])
+    }
+
+    /// That every unit of a guest's first boot has come up: a test begins with nothing that has failed.
+    pub(crate) fn nothing_failed(&self) -> Result<()> {
+        let failed = self.failed()?;
+        if !failed.is_empty() {
+            bail!("{} came up without {failed}", self.name);
         }
         Ok(())
     }
@@ -638,7 +656,7 @@ impl Guest {
 
     /// Tells a restored guest who it is and what time it is; after a reboot its kernel's command line says the former.
     fn introduce(&self) -> Result<()> {
-        let mac = match self.machine().vm() {
+        let mac = match self.machine().qemu() {
             Some(vm) => vm.mac(),
             None => return Ok(()),
         };
@@ -666,7 +684,7 @@ impl Guest {
     }
 
     pub(crate) fn with_qmp<T>(&self, action: impl FnOnce(&mut Qmp) -> Result<T>) -> Result<T> {
-        match self.machine().vm() {
+        match self.machine().qemu() {
             Some(vm) => action(vm.qmp()?),
             None => bail!("{}: only QEMU can do that", self.name),
         }

@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::accelerator::{self, Accelerator};
 use crate::cache::Cache;
 use crate::cloud_image::Identity;
-use crate::guest::{Guest, Spec};
+use crate::guest::{BOOT, Guest, Spec};
 use crate::host_packages;
-use crate::kind::Kind;
+use crate::kind::{Kind, Need};
 use crate::leftovers::{self, Undo};
 use crate::network::Network;
 use crate::progress::{say, timed};
@@ -21,9 +20,6 @@ use crate::root::{Key, Root};
 use crate::state::State;
 use crate::uml::{Kernel, Uml};
 use crate::vm::{Boot, Hardware, Vm};
-
-/// How long a boot may take on a busy machine.
-const BOOT: Duration = Duration::from_secs(300);
 
 /// The lab. Everything that it set up on the machine is undone when it and its guests are dropped, on Ctrl-C, and
 /// after a crash by the next one.
@@ -93,23 +89,24 @@ impl Lab {
                 spec.name
             );
         }
-        let kind = self.kind(spec)?;
+        let kind = self.kind_for(&spec.needs)?;
         let what = format!("guest {} ({}, {kind})", spec.name, spec.system);
         timed(&what, || match kind {
             Kind::Uml => {
                 let guest = self.uml(spec)?;
                 guest.wait_ready(BOOT)?;
+                guest.nothing_failed()?;
                 Ok(guest)
             }
             Kind::Kvm | Kind::Tcg => {
-                let hardware = self.hardware(spec)?;
+                let hardware = self.hardware(spec, kind)?;
                 let state = State::get(&self.cache, &hardware)?;
                 Guest::restored(hardware, &state, &Key::get(&self.cache)?, spec)
             }
         })
     }
 
-    /// The same that have none of them to wait for another's boot.
+    /// Several of them, which boot at the same time.
     pub fn vms<const N: usize>(&self, specs: [&Spec; N]) -> Result<[Guest; N]> {
         let booted: Vec<Result<Guest>> = thread::scope(|scope| {
             let booting: Vec<_> = specs
@@ -129,30 +126,28 @@ impl Lab {
 
     fn uml(&self, spec: &Spec) -> Result<Guest> {
         let root = Root::get(&self.cache, spec.release()?)?;
-        let kernel = Kernel::get(&self.cache)?;
+        let kernel = Kernel::get(&self.cache, self.network.undo())?;
         let uml = Uml::create(&self.network, kernel, &root, spec, self.directory(spec))?;
         Guest::uml(uml, &Key::get(&self.cache)?, spec)
     }
 
-    /// What runs a guest's kernel.
-    fn kind(&self, spec: &Spec) -> Result<Kind> {
-        Kind::choose(&spec.needs, Kind::by_hand()?, || self.has_kvm())
+    /// The kind of guest that has this, here.
+    pub fn kind_for(&self, needs: &[Need]) -> Result<Kind> {
+        Kind::choose(needs, Kind::by_hand()?, || self.has_kvm())
     }
 
     /// Whether a kernel boots under KVM here.
     pub fn has_kvm(&self) -> Result<bool> {
-        Ok(self.accelerator()? == Accelerator::Kvm)
+        let probed = Accelerator::probe(&self.cache, || accelerator::kernel(&self.cache))?;
+        Ok(probed == Accelerator::Kvm)
     }
 
     /// A VM guest that boots for the first time and is still at it: `wait_ready` waits for the end. One of a cloud image
     /// gets a seed that lets the lab in, unless the test has one for it; `wait_cloud_init` waits for its end.
     pub fn first_boot(&self, spec: &Spec) -> Result<Guest> {
-        let mut hardware = self.hardware(spec)?;
+        let kind = self.kind_for(&[Need::DistributionKernel])?;
+        let mut hardware = self.hardware(spec, kind)?;
         let key = Key::get(&self.cache)?;
-        let kind = match hardware.accelerator {
-            Accelerator::Kvm => Kind::Kvm,
-            Accelerator::Tcg => Kind::Tcg,
-        };
         say(format!("guest {} ({}, {kind})", spec.name, spec.system));
         if matches!(hardware.boot, Boot::Image(_)) && hardware.seed.is_none() {
             let identity = Identity {
@@ -166,11 +161,6 @@ impl Lab {
         Guest::first_boot(hardware, &key, spec)
     }
 
-    /// What a guest of a cloud image would run on.
-    pub fn accelerator(&self) -> Result<Accelerator> {
-        Accelerator::probe(&self.cache, || accelerator::kernel(&self.cache))
-    }
-
     /// Builds the roots of these releases.
     pub fn prepare_roots(&self, releases: &[Release]) -> Result<()> {
         for release in releases {
@@ -181,17 +171,18 @@ impl Lab {
 
     /// Builds the saved states of QEMU's guests of these releases.
     pub fn prepare_states(&self, releases: &[Release]) -> Result<()> {
+        let kind = self.kind_for(&[Need::DistributionKernel])?;
         for release in releases {
             let spec = Spec::new("ready", *release, std::net::Ipv4Addr::new(192, 168, 2, 250));
-            State::get(&self.cache, &self.hardware(&spec)?)?;
+            State::get(&self.cache, &self.hardware(&spec, kind)?)?;
         }
         Ok(())
     }
 
     /// Builds the kernel of User-Mode Linux, if guests run on that here.
     pub fn prepare_kernel(&self) -> Result<()> {
-        if Kind::choose(&[], Kind::by_hand()?, || self.has_kvm())? == Kind::Uml {
-            Kernel::get(&self.cache)?;
+        if self.kind_for(&[])? == Kind::Uml {
+            Kernel::get(&self.cache, self.network.undo())?;
         }
         Ok(())
     }
@@ -204,14 +195,16 @@ impl Lab {
         Ok(directory)
     }
 
-    fn hardware(&self, spec: &Spec) -> Result<Hardware> {
-        let (boot, accelerator) = match &spec.system {
-            System::Debian(release) => {
-                let root = Root::get(&self.cache, *release)?;
-                let accelerator = Accelerator::probe(&self.cache, || Ok(root.kernel()))?;
-                (Boot::Root(root), accelerator)
-            }
-            System::Image(image) => (Boot::Image(image.clone()), self.accelerator()?),
+    /// What QEMU is told of a guest. `kind`: with this machine's processor, or an emulated one.
+    fn hardware(&self, spec: &Spec, kind: Kind) -> Result<Hardware> {
+        let accelerator = match kind {
+            Kind::Kvm if self.has_kvm()? => Accelerator::Kvm,
+            Kind::Kvm => bail!("no kernel boots under KVM here"),
+            Kind::Uml | Kind::Tcg => Accelerator::Tcg,
+        };
+        let boot = match &spec.system {
+            System::Debian(release) => Boot::Root(Root::get(&self.cache, *release)?),
+            System::Image(image) => Boot::Image(image.clone()),
         };
         Ok(Hardware {
             network: self.network.clone(),
@@ -230,8 +223,8 @@ impl Lab {
     }
 }
 
-/// Ctrl-C and SIGTERM end the process without running destructors, so they undo things themselves; also what tests of this
-/// process leave, which end with it.
+/// Ctrl-C and SIGTERM end the process without running destructors, so their handler undoes what this process set up, and
+/// what tests that it started have left.
 fn undo_on_signals() -> Result<()> {
     static ONCE: Once = Once::new();
     let mut result = Ok(());

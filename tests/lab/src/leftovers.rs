@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -108,8 +108,16 @@ pub fn sweep() -> Result<()> {
     Ok(())
 }
 
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process has been told to end: nothing new is to be begun.
+pub fn is_ending() -> bool {
+    ENDING.load(Ordering::Relaxed)
+}
+
 /// Undoes everything of this process, for its signal handler.
 pub fn undo_own() {
+    ENDING.store(true, Ordering::Relaxed);
     let own = std::process::id();
     for directory in runs()
         .into_iter()

@@ -1,8 +1,8 @@
 //! The lab: real guests, on one network of their own, that the agent is proved on.
 //!
 //! It runs as root on Debian and needs no virtualisation hardware. A container guest (systemd-nspawn) boots in
-//! seconds and shares the machine's kernel; a VM guest (QEMU) has its own kernel, so CIFS, a second disk, a reboot
-//! and a power cut are real there. Everything lives in a network namespace without a way out.
+//! seconds and shares the machine's kernel; a VM guest (User-Mode Linux or QEMU, see [`kind`]) has its own kernel, so
+//! CIFS, a second disk, a reboot and a power cut are real there. Everything lives in a network namespace without a way out.
 
 pub mod accelerator;
 pub mod agent;

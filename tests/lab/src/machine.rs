@@ -66,7 +66,7 @@ pub(crate) trait Machine: Debug + Send {
     fn grow(&mut self, index: usize, size: u64) -> Result<()>;
 
     /// QEMU, for what only its control protocol can do.
-    fn vm(&mut self) -> Option<&mut Vm> {
+    fn qemu(&mut self) -> Option<&mut Vm> {
         None
     }
 }

@@ -23,7 +23,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The main job: the guide's tier on three VM guests, to a page through the balancer.
+    /// The main job: the guide's tier on three guests, to a page through the balancer.
     Demo {
         /// End after the ten answers, instead of staying up until Ctrl-C.
         #[arg(long)]
@@ -44,7 +44,7 @@ enum Command {
         #[command(flatten)]
         scope: Scope,
     },
-    /// Builds the guest roots and saved states that everything else starts from (10 minutes the first time).
+    /// Builds the roots, the kernel and the saved states that guests start from (half an hour the first time).
     Setup,
 }
 

@@ -160,6 +160,7 @@ impl Network {
     pub(crate) fn add_cable(&self, port: &str, card: &str, bridged: bool) -> Result<()> {
         self.ip(["link", "add", port, "type", "veth", "peer", "name", card])?;
         self.ip(["link", "set", card, "addrgenmode", "none"])?;
+        self.ip(["link", "set", card, "arp", "off"])?;
         if bridged {
             self.ip(["link", "set", port, "master", BRIDGE])?;
         }

@@ -63,10 +63,9 @@ impl Release {
 
     /// What its kernel is told besides.
     pub(crate) fn kernel_arguments(self) -> &'static str {
-        // Debian's kernel starts AppArmor when it is not told otherwise. On an emulated processor that others use too,
-        // firewalld and the journal take longer under a policy than the 90 s that systemd would wait.
+        // Debian's kernel starts AppArmor when it is not told otherwise.
         if self.enforces() {
-            " security=selinux selinux=1 enforcing=1 systemd.default_timeout_start_sec=600"
+            " security=selinux selinux=1 enforcing=1"
         } else {
             ""
         }

@@ -1,6 +1,6 @@
 //! Guest roots: Debian as a fresh VM of the WAS subnet has it, built by mmdebstrap(1) from the machine's own mirror.
 //!
-//! One root serves both kinds of guest: a container boots from the tree, a VM from a file system image of it.
+//! One root serves all kinds of guest: a container boots from the tree, the others from a file system image of it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

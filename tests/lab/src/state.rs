@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::json;
 
 use crate::cache::Cache;
@@ -28,7 +28,7 @@ impl State {
         let root = hardware.root()?;
         let release = root.release;
         let recipe = format!(
-            "3 {} {:?} {}{}",
+            "4 {} {:?} {}{}",
             root.recipe,
             hardware.accelerator,
             host_packages::qemu_version()?,
@@ -68,15 +68,7 @@ fn record(into: &Path, hardware: &Hardware) -> Result<()> {
     hardware.address = "192.168.2.250/24".to_owned();
     let guest = Guest::recorded(hardware, &into.join("memory"))?;
     guest.wait_ready(Duration::from_secs(900))?;
-    // Every test begins with what has failed here.
-    let state = guest.run(["systemctl", "is-system-running"])?;
-    if !state.success() {
-        let failed = guest.answer(["systemctl", "--failed", "--no-legend", "--plain"])?;
-        bail!(
-            "no state is kept of a guest that is {}: {failed}",
-            state.stdout.trim()
-        );
-    }
+    guest.nothing_failed()?;
     guest.ok(["sync"])?;
     guest.disconnect();
     guest.with_qmp(|qmp| {

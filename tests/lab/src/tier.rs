@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::accelerator::Accelerator;
 use crate::balancer::{Balancer, http_get};
 use crate::cloud_image::CloudImage;
 use crate::guest::{Disk, Guest, Spec};
-use crate::kind::Need;
+use crate::kind::{Kind, Need};
 use crate::lab::Lab;
 use crate::network::{BALANCER, GATEWAY};
 use crate::process::until;
@@ -154,7 +153,7 @@ impl<'lab> Tier<'lab> {
 
     /// The same on three guests of a cloud image, all of which boot for the first time.
     pub fn first_boot(lab: &'lab Lab, image: &CloudImage) -> Result<Self> {
-        if lab.accelerator()? == Accelerator::Tcg {
+        if lab.kind_for(&[Need::DistributionKernel])? == Kind::Tcg {
             say("no KVM here: the image's first boot is emulated and takes many minutes");
         }
         let registry = registry(lab)?;

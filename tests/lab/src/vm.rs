@@ -265,8 +265,13 @@ impl Vm {
             .arg("-initrd")
             .arg(root.initrd());
         // The status lines of systemd go to the serial port, each character of which is a trap: only failures are worth it.
+        // Beside other guests, firewalld on an emulated processor may need more than the 90 s that systemd would wait.
+        let patience = match hardware.accelerator {
+            Accelerator::Tcg => " systemd.default_timeout_start_sec=600",
+            Accelerator::Kvm => "",
+        };
         qemu.arg("-append").arg(format!(
-            "root=/dev/vda rw console=ttyS0 quiet mitigations=off systemd.show_status=error lab.name={} lab.address={}{}",
+            "root=/dev/vda rw console=ttyS0 quiet mitigations=off systemd.show_status=error lab.name={} lab.address={}{}{patience}",
             hardware.name, hardware.address, root.release.kernel_arguments()
         ));
     }
@@ -427,7 +432,7 @@ impl Machine for Vm {
             .map(drop)
     }
 
-    fn vm(&mut self) -> Option<&mut Vm> {
+    fn qemu(&mut self) -> Option<&mut Vm> {
         Some(self)
     }
 }

@@ -217,6 +217,7 @@ fn a_tier_on_the_distributions_kernels() -> Result<()> {
     let lab = Lab::new()?;
     let was = [Release::Bookworm, Release::Trixie];
     let (tier, _) = served_tier(&lab, Release::Trixie, was, &[Need::DistributionKernel])?;
+    on_both(&tier, confinement::is_confined)?;
     reboot_all(&tier)?;
     everybody_is_healthy(&tier)
 }

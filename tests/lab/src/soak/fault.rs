@@ -21,7 +21,7 @@ pub fn run(scope: &Scope) -> Result<()> {
 
 fn trial(ground: &Ground, course: &Course, point: &Point) -> Result<()> {
     let mut faults = point.faults();
-    if ground.stage.guest.is_vm() {
+    if ground.stage.guest.is_qemu() {
         // Each takes its time on an emulated processor: the points take turns, and every fault meets its share of them.
         let length = point.to_string().len();
         let turn = length % faults.len();

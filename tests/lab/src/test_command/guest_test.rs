@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::schedule::Cost;
@@ -15,10 +15,10 @@ use crate::agent;
 use crate::control_group::ControlGroup;
 use crate::kind::Kind;
 use crate::leftovers::Undo;
-use crate::process::{describe, until};
+use crate::process::{describe, spawn_dependent, until};
 
-/// How many of its last lines a test that failed repeats.
-const REPEATED: usize = 50;
+/// How many of the last lines of a test are kept.
+const KEPT: usize = 60;
 /// A test that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(2400);
 
@@ -55,6 +55,7 @@ pub fn all(binaries: &[(String, PathBuf)]) -> Result<Vec<GuestTest>> {
     for (target, binary) in binaries {
         let ignored = listed(binary, &["--ignored"])?;
         let tests = listed(binary, &[])?;
+        ensure!(!tests.is_empty(), "{target} lists no test");
         all.extend(
             tests
                 .into_iter()
@@ -116,25 +117,27 @@ impl GuestTest {
         if let Some(kind) = Kind::by_hand()? {
             command.env(Kind::VARIABLE, kind.to_string());
         }
-        let mut command = group.inside(command)?;
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("start {}", describe(&command)))?;
-        // It holds the ends of the pipe that are the child's.
-        drop(command);
-        let (passed, heard) = thread::scope(|scope| {
-            let reader = scope.spawn(|| self.repeat(output));
-            let passed = wait(&mut child);
+        let command = group.inside(command)?;
+        // It ends with the lab, however that ends.
+        let mut child = spawn_dependent(command)?;
+        let (ended, heard) = thread::scope(|scope| {
+            let reader = scope.spawn(|| self.repeat(output, number));
+            let hung = wait(&mut child);
             let processor = group.processor_time();
             // Whoever outlives the test would keep the reader waiting.
             drop(group);
             let heard = reader
                 .join()
                 .unwrap_or_else(|_| bail!("the reader panicked"));
-            (passed.map(|passed| (passed, processor)), heard)
+            (hung.map(|hung| (hung, processor)), heard)
         });
-        let (passed, processor) = passed?;
-        let (last, guests) = heard?;
+        let (hung, processor) = ended?;
+        let Heard {
+            mut last,
+            guests,
+            passed,
+        } = heard?;
+        last.extend(hung);
         let cost = Cost {
             seconds: begun.elapsed().as_secs_f64(),
             processor: processor?.as_secs_f64(),
@@ -143,40 +146,56 @@ impl GuestTest {
         Ok(Ended { passed, cost, last })
     }
 
-    /// Repeats what it says, and gives back the last lines and how many guests of which kind it booted.
-    fn repeat(&self, output: PipeReader) -> Result<(VecDeque<String>, BTreeMap<String, u64>)> {
-        let mut last = VecDeque::new();
-        let mut guests = BTreeMap::new();
+    /// Repeats what it says.
+    fn repeat(&self, output: PipeReader, number: usize) -> Result<Heard> {
+        let mut heard = Heard::default();
         for line in BufReader::new(output).split(b'\n') {
             let line = String::from_utf8_lossy(&line?).into_owned();
-            println!("{} | {line}", self.short_name());
-            if let Some(kind) = booted(&line) {
-                *guests.entry(kind).or_insert(0) += 1;
-            }
-            if last.len() == REPEATED {
-                last.pop_front();
-            }
-            last.push_back(line);
+            println!("{number:>3} {:<32.32} | {line}", self.name);
+            heard.line(line);
         }
-        Ok((last, guests))
-    }
-
-    /// Its name in the room that a line has for it.
-    fn short_name(&self) -> String {
-        format!("{:<40.40}", self.name)
+        Ok(heard)
     }
 }
 
-fn wait(child: &mut Child) -> Result<bool> {
+/// Waits for the end of a test, and says so if it had to be ended.
+fn wait(child: &mut Child) -> Result<Option<String>> {
     let ended = until("the end of the test", LIMIT, || Ok(child.try_wait()?));
     match ended {
-        Ok(status) => Ok(status.success()),
+        Ok(_) => Ok(None),
         Err(hangs) => {
-            println!("{hangs:#}");
             let _ = child.kill();
             let _ = child.wait();
-            Ok(false)
+            Ok(Some(format!("{hangs:#}")))
         }
+    }
+}
+
+/// What a test said.
+#[derive(Default)]
+struct Heard {
+    /// The last lines, without those by which the test harness sums up.
+    last: VecDeque<String>,
+    /// How many guests of which kind it booted.
+    guests: BTreeMap<String, u64>,
+    /// Whether the one test was run and passed.
+    passed: bool,
+}
+
+impl Heard {
+    fn line(&mut self, line: String) {
+        if let Some(kind) = booted(&line) {
+            *self.guests.entry(kind).or_insert(0) += 1;
+        }
+        self.passed |= line.starts_with("test result: ok. 1 passed;");
+        let sums_up = ["failures:", "test result:", "    "];
+        if line.is_empty() || sums_up.iter().any(|begin| line.starts_with(begin)) {
+            return;
+        }
+        if self.last.len() == KEPT {
+            self.last.pop_front();
+        }
+        self.last.push_back(line);
     }
 }
 
@@ -209,6 +228,19 @@ mod tests {
             None
         );
         assert_eq!(booted("guest was-01 (trixie, uml)"), None);
+    }
+
+    #[test]
+    fn only_a_test_that_was_run_has_passed() {
+        let says = |line: &str| {
+            let mut heard = Heard::default();
+            heard.line(line.to_owned());
+            heard
+        };
+        assert!(says("test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 7 filtered out; finished in 1.00s").passed);
+        assert!(!says("test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 8 filtered out; finished in 0.00s").passed);
+        assert!(says("failures:").last.is_empty());
+        assert_eq!(says("Error: no page").last, ["Error: no page"]);
     }
 
     #[test]

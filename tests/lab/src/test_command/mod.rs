@@ -1,19 +1,21 @@
 //! `cargo lab test`: everything that is proved, the fast proofs first.
 //!
-//! What needs no guest comes first and ends the run when it fails. Then each test that boots guests is a process of its
+//! What needs no guest comes first; where it fails, no test on guests is begun. Then each test that boots guests is a process of its
 //! own; as many run at once as the machine has processors for, by what each took when it was measured (schedule.rs).
 //! On a fresh machine what guests start from is built beside all that, and a test waits for what its own guests need.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::Cache;
+use crate::kind::Kind;
 use crate::lab::Lab;
 use crate::leftovers::Undo;
 use crate::process::describe;
@@ -47,7 +49,7 @@ const CODE: [Stage; 4] = [
             "warnings",
         ],
     ),
-    // One package after the other: each with the features that its builds below have, so that nothing is built twice.
+    // One package after the other: each with the features that its builds below have, so that no dependency is built twice.
     (
         "unit tests of the agent",
         &["test", "--quiet", "--package", "wasagent"],
@@ -72,8 +74,9 @@ const RELEASES: [Release; 4] = [
     Release::BookwormCloud,
 ];
 
-/// Those of which tests restore a saved state of QEMU's.
-const STATES: [Release; 2] = [Release::Bookworm, Release::Trixie];
+/// Those of which tests restore a saved state of QEMU's: the first two on the distribution's kernel, the third where there
+/// is no User-Mode Linux.
+const STATES: [Release; 3] = [Release::Bookworm, Release::Trixie, Release::TrixieSelinux];
 
 /// How much of the processors the tests that run at once may ask for: each waits for something now and then.
 const SHARE: f64 = 1.2;
@@ -93,7 +96,9 @@ struct Board {
     /// Longest first.
     waiting: Vec<(GuestTest, Option<Cost>)>,
     /// The loads of the tests that run.
-    running: Vec<f64>,
+    running: BTreeMap<usize, f64>,
+    /// How many tests there are.
+    tests: usize,
     ended: Vec<(GuestTest, Ended)>,
 }
 
@@ -116,27 +121,42 @@ pub fn run() -> Result<()> {
         undo: Undo::create()?,
         processors: thread::available_parallelism()?.get(),
     };
+    let kind = Lab::new()?.kind_for(&[])?;
+    let states = if kind == Kind::Uml {
+        &STATES[..2]
+    } else {
+        &STATES[..]
+    };
     run.board().building = 2;
     let code = thread::scope(|scope| {
-        scope.spawn(|| run.builds(|lab| lab.prepare_kernel(), |ready| ready.kernel = true));
         scope.spawn(|| {
-            run.builds(
-                |lab| {
-                    lab.prepare_roots(&RELEASES)?;
-                    lab.prepare_states(&STATES)
-                },
-                |ready| ready.states = true,
-            )
+            run.builds(|lab| {
+                lab.prepare_kernel()?;
+                run.is_ready(|ready| ready.kernel = true);
+                Ok(())
+            })
+        });
+        scope.spawn(|| {
+            run.builds(|lab| {
+                lab.prepare_roots(&RELEASES)?;
+                run.is_ready(|ready| ready.roots = true);
+                lab.prepare_states(states)?;
+                run.is_ready(|ready| ready.states = true);
+                Ok(())
+            })
         });
         for _ in 0..2 * run.processors {
             scope.spawn(|| run.lane());
         }
-        let code = prove_the_code().and_then(|()| tests());
+        let code = prove_the_code().and_then(|()| tests(kind));
         let mut board = run.board();
         board.listed = true;
-        let tests = code.map(|tests| board.waiting = tests);
+        let listed = code.map(|tests| {
+            board.tests = tests.len();
+            board.waiting = tests;
+        });
         run.changed.notify_all();
-        tests
+        listed
     });
     code?;
     run.report(begun)
@@ -165,14 +185,14 @@ fn prove_the_code() -> Result<()> {
 }
 
 /// The tests on guests, built, the longest first; one that nobody has measured may be the longest.
-fn tests() -> Result<Vec<(GuestTest, Option<Cost>)>> {
+fn tests(kind: Kind) -> Result<Vec<(GuestTest, Option<Cost>)>> {
     let binaries = timed("the build of the tests on guests", build_tests)?;
     let measured = schedule::measured()?;
     let mut tests: Vec<_> = guest_test::all(&binaries)?
         .into_iter()
         .map(|test| {
             let cost = measured.get(&test.name).cloned();
-            (test, cost)
+            (test, cost.map(|cost| cost.on(kind)))
         })
         .collect();
     let seconds = |cost: &Option<Cost>| cost.as_ref().map_or(f64::MAX, |cost| cost.seconds);
@@ -212,23 +232,33 @@ impl Run {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Builds what guests start from, and says so to the tests that wait for it.
-    fn builds(&self, build: impl FnOnce(&Lab) -> Result<()>, ready: impl FnOnce(&mut Ready)) {
-        let built = Lab::new().and_then(|lab| build(&lab));
+    /// Builds what guests start from.
+    fn builds(&self, build: impl FnOnce(&Lab) -> Result<()>) {
+        let built = unless_it_panics(|| build(&Lab::new()?));
         let mut board = self.board();
         board.building -= 1;
-        match built {
-            Ok(()) => ready(&mut board.ready),
-            Err(error) => board.broken = Some(error),
+        if let Err(error) = built {
+            say(format!("what the guests start from: {error:#}"));
+            board.broken.get_or_insert(error);
         }
+        self.changed.notify_all();
+    }
+
+    /// Tells the tests that wait for it.
+    fn is_ready(&self, ready: impl FnOnce(&mut Ready)) {
+        ready(&mut self.board().ready);
         self.changed.notify_all();
     }
 
     /// Runs one test after the other until none is left.
     fn lane(&self) {
-        while let Some((test, load, number)) = self.begin() {
-            let ended = test.run(&self.undo, number);
+        while let Some((test, number)) = self.begin() {
+            let ended = unless_it_panics(|| test.run(&self.undo, number));
             let ended = ended.unwrap_or_else(|error| Ended::unable(&error));
+            if !ended.passed {
+                // It may have had no time to clear up.
+                let _ = leftovers::sweep();
+            }
             say(format!(
                 "{} {} after {:.0} s",
                 test.name,
@@ -236,31 +266,30 @@ impl Run {
                 ended.cost.seconds
             ));
             let mut board = self.board();
-            if let Some(position) = board.running.iter().position(|one| *one == load) {
-                board.running.swap_remove(position);
-            }
+            board.running.remove(&number);
             board.ended.push((test, ended));
             self.changed.notify_all();
         }
     }
 
-    /// The next test, with its load and its number, once there is room for it; none when no test is left.
-    fn begin(&self) -> Option<(GuestTest, f64, usize)> {
+    /// The next test and its number, once there is room for it; none when no test is left.
+    fn begin(&self) -> Option<(GuestTest, usize)> {
         let mut board = self.board();
         loop {
-            if board.broken.is_some() || (board.listed && board.waiting.is_empty()) {
+            let over = board.listed && board.waiting.is_empty();
+            if over || board.broken.is_some() || leftovers::is_ending() {
                 return None;
             }
-            let busy = board.running.iter().sum::<f64>() + board.building as f64;
+            let busy = board.running.values().sum::<f64>() + board.building as f64;
             let free = self.processors as f64 * SHARE - busy;
             let costs: Vec<_> = board.waiting.iter().map(|(_, cost)| cost.clone()).collect();
             let next = schedule::next(&costs, free, board.running.is_empty(), board.ready);
             if let Some(position) = next {
                 let (test, cost) = board.waiting.remove(position);
                 let load = cost.as_ref().map_or(1.0, Cost::load);
-                board.running.push(load);
-                let number = board.ended.len() + board.running.len();
-                return Some((test, load, number));
+                let number = board.ended.len() + board.running.len() + 1;
+                board.running.insert(number, load);
+                return Some((test, number));
             }
             board = self
                 .changed
@@ -275,9 +304,6 @@ impl Run {
             .board
             .into_inner()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(broken) = board.broken {
-            return Err(broken.context("what the guests start from"));
-        }
         let mut ended = board.ended;
         ended.sort_by(|(_, one), (_, other)| other.cost.seconds.total_cmp(&one.cost.seconds));
         println!("\n seconds  processor  test on guests");
@@ -295,11 +321,12 @@ impl Run {
             .map(|(test, ended)| (test.name.clone(), ended.cost.clone()))
             .collect();
         let measured = agent::checkout().join("target/lab-measured.json");
-        std::fs::write(&measured, schedule::written(&costs))
-            .with_context(|| format!("write {}", measured.display()))?;
+        if let Err(error) = std::fs::write(&measured, schedule::written(&costs)) {
+            say(format!("no {} is written: {error}", measured.display()));
+        }
         let failed: Vec<_> = ended.iter().filter(|(_, ended)| !ended.passed).collect();
         for (test, end) in &failed {
-            let lines = (REPEATED / failed.len()).max(8) - 2;
+            let lines = (REPEATED / failed.len()).saturating_sub(2).max(4);
             println!("\n{} FAILED; its last lines:", test.name);
             for line in end.last.iter().skip(end.last.len().saturating_sub(lines)) {
                 println!("{line}");
@@ -314,12 +341,25 @@ impl Run {
             ended.len() - failed.len(),
             failed.len()
         );
+        if let Some(broken) = board.broken {
+            return Err(broken.context("what the guests start from"));
+        }
+        ensure!(
+            ended.len() == board.tests && board.tests > 0,
+            "{} of {} tests were run",
+            ended.len(),
+            board.tests
+        );
         if !failed.is_empty() {
             let names: Vec<&str> = failed.iter().map(|(test, _)| test.name.as_str()).collect();
             bail!("failed: {}", names.join(", "));
         }
         Ok(())
     }
+}
+
+fn unless_it_panics<T>(action: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|_| bail!("it panicked"))
 }
 
 fn run_stage((what, arguments): Stage) -> Result<()> {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::kind::Kind;
+
 /// What each test took, on a machine of two processors. `cargo lab test` writes the same about its own run, to be put
 /// here when the tests have changed.
 const MEASURED: &str = include_str!("measured.json");
@@ -42,6 +44,20 @@ impl Cost {
             .iter()
             .map(|(kind, count)| format!("{count} {kind}"));
         words.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The same where guests that were measured on User-Mode Linux run on another kind.
+    pub fn on(mut self, kind: Kind) -> Cost {
+        if kind != Kind::Uml
+            && let Some(count) = self.guests.remove(&Kind::Uml.to_string())
+        {
+            *self.guests.entry(kind.to_string()).or_insert(0) += count;
+            if kind == Kind::Tcg {
+                // Each keeps a processor busy, and most of it.
+                self.processor = self.seconds * (count as f64).max(self.load());
+            }
+        }
+        self
     }
 
     fn read(value: &Value) -> Option<Cost> {
@@ -89,6 +105,8 @@ pub fn written(costs: &BTreeMap<String, Cost>) -> String {
 /// What guests start from, which takes minutes to build on a fresh machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ready {
+    /// The roots of all releases.
+    pub roots: bool,
     /// The kernel of User-Mode Linux.
     pub kernel: bool,
     /// The saved states of QEMU's guests.
@@ -99,10 +117,13 @@ impl Ready {
     fn is_enough(self, cost: Option<&Cost>) -> bool {
         match cost {
             Some(cost) => {
-                (self.kernel || !cost.boots("uml")) && (self.states || !cost.boots("tcg"))
+                let restores = cost.boots("tcg") || cost.boots("kvm");
+                (self.roots || cost.guests.is_empty())
+                    && (self.kernel || !cost.boots("uml"))
+                    && (self.states || !restores)
             }
             // Nobody knows what a new test boots.
-            None => self.kernel && self.states,
+            None => self.roots && self.kernel && self.states,
         }
     }
 }
@@ -137,6 +158,7 @@ mod tests {
     }
 
     const ALL: Ready = Ready {
+        roots: true,
         kernel: true,
         states: true,
     };
@@ -160,12 +182,28 @@ mod tests {
             None,
             cost(0.5, &[("container", 1)]),
         ];
-        let ready = |kernel, states| Ready { kernel, states };
+        let ready = |kernel, states| Ready {
+            roots: true,
+            kernel,
+            states,
+        };
         assert_eq!(next(&waiting, 2.0, true, ready(false, false)), Some(3));
         assert_eq!(next(&waiting, 2.0, true, ready(true, false)), Some(1));
         assert_eq!(next(&waiting, 2.0, true, ready(false, true)), Some(0));
         assert_eq!(next(&waiting[2..3], 2.0, true, ready(true, true)), Some(0));
         assert_eq!(next(&waiting[..1], 2.0, true, ready(true, false)), None);
+        let nothing = Ready::default();
+        assert_eq!(next(&waiting, 2.0, true, nothing), None);
+        assert_eq!(next(&[cost(0.5, &[])], 2.0, true, nothing), Some(0));
+    }
+
+    #[test]
+    fn an_emulated_guest_keeps_a_processor_busy() {
+        let measured = cost(0.8, &[("uml", 3), ("container", 1)]).unwrap();
+        assert_eq!(measured.clone().on(Kind::Uml), measured);
+        let emulated = measured.on(Kind::Tcg);
+        assert_eq!(emulated.load(), 3.0);
+        assert!(emulated.boots("tcg") && !emulated.boots("uml"));
     }
 
     #[test]

@@ -9,19 +9,30 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::cache::Cache;
+use crate::control_group::ControlGroup;
+use crate::leftovers::Undo;
 use crate::process::{command, ok_with};
+use crate::progress::say;
 use crate::release::Release;
 use crate::root::mirror;
 
 /// Options that differ from the defaults; everything is built in, there are no modules.
 const CONFIG: &str = include_str!("defconfig");
 
-/// From 6.16 on a guest's system calls are caught by seccomp(2), which makes it several times quicker.
+/// From 6.16 on the kernel catches its programs' system calls by seccomp(2), which makes it several times quicker.
 const OLDEST: (u32, u32) = (6, 16);
 
 /// With one processor for it, and another program on that.
 const BUILD: Duration = Duration::from_secs(3600);
 const DOWNLOAD: Duration = Duration::from_secs(900);
+
+const KIND: &str = "uml-kernel";
+
+/// What a kernel is made by. Which source it was made of is not known before Debian is asked, and stands beside it in the
+/// file `source`; the number goes up when a newer one is wanted.
+fn recipe() -> String {
+    format!("1 {CONFIG}")
+}
 
 /// A built kernel.
 #[derive(Clone, Debug)]
@@ -30,15 +41,15 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The kernel, from the cache or built now (half an hour of one processor).
-    pub fn get(cache: &Cache) -> Result<Kernel> {
-        let directory = cache.artefact("uml-kernel", CONFIG, build)?;
+    /// The kernel, from the cache or built now (a quarter of an hour of one processor).
+    pub fn get(cache: &Cache, undo: &Undo) -> Result<Kernel> {
+        let directory = cache.artefact(KIND, &recipe(), |into| build(into, undo))?;
         Ok(Kernel { directory })
     }
 
     /// Whether it is in the cache.
     pub fn is_built(cache: &Cache) -> bool {
-        cache.has("uml-kernel", CONFIG)
+        cache.has(KIND, &recipe())
     }
 
     /// The program.
@@ -47,28 +58,33 @@ impl Kernel {
     }
 }
 
-fn build(into: &Path) -> Result<()> {
+fn build(into: &Path, undo: &Undo) -> Result<()> {
     let work = tempfile::tempdir_in(into)?;
     let package = source(work.path())?;
+    let name = package.file_name().unwrap_or_default();
+    fs::write(into.join("source"), name.as_encoded_bytes())?;
+    say(format!("the kernel's source is {}", name.display()));
     let mut unpack = command(["dpkg-deb", "--extract"]);
     unpack.arg(&package).arg(work.path());
     ok_with(unpack, b"", DOWNLOAD)?;
     let tree = unpacked(work.path())?;
     fs::write(tree.join(".config"), CONFIG)?;
-    make(&tree, &["olddefconfig"])?;
+    // make(1) starts compilers, which are ended with it.
+    let group = ControlGroup::create(undo, "kernel")?;
+    make(&tree, &group, &["olddefconfig"])?;
     let processors = std::thread::available_parallelism()?;
-    make(&tree, &[&format!("-j{processors}"), "linux"])?;
+    make(&tree, &group, &[&format!("-j{processors}"), "linux"])?;
     let mut strip = command(["strip", "-o"]);
     strip.arg(into.join("linux")).arg(tree.join("linux"));
     ok_with(strip, b"", DOWNLOAD).map(drop)
 }
 
-fn make(tree: &Path, arguments: &[&str]) -> Result<()> {
+fn make(tree: &Path, group: &ControlGroup, arguments: &[&str]) -> Result<()> {
     let mut make = command(["make", "--silent", "ARCH=um"]);
     make.args(arguments).current_dir(tree);
     // Whatever the caller's make or cargo has set for its own jobs.
     make.env_remove("MAKEFLAGS").env_remove("CARGO_MAKEFLAGS");
-    ok_with(make, b"", BUILD).map(drop)
+    ok_with(group.inside(make)?, b"", BUILD).map(drop)
 }
 
 /// The tree in the package's one archive, unpacked.
@@ -86,9 +102,12 @@ fn only(directory: &Path, is_meant: impl Fn(&str) -> bool) -> Result<PathBuf> {
     let entries = fs::read_dir(directory)?.filter_map(|entry| entry.ok());
     let mut found = entries.filter(|entry| is_meant(&entry.file_name().to_string_lossy()));
     let first = found.next();
-    first
-        .map(|entry| entry.path())
-        .with_context(|| format!("{} has not what a source package has", directory.display()))
+    first.map(|entry| entry.path()).with_context(|| {
+        format!(
+            "{}: not what a linux-source package brings",
+            directory.display()
+        )
+    })
 }
 
 /// The newest `linux-source-*` of Debian 13 or its backports, fetched and verified by apt with lists of its own.
@@ -133,6 +152,12 @@ fn lists_of_its_own(program: &str, directory: &Path) -> Command {
         format!("Dir::Cache::Archives={here}/archives"),
         // A mirror that is a snapshot of some day is as good as today's.
         "Acquire::Check-Valid-Until=false".to_owned(),
+        // The machine's own choices are about its own packages.
+        "Dir::Etc::Preferences=/dev/null".to_owned(),
+        "Dir::Etc::PreferencesParts=/dev/null".to_owned(),
+        "APT::Default-Release=".to_owned(),
+        // An index that does not come is an error of its own, not a kernel that is too old.
+        "APT::Update::Error-Mode=any".to_owned(),
         // The sandbox's user may not write where a root-only cache is.
         "APT::Sandbox::User=root".to_owned(),
     ] {

@@ -60,6 +60,8 @@ pub(crate) struct Uml {
     /// Where its disks are.
     directory: PathBuf,
     disks: Vec<Attached>,
+    /// How many blank disks it was given.
+    plugged: usize,
     group: ControlGroup,
     machine: Option<Daemon>,
 }
@@ -85,6 +87,7 @@ impl Uml {
             number,
             directory,
             disks: Vec::new(),
+            plugged: 0,
             group: ControlGroup::create(network.undo(), &format!("guest{number}"))?,
             machine: None,
         };
@@ -228,8 +231,9 @@ impl Machine for Uml {
     }
 
     fn plug(&mut self, disk: &Disk) -> Result<()> {
-        let number = self.free_number();
-        let file = self.directory.join(format!("disk{number}"));
+        // A name that no disk had before: one that was taken out may come back.
+        let file = self.directory.join(format!("disk{}", self.plugged));
+        self.plugged += 1;
         fs::File::create(&file)?.set_len(disk.size)?;
         self.attach(disk.clone(), file)
     }

@@ -12,7 +12,7 @@ use nix::mount::{MsFlags, mount};
 
 use crate::control_group::ControlGroup;
 use crate::guest::Spec;
-use crate::leftovers::unmount;
+use crate::leftovers::{detach_loop, unmount};
 use crate::machine::Machine;
 use crate::network::Network;
 use crate::process::{Daemon, command, ok};
@@ -122,10 +122,12 @@ impl Container {
     fn add_disk(&mut self, index: usize, size: u64) -> Result<()> {
         let file = self.disk_file(index);
         fs::File::create(&file)?.set_len(size)?;
+        let file = file.canonicalize()?;
         let mut losetup = command(["losetup", "--find", "--show"]);
         losetup.arg(&file);
         let device = ok(losetup)?.stdout.trim().to_owned();
-        self.network.undo().note("loop", &device)?;
+        let attached = format!("{device} {}", file.display());
+        self.network.undo().note("loop", &attached)?;
         self.loops.push(device);
         Ok(())
     }
@@ -258,8 +260,10 @@ impl Drop for Container {
     fn drop(&mut self) {
         self.power_cut();
         unmount(&self.root());
-        for device in &self.loops {
-            let _ = ok(command(["losetup", "--detach", device]));
+        for (index, device) in self.loops.iter().enumerate() {
+            if let Ok(file) = self.disk_file(index).canonicalize() {
+                detach_loop(device, &file);
+            }
         }
         let _ = fs::remove_dir_all(&self.directory);
     }

@@ -165,7 +165,11 @@ fn undo(directory: &Path) {
     for (kind, what) in actions.iter().rev() {
         match *kind {
             "mount" => unmount(Path::new(what)),
-            "loop" => quietly(&["losetup", "--detach", what]),
+            "loop" => {
+                if let Some((device, file)) = what.split_once(' ') {
+                    detach_loop(device, Path::new(file));
+                }
+            }
             "netns" => quietly(&["ip", "netns", "delete", what]),
             "cgroup" => remove_groups(Path::new(what)),
             "directory" => drop(fs::remove_dir_all(what)),
@@ -177,6 +181,20 @@ fn undo(directory: &Path) {
 
 fn quietly(arguments: &[&str]) {
     let _ = run_with(command(arguments), b"", Duration::from_secs(10));
+}
+
+/// Detaches a loop device from this file, if it is attached to it: by now another lab may have the device for a file of its
+/// own (Linux: Documentation/ABI/testing/sysfs-block-loop, backing_file).
+pub(crate) fn detach_loop(device: &str, file: &Path) {
+    let name = device.trim_start_matches("/dev/");
+    let attached = fs::read_to_string(format!("/sys/block/{name}/loop/backing_file"));
+    let attached = attached.unwrap_or_default();
+    let attached = attached.trim_end_matches('\n');
+    // The kernel says so where the file is gone.
+    let attached = attached.strip_suffix(" (deleted)").unwrap_or(attached);
+    if Path::new(attached) == file {
+        quietly(&["losetup", "--detach", device]);
+    }
 }
 
 /// Kills all in a control group: `cgroup.kill` (Linux 5.14) does it at once, also for those that fork meanwhile.
@@ -230,4 +248,33 @@ pub(crate) fn remove_groups(group: &Path) {
         }
     }
     let _ = fs::remove_dir(group);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_attached_to_another_file_is_left_alone() {
+        let work = tempfile::tempdir().unwrap();
+        let file = work.path().canonicalize().unwrap().join("disk");
+        File::create(&file).unwrap().set_len(1 << 20).unwrap();
+        let mut losetup = command(["losetup", "--find", "--show"]);
+        losetup.arg(&file);
+        // Without root there is no device to try it on.
+        let Ok(attached) = crate::process::ok(losetup) else {
+            return;
+        };
+        let device = attached.stdout.trim();
+        let is_attached = || {
+            let name = device.trim_start_matches("/dev/");
+            Path::new(&format!("/sys/block/{name}/loop/backing_file")).exists()
+        };
+        detach_loop(device, &work.path().join("another"));
+        assert!(is_attached());
+        detach_loop(device, &file);
+        // udev may have it open for a moment.
+        let gone = || Ok((!is_attached()).then_some(()));
+        crate::process::until("the end of the device", Duration::from_secs(5), gone).unwrap();
+    }
 }

@@ -35,6 +35,9 @@ pub const DISK_SERIAL: &str = "5a0dd3f2c1b74e6a8f90";
 /// How long a whole distribution may take to boot for the first time and fetch what it lacks.
 const FIRST_BOOT: Duration = Duration::from_secs(3600);
 
+/// How long a connection through the balancer may take to close.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// A role as the agent's `--role` takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -242,11 +245,13 @@ impl<'lab> Tier<'lab> {
         http_get(self.lab.network().name(), PAGE, Duration::from_secs(20))
     }
 
-    /// `count` pages through the balancer, by the host name that each shows.
+    /// `count` pages through the balancer, one after the other, by the host name that each shows.
     pub fn ask(&self, count: usize) -> Result<Vec<String>> {
         let names = self.host_names();
         (0..count)
             .map(|_| {
+                // On a busy machine a server may still be closing the connection of the page before.
+                self.balancer.wait_idle(IDLE)?;
                 let (status, page) = self.get()?;
                 if status != 200 {
                     bail!("the page came with {status}: {page}");

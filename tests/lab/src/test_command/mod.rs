@@ -78,8 +78,9 @@ const RELEASES: [Release; 4] = [
 /// is no User-Mode Linux.
 const STATES: [Release; 3] = [Release::Bookworm, Release::Trixie, Release::TrixieSelinux];
 
-/// How much of the processors the tests that run at once may ask for: each waits for something now and then.
-const SHARE: f64 = 1.2;
+/// How much of the processors the tests that run at once may ask for: each waits for something now and then, but what was
+/// measured beside others is less than a test alone would take.
+const SHARE: f64 = 1.1;
 /// How many lines of failed tests are repeated at the end, so that a log that is cut shows them.
 const REPEATED: usize = 56;
 

@@ -8,6 +8,16 @@ use anyhow::{Result, bail};
 use crate::guest::Disk;
 use crate::vm::Vm;
 
+/// A data disk of a machine.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    pub disk: Disk,
+    /// Its contents; raw.
+    pub file: PathBuf,
+    /// Of its device: the slot on QEMU's bus, the letter of /dev/ubdX (1 is b).
+    pub number: usize,
+}
+
 /// One machine, with its links and disks.
 pub(crate) trait Machine: Debug + Send {
     /// Switches it on, with the disks as they are.

@@ -22,7 +22,7 @@ use crate::accelerator::Accelerator;
 use crate::cloud_image::CloudImage;
 use crate::control_group::ControlGroup;
 use crate::guest::Disk;
-use crate::machine::Machine;
+use crate::machine::{Attached, Machine};
 use crate::network::Network;
 use crate::process::{Daemon, command, ok, until};
 use crate::qmp::Qmp;
@@ -96,16 +96,6 @@ pub(crate) enum Memory<'a> {
     Recorded(&'a Path),
     /// From a saved state: the file's pages, copied when written to.
     Saved(&'a State),
-}
-
-/// A data disk of a VM.
-#[derive(Debug)]
-struct Attached {
-    disk: Disk,
-    /// Its contents; raw.
-    file: PathBuf,
-    /// Of its device in QEMU and its slot on the bus.
-    number: usize,
 }
 
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::control_group::ControlGroup;
 use crate::guest::{Disk, Spec};
-use crate::machine::Machine;
+use crate::machine::{Attached, Machine};
 use crate::network::Network;
 use crate::process::{Daemon, until};
 use crate::release::Release;
@@ -37,16 +37,6 @@ const DETACH: Duration = Duration::from_secs(30);
 /// The root disk: an overlay of the release's image in the driver's own format (Linux: arch/um/drivers/cow.h).
 const ROOT_DISK: &str = "root.cow";
 const ROOT_IMAGE: &str = "root.img";
-
-/// A data disk.
-#[derive(Debug)]
-struct Attached {
-    disk: Disk,
-    /// Its contents; raw.
-    file: PathBuf,
-    /// Of its device: 1 is /dev/ubdb.
-    number: usize,
-}
 
 #[derive(Debug)]
 pub(crate) struct Uml {

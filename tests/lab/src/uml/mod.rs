@@ -115,7 +115,8 @@ impl Uml {
         let run = self.network.run_directory();
         let mut linux = Command::new(self.kernel.path());
         linux.current_dir(&self.directory);
-        linux.arg(format!("ubd0={ROOT_DISK},{ROOT_IMAGE}"));
+        // c: the image is not locked, because QEMU opens no image that somebody else holds a lock on.
+        linux.arg(format!("ubd0c={ROOT_DISK},{ROOT_IMAGE}"));
         for attached in &self.disks {
             // t: no discard, which this driver does in pieces of 32 KiB: a whole disk would take it a minute.
             linux.arg(format!(

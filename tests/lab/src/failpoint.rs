@@ -4,7 +4,7 @@
 //! makes it die, or the effect fail, at one of them.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -181,11 +181,21 @@ exit $refused
     Ok(())
 }
 
-/// Waits until systemd has done what a killed run had asked of it: what a plan says then is what an apply finds.
+/// Waits until systemd has done what a killed run had asked of it, and what it starts again by itself has started: what a
+/// plan says then is what an apply finds. What cannot start is started again and again, and not waited for.
 pub fn settle(guest: &Guest) -> Result<()> {
+    const STARTS_AGAIN: Duration = Duration::from_secs(60);
+    let begun = Instant::now();
     until("the end of systemd's jobs", LIMIT, || {
         let jobs = guest.answer(["systemctl", "list-jobs", "--no-legend"])?;
-        Ok(jobs.is_empty().then_some(()))
+        let starting = guest.answer([
+            "systemctl",
+            "list-units",
+            "--no-legend",
+            "--state=activating",
+        ])?;
+        let is_at_rest = starting.is_empty() || begun.elapsed() > STARTS_AGAIN;
+        Ok((jobs.is_empty() && is_at_rest).then_some(()))
     })
 }
 

@@ -137,7 +137,7 @@ impl Snapshot {
         let role = role.to_string();
         let output = guest.run_with(["sh", "-s", "--", &role], SCRIPT.as_bytes(), LIMIT)?;
         ensure!(
-            output.stdout.contains("\nunit-file\t"),
+            output.stdout.contains("\nmount\t"),
             "{}: no snapshot: {output}",
             guest.name()
         );

@@ -212,6 +212,7 @@ impl Ground {
 
     /// Applies after a disturbance, and compares the end with the undisturbed one.
     pub fn converge(&self, course: &Course) -> Result<()> {
+        failpoint::settle(&self.stage.guest)?;
         self.stage.apply(course.scenario.config())?;
         let end = self.now()?.since(&self.before);
         let mut except = COPIES.to_vec();

@@ -601,6 +601,26 @@ mod tests {
         assert!(run.effects[0].done && !run.effects[1].done && run.ended.is_none());
     }
 
+    /// Lines as version 0.1.0 wrote them on guests, with every effect: an agent that is installed over it must be able to
+    /// revert what they tell of. The names in the snapshot are those of the fail points, and stand in errors.
+    #[test]
+    fn the_record_of_an_older_agent_is_read() {
+        let mut told = String::new();
+        for line in include_str!("testdata/records.jsonl").lines() {
+            let read: Line = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+            let written = serde_json::to_string(&read).unwrap();
+            // Older lines lack what was added since.
+            if written.len() == line.len() {
+                assert_eq!(written, line);
+            }
+            assert_eq!(serde_json::from_str::<Line>(&written).unwrap(), read);
+            if let Line::Begin { resource, what, .. } = &read {
+                told.push_str(&format!("{resource}|{what}\n"));
+            }
+        }
+        insta::assert_snapshot!("effects", told);
+    }
+
     #[test]
     fn what_is_known_not_to_have_happened_is_not_undone() {
         let directory = tempfile::tempdir().unwrap();

@@ -7,6 +7,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod deploy;
+pub mod effect;
 pub mod engine;
 pub mod error;
 pub mod health;

@@ -1,13 +1,17 @@
 //! `wasagent history`: lists the runs and what each changed.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::Failure;
 use super::exit::{self, Code};
 use super::output::{Ink, Output, describe};
 use crate::config::Role;
+use crate::effect::history::{self, Run};
+use crate::effect::ledger::Outcome;
 use crate::engine::Field;
-use crate::engine::journal::{self, Outcome, Run};
+use crate::host::STATE_DIRECTORY;
 
 #[derive(Serialize)]
 struct HistoryJson<'a> {
@@ -35,7 +39,7 @@ struct ChangeJson<'a> {
 }
 
 pub fn run(output: &Output) -> Result<Code, Failure> {
-    let runs = journal::runs()?;
+    let runs = history::runs(Path::new(STATE_DIRECTORY))?;
     if output.is_json() {
         output.json(&HistoryJson {
             version: 1,

@@ -11,7 +11,7 @@ use clap::Args;
 use super::Failure;
 use super::exit::{self, Code};
 use crate::error::{Doing, Result};
-use crate::health::http;
+use crate::host::http;
 use crate::host::start_lock::{LONGEST_START, Start};
 use crate::host::{Systemd, blocking, system_bus};
 

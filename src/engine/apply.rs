@@ -12,11 +12,10 @@ use backon::BackoffBuilder;
 use tokio::task::JoinSet;
 
 use super::graph::{Graph, Node};
-use super::journal::Journal;
-use super::report::{Event, Summary};
+use super::report::{Event, Listener, Summary, progress};
 use super::resource::Managed;
-use super::step::Step;
-use super::{Address, Diff, Plan};
+use super::{Address, Diff, Plan, Step};
+use crate::effect::Ledger;
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -32,15 +31,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// How often a pause looks whether a signal came.
 const LOOK_FOR_A_SIGNAL: Duration = Duration::from_millis(100);
 
-/// How an apply goes about it.
-pub struct Conduct {
+/// How faults that may pass are tried again.
+pub struct RetryPolicy {
     /// How long, from the first failure of a resource on, faults that may pass are tried again.
     pub budget: Duration,
     /// Set when a signal asks to stop: the steps at hand are finished and no other is begun.
     pub stop: Arc<AtomicBool>,
 }
 
-impl Conduct {
+impl RetryPolicy {
     /// Waits, but no longer than until a signal asks to stop.
     async fn is_stopped_within(&self, pause: Duration) -> bool {
         let end = Instant::now() + pause;
@@ -86,9 +85,6 @@ impl Conduct {
     }
 }
 
-/// Where events go, in the order in which they happen.
-pub type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
-
 /// What became of one resource.
 #[derive(Debug, Clone)]
 enum Outcome {
@@ -103,8 +99,8 @@ pub async fn apply(
     graph: &Graph,
     host: &Arc<Host>,
     plan: Plan,
-    conduct: &Arc<Conduct>,
-    journal: &Arc<Journal>,
+    retry: &Arc<RetryPolicy>,
+    ledger: &Arc<Ledger>,
     listener: &Listener,
 ) -> Summary {
     let (started, planning) = (Instant::now(), plan.took);
@@ -112,13 +108,14 @@ pub async fn apply(
     let mut outcomes: Vec<Option<Outcome>> = graph.nodes().iter().map(|_| None).collect();
     let mut running = JoinSet::new();
     let mut begun = vec![false; graph.nodes().len()];
+    let progress = progress(listener);
 
     loop {
         for (index, node) in graph.nodes().iter().enumerate() {
             if begun[index] {
                 continue;
             }
-            match readiness(graph, node, &outcomes, conduct.stop.load(Ordering::Relaxed)) {
+            match readiness(graph, node, &outcomes, retry.stop.load(Ordering::Relaxed)) {
                 Readiness::Wait => {}
                 Readiness::Skip(because) => {
                     begun[index] = true;
@@ -134,17 +131,16 @@ pub async fn apply(
                         .filter(|diff| !a_need_changed && !diff.foreseen);
                     let convergence = Convergence {
                         resource: Arc::clone(&node.resource),
-                        step: Step::new(host, journal, listener, node.address.clone()),
-                        conduct: Arc::clone(conduct),
-                        journal: Arc::clone(journal),
+                        step: Step::new(host, ledger, &progress, node.address.clone()),
+                        retry: Arc::clone(retry),
+                        ledger: Arc::clone(ledger),
                         listener: Arc::clone(listener),
                     };
                     running.spawn(async move { (index, convergence.run(diff).await) });
                 }
             }
         }
-        // A skip may have made others ready to be skipped: they come before in no case, since a
-        // need is always older in the graph, so one pass saw them all.
+        // Needs precede dependents in the graph, so one pass propagates every skip.
         let Some(joined) = running.join_next().await else {
             break;
         };
@@ -198,8 +194,8 @@ fn readiness(graph: &Graph, node: &Node, outcomes: &[Option<Outcome>], stop: boo
 struct Convergence {
     resource: Arc<dyn Managed>,
     step: Step,
-    conduct: Arc<Conduct>,
-    journal: Arc<Journal>,
+    retry: Arc<RetryPolicy>,
+    ledger: Arc<Ledger>,
     listener: Listener,
 }
 
@@ -238,7 +234,7 @@ impl Convergence {
             Some(diff) => diff,
             None => {
                 let inspect = || self.resource.inspect(&self.step);
-                self.conduct.retry(inspect, tell).await?
+                self.retry.retry(inspect, tell).await?
             }
         };
         if diff.is_empty() {
@@ -246,9 +242,9 @@ impl Convergence {
         }
         (self.listener)(&Event::start(address));
         let converge = || converge_and_verify(self.resource.as_ref(), &self.step);
-        self.conduct.retry(converge, tell).await?;
+        self.retry.retry(converge, tell).await?;
         diff.fields.extend(self.step.take_learned());
-        self.journal.changed(address, &diff.fields)?;
+        self.ledger.changed(address, &diff.fields)?;
         Ok(diff)
     }
 }
@@ -291,17 +287,17 @@ async fn converge_and_verify(resource: &dyn Managed, step: &Step) -> Result<()> 
 mod tests {
     use super::*;
 
-    fn conduct(budget: Duration) -> Conduct {
-        Conduct {
+    fn retry(budget: Duration) -> RetryPolicy {
+        RetryPolicy {
             budget,
             stop: Arc::default(),
         }
     }
 
     /// How often something that always fails is tried; `tell` is called before each pause.
-    async fn tries(conduct: &Conduct, error: Error, tell: impl Fn()) -> u32 {
+    async fn tries(retry: &RetryPolicy, error: Error, tell: impl Fn()) -> u32 {
         let mut tries = 0;
-        let result: Result<()> = conduct
+        let result: Result<()> = retry
             .retry(
                 || {
                     tries += 1;
@@ -320,25 +316,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_may_pass_is_tried_again_until_the_budget_is_spent() {
-        let none = conduct(Duration::ZERO);
+        let none = retry(Duration::ZERO);
         assert_eq!(tries(&none, passing(), || ()).await, 1);
-        let some = conduct(Duration::from_secs(2));
+        let some = retry(Duration::from_secs(2));
         assert!(tries(&some, passing(), || ()).await > 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_stays_is_not_tried_again() {
-        let conduct = conduct(Duration::from_secs(60));
+        let retry = retry(Duration::from_secs(60));
         let error = Error::new("wrong password");
-        assert_eq!(tries(&conduct, error, || ()).await, 1);
+        assert_eq!(tries(&retry, error, || ()).await, 1);
     }
 
     #[tokio::test]
     async fn a_signal_ends_the_tries_also_in_a_pause() {
-        let conduct = conduct(Duration::from_secs(60));
-        let signal = || conduct.stop.store(true, Ordering::Relaxed);
-        assert_eq!(tries(&conduct, passing(), signal).await, 1);
+        let retry = retry(Duration::from_secs(60));
+        let signal = || retry.stop.store(true, Ordering::Relaxed);
+        assert_eq!(tries(&retry, passing(), signal).await, 1);
         // It is set from now on.
-        assert_eq!(tries(&conduct, passing(), || ()).await, 1);
+        assert_eq!(tries(&retry, passing(), || ()).await, 1);
     }
 }

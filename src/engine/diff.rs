@@ -3,21 +3,15 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
+
+use super::Field;
 
 /// Stands for the value of a secret wherever one changes.
 pub const SECRET: &str = "(secret)";
 
 /// The names of what is taken over begin so.
 const ADOPT: &str = "adopt.";
-
-/// One field that differs, with both values; `None` is "not there".
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Field {
-    pub name: String,
-    pub from: Option<String>,
-    pub to: Option<String>,
-}
 
 /// What a change does to the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

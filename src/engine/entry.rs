@@ -3,8 +3,8 @@
 //! ids. Of a field that changes only its name is told, never a value; of what is as it should be,
 //! nothing.
 
-use super::report::{Event, EventKind, Work};
-use super::{Address, Field};
+use super::report::{Event, EventKind};
+use super::{Address, Field, Work};
 use crate::config::Role;
 use crate::host::journald;
 

@@ -3,15 +3,15 @@
 //! the file empty. firewalld then comes up in its state FAILED and takes no change, ours or anybody's.
 //! The record has the file as it was; apply and revert put it back before they begin.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::apply::Listener;
-use super::effect::{Effect, SavedFile};
-use super::journal::{self, Journal, Recorded};
+use super::report::{Listener, progress};
 use super::{Address, Kind, Step};
-use crate::error::{Error, Result};
+use crate::effect::file::SavedFile;
+use crate::effect::opening::cut_off;
+use crate::effect::{Ledger, history};
+use crate::error::Result;
 use crate::host::firewalld::zone_file;
 use crate::host::systemd::Job;
 use crate::host::{Host, blocking, fs};
@@ -21,33 +21,6 @@ const FIREWALLD: &str = "firewalld.service";
 /// A zone file holds a few lines.
 const MAX_ZONE: u64 = 16 << 20;
 
-/// Zones whose permanent settings were being changed when a run was cut off, and their files as they
-/// were before that. Of a zone that was changed to the end since, the file is no longer ours to judge.
-fn cut_off(effects: &[Recorded]) -> BTreeMap<&str, Option<&SavedFile>> {
-    let mut zones = BTreeMap::new();
-    for recorded in effects {
-        if let Effect::Open {
-            zone,
-            zone_before: Some(before),
-            ..
-        }
-        | Effect::Close {
-            zone,
-            zone_before: Some(before),
-            ..
-        } = &recorded.effect
-        {
-            let file = zone_file(zone);
-            let was = before.files.iter().find(|(path, _)| *path == file);
-            zones.remove(zone.as_str());
-            if !recorded.done {
-                zones.insert(zone.as_str(), was.and_then(|(_, was)| was.as_ref()));
-            }
-        }
-    }
-    zones
-}
-
 /// Puts back the zones of firewalld's that a power cut left empty, and lets firewalld read them; gives
 /// back which.
 ///
@@ -55,17 +28,18 @@ fn cut_off(effects: &[Recorded]) -> BTreeMap<&str, Option<&SavedFile>> {
 /// When a file cannot be read or put back, or firewalld does not come up again.
 pub async fn zones(
     host: &Arc<Host>,
-    journal: &Arc<Journal>,
+    ledger: &Arc<Ledger>,
     listener: &Listener,
 ) -> Result<Vec<PathBuf>> {
-    let effects = journal::open_effects(&journal::runs()?);
+    let effects = history::open_effects(&ledger.runs()?);
     let zones = cut_off(&effects);
     let Some(first) = zones.keys().next() else {
         return Ok(Vec::new());
     };
+    let progress = progress(listener);
     let step = |zone: &str| {
         let address = Address::new(Kind::Firewall, zone);
-        Step::new(host, journal, listener, address).undoing()
+        Step::new(host, ledger, &progress, address).undoing()
     };
     let mut mended = Vec::new();
     for (zone, was) in &zones {
@@ -97,56 +71,12 @@ async fn is_empty(file: &Path) -> bool {
 async fn put_back(step: &Step, file: &Path, was: Option<&SavedFile>) -> Result<()> {
     let put_back = match was {
         None => step.remove_file(file).await,
-        Some(was) => match journal::saved(&was.contents) {
-            Ok(contents) => step.restore_file(file, contents, was.clone()).await,
-            Err(error) => Err(error),
-        },
+        Some(was) => step.restore_file(file, was.clone()).await,
     };
-    put_back.map_err(|error: Error| {
+    put_back.map_err(|error| {
         error.while_doing(format_args!(
             "put back {}, which a power cut left empty",
             file.display()
         ))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::effect::{Sha256, ZoneFiles};
-    use crate::host::firewalld::{Opening, Settings};
-
-    fn opened(zone: &str, done: bool) -> Recorded {
-        Recorded {
-            resource: Address::new(Kind::Firewall, zone),
-            effect: Effect::Open {
-                settings: Settings::Permanent,
-                zone: zone.to_owned(),
-                opening: Opening::Port {
-                    port: 445,
-                    protocol: "tcp".to_owned(),
-                },
-                zone_before: Some(ZoneFiles {
-                    settings: Sha256::of(b""),
-                    files: vec![(zone_file(zone), None)],
-                }),
-            },
-            number: 1,
-            undoes: false,
-            done,
-            failed: false,
-        }
-    }
-
-    #[test]
-    fn only_a_change_without_an_end_is_looked_after() {
-        let effects = [
-            opened("public", true),
-            opened("internal", false),
-            opened("dmz", false),
-            opened("dmz", true),
-        ];
-        let zones = cut_off(&effects);
-        assert_eq!(zones.keys().copied().collect::<Vec<_>>(), ["internal"]);
-    }
 }

@@ -9,8 +9,6 @@ use crate::config::Role;
 use crate::error::{Doing, Error, Result};
 use crate::host::fs::{read_regular, write_own};
 
-/// The agent's own directory.
-pub const STATE_DIRECTORY: &str = "/var/lib/wasagent";
 const RECORD: &str = "/var/lib/wasagent/record.json";
 
 /// No record of ours comes near this size.

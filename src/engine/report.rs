@@ -1,33 +1,23 @@
 //! What is told while apply runs: one event a resource and state, closed by a summary. The JSON
 //! form is the one that scripts hold on to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::plan::milliseconds;
 use super::{Address, Diff, Field};
+use crate::effect::step::Progress;
 use crate::error::Error;
 
-/// What is done to the resources: all tell of it by the same events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Work {
-    Apply,
-    Revert,
-    /// What a failed apply has done is undone: a part of its run, never a run of its own.
-    RollBack,
-}
+/// Where events go, in the order in which they happen.
+pub type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 
-impl Work {
-    /// The command's name.
-    pub fn command(self) -> &'static str {
-        match self {
-            Self::Apply => "apply",
-            Self::Revert => "revert",
-            Self::RollBack => "roll-back",
-        }
-    }
+/// Tells a listener how far long work has come.
+pub fn progress(listener: &Listener) -> Progress {
+    let listener = Arc::clone(listener);
+    Arc::new(move |address, amount| listener(&Event::progress(address, amount)))
 }
 
 /// What happened to a resource.

@@ -9,8 +9,7 @@ use std::pin::Pin;
 
 use serde::Serialize;
 
-use super::step::Step;
-use super::{Address, Diff, Kind};
+use super::{Address, Diff, Kind, Step};
 use crate::error::Result;
 use crate::host::Host;
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::http;
 use super::verdict::Check;
 use crate::config::{Protocol, Role, Tier, Was, template};
 use crate::engine::plan::milliseconds;
@@ -15,6 +14,7 @@ use crate::engine::{Address, Graph, Kind};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::host::cifs::{self, CifsMount, Recovery};
+use crate::host::http;
 use crate::role::{self, Wishes};
 
 /// What one check may take.

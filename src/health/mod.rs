@@ -2,7 +2,6 @@
 //! plan and apply use; what only a request can tell is asked by one.
 
 mod checks;
-pub mod http;
 mod verdict;
 
 pub use verdict::{Check, State, Verdict, probe};

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::blocking;
 use super::firewalld::Firewalld;
-use super::fs::MARK;
+use super::mark::MARK;
 use super::process::find_program;
 use super::selinux;
 use super::systemd::Systemd;

@@ -14,10 +14,6 @@ use serde::{Deserialize, Serialize};
 use super::permit::Permit;
 use crate::error::{Doing, Error, Result};
 
-/// The first line of every file that the agent writes into a directory that it shares with
-/// others. `#` begins a comment for systemd, Samba, sysusers and Quadlet alike.
-pub const MARK: &str = "# Written by wasagent from the tier file; changes made here are lost.";
-
 /// Extended attribute in which SELinux keeps the label of a file (`xattr(7)`).
 pub(super) const SELINUX_XATTR: &str = "security.selinux";
 

@@ -10,14 +10,17 @@ pub mod facts;
 pub mod failpoint;
 pub mod firewalld;
 pub mod fs;
+pub mod fstab;
 pub mod git;
 mod git_refs;
 pub mod grow;
 pub mod holders;
+pub mod http;
 pub mod image_archive;
 mod image_store;
 pub mod journald;
 pub mod kmsg;
+pub mod mark;
 pub mod mount;
 pub mod passdb;
 pub mod permit;
@@ -28,6 +31,7 @@ pub mod recent_starts;
 pub mod registry_image;
 pub mod samba;
 pub mod selinux;
+pub mod sha256;
 mod signature;
 pub mod smb_conf;
 pub mod start_lock;
@@ -40,9 +44,13 @@ pub use firewalld::Firewalld;
 pub use permit::Permit;
 pub use systemd::Systemd;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+
+/// The agent's own directory.
+pub const STATE_DIRECTORY: &str = "/var/lib/wasagent";
 
 /// Where every guest has its system bus. The environment's idea of it is not asked: root does not
 /// talk to whatever a variable names, and an address with a host name would lead into NSS.
@@ -57,6 +65,8 @@ pub struct Host {
     /// `None` where no firewalld runs.
     pub firewalld: Option<Firewalld>,
     pub facts: Facts,
+    /// Where the record of the runs is.
+    pub state_directory: PathBuf,
 }
 
 impl Host {
@@ -77,6 +87,7 @@ impl Host {
             systemd,
             firewalld,
             facts,
+            state_directory: PathBuf::from(STATE_DIRECTORY),
         })
     }
 }

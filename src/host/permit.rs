@@ -55,6 +55,6 @@ mod tests {
             }
         }
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].ends_with("engine/step.rs"));
+        assert!(found[0].ends_with("effect/step.rs"));
     }
 }

@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ours;
-use crate::engine::effect::Effect;
+use crate::effect::account::OnAccount;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::account::{self, Unfit};
 use crate::host::fs::{DirState, dir_state};
+use crate::host::mark;
 use crate::host::{Host, blocking};
 
 const SYSUSERS: &str = "/etc/sysusers.d/wasagent.conf";
@@ -55,7 +55,7 @@ impl Resource for Account {
         let found = account::look_up(&self.name).await?;
         let Some(found) = found else {
             // Somebody else's file of that name is refused before anything is changed.
-            blocking(|| ours::read(Path::new(SYSUSERS)).map(drop)).await?;
+            blocking(|| mark::read(Path::new(SYSUSERS)).map(drop)).await?;
             return Ok(None);
         };
         blocking(move || {
@@ -98,9 +98,9 @@ impl Resource for Account {
             _ => Ok(NEXT_FREE.to_owned()),
         })
         .await?;
-        let text = ours::marked(&format!("{}\n", self.line(NEXT_FREE)));
-        ours::write(step, Path::new(SYSUSERS), &text).await?;
-        let effect = Effect::MakeAccount {
+        let text = mark::marked(&format!("{}\n", self.line(NEXT_FREE)));
+        step.write_text(Path::new(SYSUSERS), &text).await?;
+        let effect = OnAccount::MakeAccount {
             name: self.name.clone(),
         };
         step.effect(effect, |permit| async move {

@@ -4,12 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ours;
-use crate::engine::effect::Effect;
+use crate::effect::container::OnContainer;
 use crate::engine::{Diff, Disturbance, Step};
 use crate::error::{Error, Result};
 use crate::host::blocking;
 use crate::host::fs::read_regular;
+use crate::host::mark;
 use crate::host::podman::{self, ContainerState};
 use crate::host::systemd::{Job, UnitState};
 
@@ -197,11 +197,11 @@ impl ByHand {
     pub async fn set_aside(&self, step: &Step, own: &Path) -> Result<()> {
         let unit = unit_of(&self.name);
         if self.would_start_at_boot() {
-            let text = ours::marked(&only_others_at_boot(&self.name));
-            ours::write(step, Path::new(AT_BOOT), &text).await?;
+            let text = mark::marked(&only_others_at_boot(&self.name));
+            step.write_text(Path::new(AT_BOOT), &text).await?;
         }
         let active = self.service.as_ref().filter(|service| service.is_active);
-        let effect = Effect::SetAsideContainer {
+        let effect = OnContainer::SetAsideContainer {
             name: self.name.clone(),
             kept_as: kept_as(&self.name),
             was_running: self.is_running(),

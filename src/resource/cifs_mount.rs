@@ -15,6 +15,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::host::cifs::{self, CifsMount, CifsState, Detached, Recovery};
 use crate::host::fs::{FileMeta, read_regular};
+use crate::host::fstab::{Entry, FSTAB, is_read_elsewhere};
 use crate::host::mount::MountInfo;
 use crate::host::process::Helper;
 use crate::host::systemd::{Job, mount_unit_name};
@@ -253,7 +254,7 @@ impl CifsShare {
     }
 
     /// Adds what is taken over of the guide's step 16.
-    fn diff_fstab(&self, entries: &[fstab::Entry], diff: &mut Diff) -> Result<()> {
+    fn diff_fstab(&self, entries: &[Entry], diff: &mut Diff) -> Result<()> {
         for entry in entries {
             let unit = mount_unit_name(&self.mount_point);
             if entry.fs_type != "cifs" {
@@ -268,11 +269,7 @@ impl CifsShare {
                      or remove that line"
                 )));
             }
-            diff.adopt(
-                "fstab",
-                format!("{} line {}", fstab::FSTAB, entry.line),
-                None,
-            );
+            diff.adopt("fstab", format!("{} line {}", FSTAB, entry.line), None);
         }
         for credentials in self.credentials_by_hand(entries) {
             diff.adopt("credentials", credentials.display(), None);
@@ -281,13 +278,13 @@ impl CifsShare {
     }
 
     /// The credentials that only those lines read.
-    fn credentials_by_hand(&self, entries: &[fstab::Entry]) -> Vec<PathBuf> {
+    fn credentials_by_hand(&self, entries: &[Entry]) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = entries
             .iter()
             .filter_map(|entry| entry.credentials.clone())
             .filter(|file| *file != self.credentials && file.is_absolute())
             .filter(|file| std::fs::symlink_metadata(file).is_ok_and(|found| found.is_file()))
-            .filter(|file| !fstab::is_read_elsewhere(file, &self.mount_point))
+            .filter(|file| !is_read_elsewhere(file, &self.mount_point))
             .collect();
         files.dedup();
         files
@@ -295,7 +292,7 @@ impl CifsShare {
 
     /// Removes what the unit stands for now. The line goes last: as long as it is there, the next run
     /// knows what else is to go.
-    async fn clear_fstab(&self, step: &Step, entries: &[fstab::Entry]) -> Result<()> {
+    async fn clear_fstab(&self, step: &Step, entries: &[Entry]) -> Result<()> {
         for credentials in self.credentials_by_hand(entries) {
             step.remove_file(&credentials).await?;
         }
@@ -528,9 +525,9 @@ async fn is_seen_to_be_gone(step: &Step, unit: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::mark::{OurFile, marked};
     use crate::host::mount::parse;
     use crate::host::systemd::UnitState;
-    use crate::resource::ours::{OurFile, marked};
 
     fn share(vers: Dialect) -> CifsShare {
         CifsShare {

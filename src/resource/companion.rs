@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::ours::{self, OurFile};
 use crate::engine::{Diff, Step};
 use crate::error::Result;
+use crate::host::mark::{self, OurFile};
 use crate::host::systemd::{Job, UnitState};
 use crate::host::{Host, blocking};
 
@@ -37,12 +37,12 @@ impl Companion {
     }
 
     fn text(&self) -> String {
-        ours::marked(&self.body)
+        mark::marked(&self.body)
     }
 
     pub async fn observe(&self, host: &Host) -> Result<Observed> {
         let path = self.path();
-        let file = blocking(move || ours::read(&path));
+        let file = blocking(move || mark::read(&path));
         let (file, unit) = tokio::try_join!(file, host.systemd.unit(&self.unit))?;
         Ok(Observed { file, unit })
     }
@@ -82,7 +82,7 @@ impl Companion {
         let text = self.text();
         let rewrite = observed.file.as_ref().map(|file| &file.text) != Some(&text);
         if rewrite {
-            ours::write(step, &self.path(), &text).await?;
+            step.write_text(&self.path(), &text).await?;
         }
         Ok(rewrite || observed.unit.need_daemon_reload)
     }

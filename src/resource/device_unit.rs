@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::ours::{self, OurFile};
 use crate::engine::{Diff, Step};
 use crate::error::{Error, Result};
+use crate::host::mark::{self, OurFile};
 use crate::host::systemd::{UnitState, device_unit_name, mount_unit_name};
 use crate::host::{Host, blocking};
 
@@ -43,7 +43,7 @@ impl DeviceUnit {
     }
 
     fn text(&self) -> String {
-        ours::marked(&format!(
+        mark::marked(&format!(
             "[Unit]\nWants={} {}\n",
             mount_unit_name(&self.mount_point),
             self.serves
@@ -52,7 +52,7 @@ impl DeviceUnit {
 
     pub async fn observe(&self, host: &Host) -> Result<Observed> {
         let (path, name) = (self.path(), self.name());
-        let file = blocking(move || ours::read(&path));
+        let file = blocking(move || mark::read(&path));
         let (file, state) = tokio::try_join!(file, host.systemd.unit(&name))?;
         Ok(Observed { file, state })
     }
@@ -82,7 +82,7 @@ impl DeviceUnit {
         let text = self.text();
         let is_right = observed.file.as_ref().map(|file| &file.text) == Some(&text);
         if !is_right {
-            ours::write(step, &self.path(), &text).await?;
+            step.write_text(&self.path(), &text).await?;
         }
         if !is_right || !self.is_read(observed) {
             step.reload_units().await?;
@@ -129,7 +129,7 @@ mod tests {
             unit.text(),
             format!(
                 "{}\n[Unit]\nWants=mnt-data.mount smbd.service\n",
-                ours::MARK
+                mark::MARK
             )
         );
     }

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::mount_unit::MountUnit;
-use super::ours::{self, OurFile};
 use crate::config::{Device, Filesystem};
-use crate::engine::effect::Effect;
-use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step, journal};
+use crate::effect::disk::OnDisk;
+use crate::effect::mount::OnMount;
+use crate::effect::{Effect, history};
+use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::block::{self, Blankness, BlockDevice, FsInfo};
+use crate::host::mark::{self, OurFile};
 use crate::host::{Host, blocking};
 
 /// The label by which a file system made by this agent is known again, whatever the disk's name
@@ -75,7 +77,7 @@ fn our_filesystem(disk: &BlockDevice) -> Result<Option<FsInfo>> {
 
 /// Another blank disk does not take the place of one that is missing: its data would seem gone.
 fn refuse_if_served_before(mount: &Path) -> Result<()> {
-    match ours::read(&MountUnit::path(mount))? {
+    match mark::read(&MountUnit::path(mount))? {
         None => Ok(()),
         Some(unit) => Err(missing(mount, &unit)),
     }
@@ -107,24 +109,24 @@ fn find_named(device: &Device) -> Result<BlockDevice> {
 
 /// The disk that a run of ours, since the last revert, proved blank and began to format without
 /// coming to the end, if nothing else has been put on it since.
-fn unfinished(device: &Device) -> Result<Option<BlockDevice>> {
-    let effects = journal::open_effects(&journal::runs()?);
+fn unfinished(device: &Device, record: &Path) -> Result<Option<BlockDevice>> {
+    let effects = history::open_effects(&history::runs(record)?);
     let Some(begun) = effects
         .iter()
-        .rposition(|recorded| matches!(recorded.effect, Effect::Format { .. }))
+        .rposition(|recorded| matches!(recorded.effect, Effect::Disk(OnDisk::Format { .. })))
     else {
         return Ok(None);
     };
     // What was mounted since had a whole file system on it, whatever became of it later.
     let used_since = effects[begun..]
         .iter()
-        .any(|recorded| matches!(recorded.effect, Effect::Mount { .. }));
-    let Effect::Format {
+        .any(|recorded| matches!(recorded.effect, Effect::Mount(OnMount::Mount { .. })));
+    let Effect::Disk(OnDisk::Format {
         device: path,
         serial,
         size_bytes,
         filesystem,
-    } = &effects[begun].effect
+    }) = &effects[begun].effect
     else {
         return Ok(None);
     };
@@ -218,7 +220,8 @@ impl Resource for Disk {
         })]
     }
 
-    async fn observe(&self, _host: &Host) -> Result<Observed> {
+    async fn observe(&self, host: &Host) -> Result<Observed> {
+        let record = host.state_directory.clone();
         let device = self.device.clone();
         let mount = self.mount.clone();
         blocking(move || match formatted(&device)? {
@@ -227,7 +230,7 @@ impl Resource for Disk {
                 refuse_if_served_before(&mount)?;
                 match blank(&device) {
                     Ok(disk) => Ok(Observed::Blank(disk)),
-                    Err(refused) => match unfinished(&device)? {
+                    Err(refused) => match unfinished(&device, &record)? {
                         Some(disk) => Ok(Observed::Unfinished(disk)),
                         None => Err(refused),
                     },
@@ -287,7 +290,7 @@ impl Resource for Disk {
         let fs_type = self.filesystem.as_str();
         // Before it is on record that the disk is formatted: what fails then may be ours.
         still_free(&disk.path, fs_type, over_unfinished).await?;
-        let effect = Effect::Format {
+        let effect = OnDisk::Format {
             device: disk.path.clone(),
             serial: disk.serial.clone(),
             size_bytes: disk.size_bytes,

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::ours::{self, OurFile};
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
+use crate::host::mark::{self, OurFile};
 use crate::host::samba;
 use crate::host::unnamed::Unnamed;
 use crate::host::{Host, blocking};
@@ -42,11 +42,11 @@ impl Resource for File {
 
     async fn observe(&self, _host: &Host) -> Result<Self::Observed> {
         let path = self.path.clone();
-        blocking(move || ours::read(&path)).await
+        blocking(move || mark::read(&path)).await
     }
 
     fn diff(&self, observed: &Self::Observed) -> Result<Diff> {
-        let wanted = ours::marked(&self.body);
+        let wanted = mark::marked(&self.body);
         let mut diff = match observed {
             None => Diff::create("the file is missing"),
             Some(_) => Diff::update("the file differs from the tier file"),
@@ -71,11 +71,11 @@ impl Resource for File {
     }
 
     async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {
-        let text = ours::marked(&self.body);
+        let text = mark::marked(&self.body);
         if let Check::SambaShare(section) = &self.check {
             check_samba_share(&text, section).await?;
         }
-        ours::write(step, &self.path, &text).await
+        step.write_text(&self.path, &text).await
     }
 }
 

@@ -2,11 +2,12 @@
 //! wanted are there, and of the others those that an apply has made, by an older tier file, are not.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use futures_util::future::try_join_all;
 
-use crate::engine::effect::Effect;
-use crate::engine::journal;
+use crate::effect::opening::OnOpening;
+use crate::effect::{Effect, history};
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::cifs::SMB_PORT;
@@ -34,7 +35,7 @@ pub struct Observed {
 
 impl Firewall {
     /// Asks for all the openings at the same time.
-    async fn look(&self, firewalld: &Firewalld) -> Result<Observed> {
+    async fn look(&self, host: &Host, firewalld: &Firewalld) -> Result<Observed> {
         let runtime = |opening| firewalld.has(Settings::Runtime, &self.zone, opening);
         let permanent = async {
             let zone = firewalld.permanent_zone(&self.zone).await?;
@@ -45,7 +46,7 @@ impl Firewall {
             permanent,
             try_join_all(self.unwanted.iter().map(runtime)),
         )?;
-        let outdated = self.outdated(firewalld).await?;
+        let outdated = self.outdated(firewalld, host.state_directory.clone()).await?;
         let openings = self.openings.iter().cloned();
         let unwanted = self.unwanted.iter().cloned().zip(unwanted);
         Ok(Observed {
@@ -63,19 +64,23 @@ impl Firewall {
     }
 
     /// What the record says that we opened in this zone, is open, and is not wanted any more.
-    async fn outdated(&self, firewalld: &Firewalld) -> Result<Vec<(Settings, Opening)>> {
+    async fn outdated(
+        &self,
+        firewalld: &Firewalld,
+        record: PathBuf,
+    ) -> Result<Vec<(Settings, Opening)>> {
         let zone = self.zone.clone();
         let opened = blocking(move || {
-            let effects = journal::open_effects(&journal::runs()?);
+            let effects = history::open_effects(&history::runs(&record)?);
             let opened = effects
                 .into_iter()
                 .filter_map(|recorded| match recorded.effect {
-                    Effect::Open {
+                    Effect::Opening(OnOpening::Open {
                         settings,
                         zone: in_zone,
                         opening,
                         ..
-                    } if in_zone == zone => Some((settings, opening)),
+                    }) if in_zone == zone => Some((settings, opening)),
                     _ => None,
                 });
             Ok(opened.collect::<BTreeSet<_>>())
@@ -115,7 +120,7 @@ impl Resource for Firewall {
 
     async fn observe(&self, host: &Host) -> Result<Observed> {
         let firewalld = host.running_firewalld()?;
-        match self.look(firewalld).await {
+        match self.look(host, firewalld).await {
             Ok(observed) => Ok(observed),
             // Only now is it worth a call to know whether the zone is there.
             Err(error) => Err(self.no_such_zone(firewalld).await.unwrap_or(error)),

@@ -2,7 +2,7 @@
 //! an archive may be replaced: that is told by plan, and taken only when somebody asks for it.
 
 use crate::config;
-use crate::engine::effect::Effect;
+use crate::effect::image::OnImage;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::registry_image::{self, LocalImage, RegistryImage};
@@ -156,7 +156,7 @@ impl Resource for Image {
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
-        let effect = Effect::PullImage {
+        let effect = OnImage::PullImage {
             image: self.reference(),
             before: observed.id.clone(),
         };

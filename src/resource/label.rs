@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::content::staging_directory;
+use crate::deploy::staging::path as staging_directory;
 use super::data_disk::{self, DataDisk};
-use crate::engine::effect::Effect;
+use crate::effect::file_context::OnFileContext;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::fs::selinux_label;
@@ -154,7 +154,7 @@ impl Resource for Label {
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         for tree in observed.trees.iter().filter(|tree| tree.rule.is_none()) {
             let specification = tree.specification();
-            let effect = Effect::AddFileContext {
+            let effect = OnFileContext::AddFileContext {
                 specification: specification.clone(),
                 label: SHARE_TYPE.to_owned(),
             };
@@ -197,7 +197,7 @@ impl Label {
 }
 
 async fn relabel(step: &Step, tree: &Tree) -> Result<()> {
-    let effect = Effect::Relabel {
+    let effect = OnFileContext::Relabel {
         tree: tree.path.clone(),
     };
     step.effect(effect, |permit| async move {

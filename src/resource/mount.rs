@@ -7,7 +7,7 @@ use super::device_unit::{self, DeviceUnit};
 use super::disk::{formatted, missing, partition};
 use super::mount_unit::{self, MountUnit};
 use crate::config::{Device, Filesystem};
-use crate::engine::effect::Effect;
+use crate::effect::disk::OnDisk;
 use crate::engine::{Action, Address, Diff, GuideStep, Kind, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::block::{BlockDevice, FsInfo, size_in_words};
@@ -229,7 +229,7 @@ impl Mount {
     async fn grow(&self, step: &Step, disk: &BlockDevice, filesystem: &FsInfo) -> Result<()> {
         let (mount_point, to_bytes) = (self.mount_point.clone(), disk.size_bytes);
         let fs_type = filesystem.fs_type.clone();
-        let effect = Effect::Grow {
+        let effect = OnDisk::Grow {
             mount_point: mount_point.clone(),
             filesystem: fs_type.clone(),
             from_bytes: filesystem.size_bytes,

@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use super::fstab;
-use super::ours::{self, OurFile};
 use crate::engine::{Diff, Step};
 use crate::error::{Error, Result};
+use crate::host::fstab::{Entry, on_this_guest};
+use crate::host::mark::{self, OurFile};
 use crate::host::mount::{MountInfo, mount_at};
 use crate::host::systemd::{UnitState, mount_unit_name};
 use crate::host::{Host, blocking};
@@ -39,7 +40,7 @@ pub struct Observed {
     /// What is mounted there now.
     pub mounted: Option<MountInfo>,
     /// Entries of fstab(5) for the same place.
-    pub fstab: Vec<fstab::Entry>,
+    pub fstab: Vec<Entry>,
     /// Something lies in the directory that the mount will hide.
     hides: bool,
 }
@@ -66,7 +67,7 @@ impl MountUnit {
     pub fn text(&self) -> String {
         let escape = |text: &str| text.replace('%', "%%");
         let unit_lines: String = self.unit_lines.iter().map(|l| format!("{l}\n")).collect();
-        ours::marked(&format!(
+        mark::marked(&format!(
             "[Unit]\nDescription={}\n{unit_lines}\n[Mount]\nWhat={}\nWhere={}\nType={}\nOptions={}\n\n[Install]\nWantedBy={}\n",
             escape(&self.description),
             escape(&self.what),
@@ -87,7 +88,8 @@ impl MountUnit {
         let text = self.text();
         let name = mount_unit_name(&self.mount_point);
         if observed.file.as_ref().map(|file| &file.text) != Some(&text) {
-            ours::write(step, &Self::path(&self.mount_point), &text).await?;
+            step.write_text(&Self::path(&self.mount_point), &text)
+                .await?;
             step.reload_units().await?;
         } else if observed.state.need_daemon_reload {
             step.reload_units().await?;
@@ -139,13 +141,13 @@ pub async fn observe(host: &Host, mount_point: &Path) -> Result<Observed> {
 pub async fn observe_beside_fstab(host: &Host, mount_point: &Path) -> Result<Observed> {
     let at = mount_point.to_owned();
     let files = blocking(move || {
-        let fstab = fstab::on_this_guest(&at);
+        let fstab = on_this_guest(&at);
         refuse_symbolic_link(&at)?;
         let mounted = mount_at(&at)?;
         // Only while nothing is mounted: to look into a dead share takes for ever.
         let hides = mounted.is_none()
             && std::fs::read_dir(&at).is_ok_and(|mut entries| entries.next().is_some());
-        Ok((ours::read(&MountUnit::path(&at))?, mounted, fstab, hides))
+        Ok((mark::read(&MountUnit::path(&at))?, mounted, fstab, hides))
     });
     let name = mount_unit_name(mount_point);
     let ((file, mounted, fstab, hides), state) = tokio::try_join!(files, host.systemd.unit(&name))?;
@@ -198,7 +200,7 @@ mod tests {
                 "{}\n[Unit]\nDescription=Data disk, 100%% ours\nBefore=smbd.service\n\n[Mount]\n\
                  What=/dev/disk/by-uuid/1234\nWhere=/mnt/data\nType=xfs\nOptions=nodev,nosuid\n\n\
                  [Install]\nWantedBy=local-fs.target\n",
-                ours::MARK
+                mark::MARK
             )
         );
     }

@@ -7,7 +7,7 @@ use super::terminal::{Size, Terminal};
 use super::text::{Page, Run};
 use super::*;
 use crate::config::Role;
-use crate::engine::report::Work;
+use crate::engine::Work;
 use crate::engine::{Address, Diff, Kind};
 use crate::error::Error;
 

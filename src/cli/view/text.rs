@@ -9,7 +9,8 @@ use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 use crate::cli::output::{Ink, paint, seconds};
 use crate::config::Role;
 use crate::engine::Field;
-use crate::engine::report::{Event, EventError, Summary, Work};
+use crate::engine::Work;
+use crate::engine::report::{Event, EventError, Summary};
 
 /// A value longer than this is counted and not shown.
 const LONGEST_VALUE: usize = 120;

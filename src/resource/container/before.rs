@@ -1,15 +1,16 @@
 //! The way back: by what the container ran until now, should what it is to run by not come up.
 
-use zeroize::Zeroizing;
-
 use super::{Container, Observed};
+use crate::effect::Effect;
+use crate::effect::file::OnFile;
+use crate::effect::image::OnImage;
+use crate::effect::secret::OnSecret;
+use crate::effect::unit::OnUnit;
 use crate::engine::Step;
-use crate::engine::effect::{Effect, Sha256};
-use crate::engine::journal;
 use crate::error::Result;
-use crate::host::blocking;
+use crate::host::mark;
+use crate::host::sha256::Sha256;
 use crate::host::systemd::Job;
-use crate::resource::ours;
 
 /// By what a container ran, where that is not what it is to run by.
 #[derive(Debug, Default)]
@@ -69,13 +70,13 @@ impl Container {
         let text = match changed.unit_file.cloned() {
             None => None,
             Some(saved) => {
-                let contents = blocking(move || journal::saved(&saved)).await?;
+                let contents = step.saved(&saved).await?;
                 Some(String::from_utf8_lossy(&contents).into_owned())
             }
         };
         Ok(Some(RanBefore {
             // One that was made by hand comes back whole, by undoing the run.
-            text: text.filter(|text| ours::is_ours(text)),
+            text: text.filter(|text| mark::is_ours(text)),
             image: changed.image.map(str::to_owned),
             secrets: owned(&changed.secrets),
         }))
@@ -87,28 +88,28 @@ impl Container {
         // The first of each kind tells what was there before all of them.
         for effect in effects {
             match effect {
-                Effect::PullImage { image, before } if *image == self.image => {
+                Effect::Image(OnImage::PullImage { image, before }) if *image == self.image => {
                     changed.image = changed.image.or(before.as_deref());
                 }
-                Effect::WriteFile { path, before, .. } if *path == unit_file => {
+                Effect::File(OnFile::WriteFile { path, before, .. }) if *path == unit_file => {
                     let before = before.as_ref().map(|file| &file.contents);
                     changed.unit_file = changed.unit_file.or(before);
                 }
-                Effect::SetSecret {
+                Effect::Secret(OnSecret::SetSecret {
                     name,
                     before: Some(before),
                     ..
-                } => {
+                }) => {
                     let is_known = changed.secrets.iter().any(|(known, _)| known == name);
                     if !is_known && self.secrets.iter().any(|given| given.secret == *name) {
                         changed.secrets.push((name, before));
                     }
                 }
-                Effect::Job {
+                Effect::Unit(OnUnit::Job {
                     job: Job::Restart,
                     unit,
                     before,
-                } if *unit == unit_name => changed.ran |= before == "active",
+                }) if *unit == unit_name => changed.ran |= before == "active",
                 _ => {}
             }
         }
@@ -118,15 +119,13 @@ impl Container {
     /// Goes back to the definition by which the container ran before, to the image, and to its secrets.
     pub(super) async fn run_again(&self, step: &Step, before: &RanBefore) -> Result<()> {
         for (name, value) in &before.secrets {
-            let value = value.clone();
-            let value = blocking(move || journal::saved(&value).map(Zeroizing::new)).await?;
-            step.set_secret(name, value).await?;
+            step.set_secret(name, step.saved(value).await?).await?;
         }
         if let Some(id) = &before.image {
             step.tag_image(id, &self.image).await?;
         }
         if let Some(text) = &before.text {
-            ours::write(step, &self.path(), text).await?;
+            step.write_text(&self.path(), text).await?;
         }
         step.reload_units().await?;
         self.start_anew(step, Job::Restart).await
@@ -144,7 +143,7 @@ fn owned(secrets: &[(&str, &Sha256)]) -> Vec<(String, Sha256)> {
 mod tests {
     use super::super::tests::container;
     use super::*;
-    use crate::engine::effect::SavedFile;
+    use crate::effect::file::SavedFile;
     use crate::host::fs::FileMeta;
 
     #[test]
@@ -156,25 +155,33 @@ mod tests {
             modified: (0, 0),
             label: None,
         };
-        let write = |before: Option<&str>| Effect::WriteFile {
-            path: container.path(),
-            before: before.map(saved),
-            after: Sha256::of(b"new"),
-            meta: FileMeta::root(0o644),
+        let write = |before: Option<&str>| {
+            Effect::from(OnFile::WriteFile {
+                path: container.path(),
+                before: before.map(saved),
+                after: Sha256::of(b"new"),
+                meta: FileMeta::root(0o644),
+            })
         };
-        let pull = |before: Option<&str>| Effect::PullImage {
-            image: container.image.clone(),
-            before: before.map(str::to_owned),
+        let pull = |before: Option<&str>| {
+            Effect::from(OnImage::PullImage {
+                image: container.image.clone(),
+                before: before.map(str::to_owned),
+            })
         };
-        let secret = |name: &str, before: Option<&str>| Effect::SetSecret {
-            name: name.to_owned(),
-            before: before.map(|value| Sha256::of(value.as_bytes())),
-            after: Sha256::of(b"new"),
+        let secret = |name: &str, before: Option<&str>| {
+            Effect::from(OnSecret::SetSecret {
+                name: name.to_owned(),
+                before: before.map(|value| Sha256::of(value.as_bytes())),
+                after: Sha256::of(b"new"),
+            })
         };
-        let restart = |before: &str| Effect::Job {
-            job: Job::Restart,
-            unit: container.unit_name(),
-            before: before.to_owned(),
+        let restart = |before: &str| {
+            Effect::from(OnUnit::Job {
+                job: Job::Restart,
+                unit: container.unit_name(),
+                before: before.to_owned(),
+            })
         };
         let (old, key) = (Sha256::of(b"old"), "nodejs-server.KEY.secret");
         let whole = Changed {

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use super::super::companion::Companion;
 use super::{Container, Given, LOCK_SECONDS, RESTART_SECONDS, START_SECONDS};
 use crate::config::{Protocol, Publish};
+use crate::host::mark;
 use crate::host::recent_starts;
 use crate::host::systemd::mount_unit_name;
-use crate::resource::ours;
 
 impl Given {
     /// For `--secret` (podman-run(1)). No variable: podman before 5.3 shows the value of one in `inspect`. The file is
@@ -73,7 +73,7 @@ impl Container {
         } else {
             self.service_file()
         };
-        ours::marked(&format!("{}{body}{}", self.unit_section(), INSTALL_SECTION))
+        mark::marked(&format!("{}{body}{}", self.unit_section(), INSTALL_SECTION))
     }
 
     fn unit_section(&self) -> String {

@@ -19,13 +19,13 @@ use self::before::RanBefore;
 use super::by_hand::ByHand;
 use super::companion;
 use super::image::short;
-use super::ours::{self, Found, OurFile};
 use crate::config::Publish;
 use crate::engine::{
     Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
 };
 use crate::error::{Error, Result};
-use crate::health::http;
+use crate::host::http;
+use crate::host::mark::{self, Found, OurFile};
 use crate::host::recent_starts::{PAUSES, RecentStarts};
 use crate::host::systemd::{Job, UnitState, mount_unit_name, printed_by_container};
 use crate::host::{Host, blocking};
@@ -264,13 +264,13 @@ impl Resource for Container {
         let own = self.companions();
         let companions = try_join_all(own.iter().map(|companion| companion.observe(host)));
         let (found, unit, mount, companions) = tokio::try_join!(
-            blocking(move || ours::look(&path)),
+            blocking(move || mark::look(&path)),
             host.systemd.unit(&name),
             host.systemd.unit(&mount),
             companions,
         )?;
         let (by_hand, file) = match found {
-            Found::Foreign if self.quadlet => return Err(ours::foreign(&self.path())),
+            Found::Foreign if self.quadlet => return Err(mark::foreign(&self.path())),
             Found::Foreign => (
                 ByHand::observe(&self.name, &unit, Some(self.path())).await?,
                 None,
@@ -478,7 +478,7 @@ impl Resource for Container {
             reload |= companion.write(step, observed).await?;
         }
         if rewrite {
-            ours::write(step, &self.path(), &text).await?;
+            step.write_text(&self.path(), &text).await?;
         }
         if reload || !unit.is_loaded() {
             step.reload_units().await?;
@@ -634,7 +634,7 @@ mod tests {
     #[test]
     fn only_a_running_container_is_restarted() {
         let container = container(true);
-        let (text, older) = (container.text(), ours::marked("older"));
+        let (text, older) = (container.text(), mark::marked("older"));
         for (observed, fields, restart) in [
             (observed("active", text.clone(), 15), vec![], false),
             (observed("active", text.clone(), 25), vec!["started"], true),

@@ -4,10 +4,12 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use crate::engine::Step;
+use super::fs::{FileMeta, read_regular};
 use crate::error::{Error, Result};
-pub use crate::host::fs::MARK;
-use crate::host::fs::{FileMeta, read_regular};
+
+/// The first line of every file that the agent writes into a directory that it shares with
+/// others. `#` begins a comment for systemd, Samba, sysusers and Quadlet alike.
+pub const MARK: &str = "# Written by wasagent from the tier file; changes made here are lost.";
 
 /// No file of ours comes near this size.
 const MAX_SIZE: u64 = 1 << 20;
@@ -70,10 +72,4 @@ pub fn foreign(path: &Path) -> Error {
         path.display()
     ))
     .hint("move it away if it is not needed, and apply again")
-}
-
-/// Writes a file of ours, readable by everybody, making its directory where it is missing.
-pub async fn write(step: &Step, path: &Path, text: &str) -> Result<()> {
-    step.write_file(path, text.as_bytes().to_vec(), FileMeta::root(0o644))
-        .await
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::manifest::{Edits, Manifest};
 use crate::config::{Database, Edit, Secret, template};
-use crate::engine::effect::Sha256;
 use crate::error::{Error, Result};
 use crate::host::Permit;
 use crate::host::fs::FileMeta;
+use crate::host::sha256::Sha256;
 use crate::host::tree::{Dir, Sort};
 use crate::javascript;
 

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::staging;
 use super::switch::Carried;
-use crate::engine::effect::Sha256;
 use crate::error::{Doing, Error, Result};
 use crate::host::fs::{read_regular, sync_directory, write_own};
+use crate::host::sha256::Sha256;
 use crate::host::tree::{Dir, Sort};
 
 /// What is appended to the name of the staging directory.

@@ -590,9 +590,9 @@ impl Late<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deploy::staging;
     use crate::host::account::Account;
     use crate::host::git::TreeEntry;
-    use crate::resource::content::staging;
     use std::fs;
     use std::os::unix::fs::MetadataExt;
     use std::path::PathBuf;

@@ -1,14 +1,15 @@
 //! Effects on a file, for the tests of whatever walks them back.
 
-use crate::engine::effect::{Effect, SavedFile, Sha256};
-use crate::engine::journal::Recorded;
+use super::file::{OnFile, SavedFile};
+use super::{Effect, Recorded};
 use crate::host::fs::FileMeta;
+use crate::host::sha256::Sha256;
 
-pub(super) fn sha(text: &str) -> Sha256 {
+pub fn sha(text: &str) -> Sha256 {
     Sha256::of(text.as_bytes())
 }
 
-pub(super) fn file(text: &str) -> SavedFile {
+pub fn file(text: &str) -> SavedFile {
     SavedFile {
         contents: sha(text),
         meta: FileMeta::root(0o644),
@@ -17,8 +18,8 @@ pub(super) fn file(text: &str) -> SavedFile {
     }
 }
 
-pub(super) fn write(before: Option<&str>, after: &str) -> Effect {
-    Effect::WriteFile {
+pub fn write(before: Option<&str>, after: &str) -> OnFile {
+    OnFile::WriteFile {
         path: "/x".into(),
         before: before.map(file),
         after: sha(after),
@@ -26,10 +27,10 @@ pub(super) fn write(before: Option<&str>, after: &str) -> Effect {
     }
 }
 
-pub(super) fn recorded(effect: Effect, undoes: bool) -> Recorded {
+pub fn recorded(effect: impl Into<Effect>, undoes: bool) -> Recorded {
     Recorded {
         resource: "file:/x".parse().unwrap(),
-        effect,
+        effect: effect.into(),
         number: 1,
         undoes,
         done: true,

@@ -6,28 +6,20 @@
 //! the two. Before that nothing shows; after it nothing is missing. What is about to happen is on
 //! the disk first, so that a run that was cut off at any moment is finished by the next one.
 
-mod build;
-mod edit;
-mod manifest;
-mod staging;
-mod switch;
-
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 
-use self::edit::Filled;
-use self::manifest::{Intent, Look, Manifest};
-pub use self::staging::path as staging_directory;
-use self::staging::{HOME, NEW, Staging};
-use self::switch::Names;
 use super::data_disk::{self, DataDisk, Place};
 use crate::config::{self, Database};
-use crate::engine::effect::Effect;
+use crate::deploy::build;
+use crate::deploy::edit::{self, Filled};
+use crate::deploy::manifest::{self, Intent, Look, Manifest};
+use crate::deploy::staging::{self, HOME, NEW, Staging};
+use crate::deploy::switch::{self, Names};
+use crate::effect::content::{self, OnContent, Trees};
 use crate::engine::{
     Address, Diff, Disturbance, Field, GuideStep, Kind, Requirement, Resource, Step,
 };
@@ -36,24 +28,12 @@ use crate::host::account::{self, Account};
 use crate::host::fs::FileMeta;
 use crate::host::git::{Revision, Source};
 use crate::host::start_lock::{self, NoStart};
-use crate::host::systemd::Job;
 use crate::host::tree::Dir;
-use crate::host::{Host, Permit, blocking, samba};
+use crate::host::{Host, Permit, blocking};
 
 /// Files that were changed by hand are compared line by line up to this size, and so many of them.
 const MOST_COMPARED: u64 = 256 << 10;
 const MOST_COMPARISONS: usize = 20;
-
-/// How long a server of the share may take to come to the new directory by itself. For so long the
-/// client of one that does not finds nothing.
-const SERVERS_LEAVE: Duration = Duration::from_millis(200);
-/// How long one may take to end.
-const SERVERS_END: Duration = Duration::from_secs(10);
-
-/// How long a client may know of files what it was told before: the kernel's cifs keeps attributes and
-/// closed files for a second each (`actimeo` and `closetimeo` in mount.cifs(8)), and nothing by a
-/// lease (the share's `oplocks = no`).
-const CLIENTS_FORGET: Duration = Duration::from_secs(2);
 
 /// A revision's files in a directory.
 #[derive(Debug, Clone)]
@@ -110,7 +90,7 @@ impl Content {
         if let Some(revision) = source.in_place(commit) {
             return Ok(revision);
         }
-        let effect = Effect::FetchContent {
+        let effect = OnContent::FetchContent {
             commit: commit.to_owned(),
         };
         step.effect(effect, |permit| async move {
@@ -214,7 +194,7 @@ impl Content {
         commit: &str,
         write: impl FnOnce(&Permit, &Staging) -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        let effect = Effect::StageContent {
+        let effect = OnContent::StageContent {
             path: self.path.clone(),
             commit: commit.to_owned(),
         };
@@ -241,7 +221,7 @@ impl Content {
             owner,
             description,
         )?;
-        let effect = Effect::BuildContent {
+        let effect = OnContent::BuildContent {
             path: self.path.clone(),
             commit: commit.to_owned(),
         };
@@ -293,7 +273,7 @@ impl Content {
             ..Manifest::default()
         };
         let before = before.unwrap_or_default();
-        let effect = Effect::DeployContent {
+        let effect = OnContent::DeployContent {
             path: self.path.clone(),
             commit: commit.to_owned(),
         };
@@ -332,96 +312,7 @@ impl Content {
                 Ok((intent, no_start))
             })
         });
-        telling(step, waits, work).await
-    }
-}
-
-/// Does what may have to wait for an application that starts, and says so then.
-async fn telling<T>(
-    step: &Step,
-    mut waits: UnboundedReceiver<()>,
-    work: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            Some(()) = waits.recv() => {
-                step.progress("an application that starts on the share is waited for".to_owned());
-            }
-        }
-    }
-}
-
-/// Has the share's servers go over to the new tree, and moves over what came late. Applications may
-/// start again as soon as no client knows anything of the old tree any more.
-async fn settle(
-    step: &Step,
-    intent: Intent,
-    names: Names,
-    no_start: Option<NoStart>,
-) -> Result<()> {
-    let effect = Effect::SettleContent {
-        path: intent.manifest.path.clone(),
-        commit: intent.manifest.commit.clone(),
-    };
-    let (tell, waits) = unbounded_channel();
-    let work = step.effect(effect, |permit| {
-        blocking(move || {
-            let shared = &intent.manifest.path;
-            let no_start = match (no_start, Dir::open(shared)?) {
-                (None, Some(shared)) => NoStart::begin(&shared, &|| {
-                    let _ = tell.send(());
-                })?,
-                (no_start, _) => no_start,
-            };
-            servers_leave(&permit, shared)?;
-            if no_start.is_some() {
-                std::thread::sleep(CLIENTS_FORGET);
-            }
-            drop(no_start);
-            switch::settle(&permit, &intent, names)
-        })
-    });
-    for note in telling(step, waits, work).await? {
-        step.progress(note);
-    }
-    Ok(())
-}
-
-/// smbd works in the directory that its client connected to, and only some versions look again for
-/// one that has the path by now (`vfs_ChDir` of Samba's source3/smbd/vfs.c, `LastDir`). One that
-/// stays answers ENOENT to everything (Samba 4.17), and is ended: its client connects anew at the
-/// next request, and opens its files again.
-///
-/// One that only has files open there is let be: ended, it keeps them for its client to come back to
-/// (durable handles), and the kernel's client then meets EINVAL where it opens the file that has the
-/// name now (seen with Linux 6.12 and Samba 4.22).
-fn servers_leave(permit: &Permit, shared: &Path) -> Result<()> {
-    let Some(staging) = Staging::open(shared)? else {
-        return Ok(());
-    };
-    let mut inodes = HashSet::new();
-    let now = staging.open_shared()?.found()?.inode;
-    for name in staging.dir.names()? {
-        if let Some(tree) = staging.dir.directory(Path::new(&name))? {
-            inodes.extend(staging::directories(&tree)?);
-        }
-    }
-    inodes.remove(&now);
-    let device = staging.dir.device()?;
-    let begun = Instant::now();
-    let mut ended = false;
-    loop {
-        let servers = samba::servers_in(device, &inodes);
-        if servers.is_empty() || begun.elapsed() > SERVERS_END {
-            return Ok(());
-        }
-        if begun.elapsed() > SERVERS_LEAVE && !ended {
-            samba::end_servers(permit, &servers)?;
-            ended = true;
-        }
-        std::thread::sleep(Duration::from_millis(50));
+        content::telling(step, waits, work).await
     }
 }
 
@@ -446,76 +337,6 @@ fn salt() -> Result<String> {
         .and_then(|mut random| random.read_exact(&mut bytes))
         .doing("read /dev/urandom")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Which trees that were replaced are removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    /// Those that nobody has open.
-    Unused,
-    All,
-}
-
-/// Stops a build that outlived its apply, and removes what was being put together and trees that
-/// were replaced.
-async fn clear(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
-    let build = step.systemd.unit(build::UNIT).await?;
-    let runs = !matches!(build.active.as_str(), "inactive" | "failed");
-    let path = shared.to_owned();
-    let idle = blocking(move || {
-        Ok(manifest::read_intent(&path)?.is_none() && Staging::open(&path)?.is_none())
-    });
-    if !runs && idle.await? {
-        return Ok(());
-    }
-    let effect = Effect::ClearContent {
-        path: shared.to_owned(),
-    };
-    let shared = shared.to_owned();
-    let told = step.effect(effect, |permit| async move {
-        if runs {
-            step.systemd.job(&permit, Job::Stop, build::UNIT).await?;
-        }
-        blocking(move || {
-            manifest::remove_intent(&shared)?;
-            if let Some(staging) = Staging::open(&shared)? {
-                staging.clear(&permit)?;
-            }
-            switch::remove_replaced(&permit, &shared, extent == Extent::All)
-        })
-        .await
-    });
-    for note in told.await? {
-        step.progress(note);
-    }
-    Ok(())
-}
-
-/// Finishes an exchange that an apply which was cut off had come to, since files may have come
-/// late; and removes what else it left, and trees that were replaced.
-async fn tidy_up(step: &Step, shared: &Path, extent: Extent) -> Result<()> {
-    let path = shared.to_owned();
-    let intent = blocking(move || {
-        Ok(match manifest::read_intent(&path)? {
-            Some(intent) if switch::has_happened(&intent)? => Some(intent),
-            _ => None,
-        })
-    });
-    if let Some(intent) = intent.await? {
-        settle(step, intent, Names::Stay, None).await?;
-    }
-    clear(step, shared, extent).await
-}
-
-/// Leaves nothing of the agent's beside the shared directory, unless it goes on being served and
-/// somebody reads a tree that was replaced.
-pub async fn put_away(step: &Step, shared: &Path, is_served: bool) -> Result<()> {
-    let extent = if is_served {
-        Extent::Unused
-    } else {
-        Extent::All
-    };
-    tidy_up(step, shared, extent).await
 }
 
 impl Resource for Content {
@@ -685,7 +506,7 @@ impl Resource for Content {
     }
 
     async fn converge(&self, step: &Step, _observed: &Observed) -> Result<()> {
-        tidy_up(step, &self.path, Extent::Unused).await?;
+        content::tidy_up(step, &self.path, Trees::Unused).await?;
         // What was unfinished may have been all, and the branch may have moved on.
         let observed = self.observe(step).await?;
         if self.diff(&observed)?.is_empty() {
@@ -711,15 +532,15 @@ impl Resource for Content {
             self.deploy(step, &commit, manifest, is_built).await
         };
         match put_together.await {
-            Ok((intent, no_start)) => settle(step, intent, Names::Go, no_start).await?,
+            Ok((intent, no_start)) => content::settle(step, intent, Names::Go, no_start).await?,
             Err(error) => {
                 // The revision that runs was not touched, unless the exchange is what came last.
-                if let Err(left) = tidy_up(step, &self.path, Extent::Unused).await {
+                if let Err(left) = content::tidy_up(step, &self.path, Trees::Unused).await {
                     tracing::debug!(%left, "what was put together is left for the next apply");
                 }
                 return Err(error);
             }
         }
-        clear(step, &self.path, Extent::Unused).await
+        content::clear(step, &self.path, Trees::Unused).await
     }
 }

@@ -1,0 +1,51 @@
+//! The servers of the share, which have to come to the directory that took the place of the one that they work in.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::staging::{self, Staging};
+use crate::error::Result;
+use crate::host::{Permit, samba};
+
+/// How long a server of the share may take to come to the new directory by itself. For so long the
+/// client of one that does not finds nothing.
+const SERVERS_LEAVE: Duration = Duration::from_millis(200);
+/// How long one may take to end.
+const SERVERS_END: Duration = Duration::from_secs(10);
+
+/// smbd works in the directory that its client connected to, and only some versions look again for
+/// one that has the path by now (`vfs_ChDir` of Samba's source3/smbd/vfs.c, `LastDir`). One that
+/// stays answers ENOENT to everything (Samba 4.17), and is ended: its client connects anew at the
+/// next request, and opens its files again.
+///
+/// One that only has files open there is let be: ended, it keeps them for its client to come back to
+/// (durable handles), and the kernel's client then meets EINVAL where it opens the file that has the
+/// name now (seen with Linux 6.12 and Samba 4.22).
+pub fn leave(permit: &Permit, shared: &Path) -> Result<()> {
+    let Some(staging) = Staging::open(shared)? else {
+        return Ok(());
+    };
+    let mut inodes = HashSet::new();
+    let now = staging.open_shared()?.found()?.inode;
+    for name in staging.dir.names()? {
+        if let Some(tree) = staging.dir.directory(Path::new(&name))? {
+            inodes.extend(staging::directories(&tree)?);
+        }
+    }
+    inodes.remove(&now);
+    let device = staging.dir.device()?;
+    let begun = Instant::now();
+    let mut ended = false;
+    loop {
+        let servers = samba::servers_in(device, &inodes);
+        if servers.is_empty() || begun.elapsed() > SERVERS_END {
+            return Ok(());
+        }
+        if begun.elapsed() > SERVERS_LEAVE && !ended {
+            samba::end_servers(permit, &servers)?;
+            ended = true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,127 @@
+//! Images of podman's: a pull is undone by taking the image away, or, where the name stood for an older one, by
+//! giving the name back to that.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Extent, Halt, Past, Reversible, Step, Undo, Undone};
+use crate::error::Result;
+use crate::host::{Host, podman};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnImage {
+    PullImage {
+        image: String,
+        /// The id of the image that had the name before.
+        #[serde(default)]
+        before: Option<String>,
+    },
+    /// The name is given to another image that is there.
+    TagImage {
+        image: String,
+        id: String,
+    },
+    RemoveImage {
+        image: String,
+    },
+}
+
+impl OnImage {
+    fn image(&self) -> &str {
+        match self {
+            Self::PullImage { image, .. }
+            | Self::TagImage { image, .. }
+            | Self::RemoveImage { image } => image,
+        }
+    }
+}
+
+impl fmt::Display for OnImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PullImage { image, .. } => write!(f, "pull {image}"),
+            Self::TagImage { image, id } => write!(f, "tag {id} {image}"),
+            Self::RemoveImage { image } => write!(f, "remove image {image}"),
+        }
+    }
+}
+
+impl Reversible for OnImage {
+    fn target(&self) -> String {
+        format!("image {}", self.image())
+    }
+
+    async fn has_happened(&self, _host: &Host) -> Option<bool> {
+        match self {
+            Self::PullImage { image, before } => {
+                let now = podman::image_id(image).await.ok()?;
+                Some(now.is_some() && now != *before)
+            }
+            _ => None,
+        }
+    }
+
+    /// The next try needs it again.
+    fn outlives_a_roll_back(&self) -> bool {
+        matches!(self, Self::PullImage { .. })
+    }
+
+    async fn undo(past: &[Past<'_, Self>], undo: Undo<'_>) -> Result<Undone, Halt> {
+        let image = match past.first().map(|first| first.effect) {
+            Some(Self::PullImage {
+                image,
+                before: Some(before),
+            }) => return Ok(give_name_back(undo.step, image, before).await?),
+            // That was an undo itself, of a pull that stands under the image's own address.
+            Some(Self::TagImage { .. }) | None => return Ok(Undone::Already),
+            Some(other) => other.image(),
+        };
+        if undo.extent == Extent::OneRun {
+            return Ok(Undone::Kept(format!(
+                "the image {image} stays for the next try"
+            )));
+        }
+        if podman::image_id(image).await?.is_none() {
+            return Ok(Undone::Already);
+        }
+        let effect = Self::RemoveImage {
+            image: image.to_owned(),
+        };
+        let remove = |permit| async move { podman::remove_image(&permit, image).await };
+        Ok(if undo.step.effect(effect, remove).await? {
+            Undone::Restored("removed".to_owned())
+        } else {
+            Undone::Kept(format!("the image {image} stays: a container uses it"))
+        })
+    }
+}
+
+impl Step {
+    /// Gives an image that podman has another image's name.
+    pub async fn tag_image(&self, id: &str, image: &str) -> Result<()> {
+        let effect = OnImage::TagImage {
+            image: image.to_owned(),
+            id: id.to_owned(),
+        };
+        self.effect(effect, |permit| async move {
+            podman::tag(&permit, id, image).await
+        })
+        .await
+    }
+}
+
+/// The newer image stays, without a name, until podman image prune(1) is told to remove such.
+async fn give_name_back(step: &Step, image: &str, before: &str) -> Result<Undone> {
+    if podman::image_id(image).await?.as_deref() == Some(before) {
+        return Ok(Undone::Already);
+    }
+    if !podman::exists("image", before).await? {
+        return Ok(Undone::Kept(format!(
+            "{image} stays the newer image: the one of before ({before}) was removed"
+        )));
+    }
+    step.tag_image(before, image).await?;
+    Ok(Undone::Restored("the image of before".to_owned()))
+}

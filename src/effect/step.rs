@@ -1,0 +1,193 @@
+//! The work on one resource, and the gate through which all of it reaches the machine: what was
+//! there before is on record before an effect happens, and how it ended is on record after.
+//!
+//! What each kind of effect adds to a step stands in the file of that kind.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use zeroize::Zeroizing;
+
+use super::history::{self, Recorded};
+use super::{Address, Effect, Field, Ledger};
+use crate::error::Result;
+#[cfg(feature = "failpoints")]
+use crate::host::failpoint;
+use crate::host::sha256::Sha256;
+use crate::host::{Host, Permit, blocking};
+
+/// Hears how far long work on a resource has come.
+pub type Progress = Arc<dyn Fn(&Address, String) + Send + Sync>;
+
+/// Work on one resource. Reads go straight to the [`Host`] that it stands for.
+pub struct Step {
+    host: Arc<Host>,
+    ledger: Arc<Ledger>,
+    progress: Progress,
+    address: Address,
+    undoes: bool,
+    /// What only the change itself could tell.
+    learned: Mutex<Vec<Field>>,
+    /// How often each effect was begun, so that every fail point has a name of its own.
+    begun: Mutex<HashMap<String, u32>>,
+}
+
+impl Deref for Step {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
+impl Step {
+    pub fn new(
+        host: &Arc<Host>,
+        ledger: &Arc<Ledger>,
+        progress: &Progress,
+        address: Address,
+    ) -> Self {
+        Self {
+            host: Arc::clone(host),
+            ledger: Arc::clone(ledger),
+            progress: Arc::clone(progress),
+            address,
+            undoes: false,
+            learned: Mutex::default(),
+            begun: Mutex::default(),
+        }
+    }
+
+    /// Work that undoes what was done for the resource.
+    pub fn undoing(self) -> Self {
+        Self {
+            undoes: true,
+            ..self
+        }
+    }
+
+    /// Work of the same run on another resource.
+    pub fn for_resource(&self, address: &Address) -> Self {
+        Self {
+            undoes: self.undoes,
+            ..Self::new(&self.host, &self.ledger, &self.progress, address.clone())
+        }
+    }
+
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Says how far long work is: `3 of 12 layers`.
+    pub fn progress(&self, amount: String) {
+        (self.progress)(&self.address, amount);
+    }
+
+    /// Adds to what is told and recorded of the change: what nobody could know before it.
+    pub fn learned(&self, name: &str, value: &str) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.retain(|field| field.name != name);
+        learned.push(Field {
+            name: name.to_owned(),
+            from: None,
+            to: Some(value.to_owned()),
+        });
+    }
+
+    /// What was learned, once.
+    pub fn take_learned(&self) -> Vec<Field> {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *learned)
+    }
+
+    /// What applies did that were killed, and that none has brought to an end since, oldest first.
+    pub async fn left_unfinished(&self) -> Result<Vec<Recorded>> {
+        let ledger = self.ledger();
+        blocking(move || {
+            let mut runs = ledger.runs()?;
+            runs.retain(|run| Some(run.number) != ledger.number());
+            let unfinished = history::without_an_end(&runs).iter();
+            Ok(unfinished.flat_map(|run| run.effects.clone()).collect())
+        })
+        .await
+    }
+
+    /// What this run has done until now, oldest first.
+    pub async fn done_so_far(&self) -> Result<Vec<Recorded>> {
+        let ledger = self.ledger();
+        blocking(move || {
+            let mut runs = ledger.runs()?;
+            runs.retain(|run| Some(run.number) == ledger.number());
+            Ok(runs.into_iter().flat_map(|run| run.effects).collect())
+        })
+        .await
+    }
+
+    pub(super) fn ledger(&self) -> Arc<Ledger> {
+        Arc::clone(&self.ledger)
+    }
+
+    /// Keeps contents for undo.
+    pub(super) async fn save(&self, contents: &[u8]) -> Result<Sha256> {
+        let (ledger, contents) = (self.ledger(), Zeroizing::new(contents.to_vec()));
+        blocking(move || ledger.save(&contents)).await
+    }
+
+    /// Contents that were kept.
+    pub async fn saved(&self, name: &Sha256) -> Result<Zeroizing<Vec<u8>>> {
+        let (ledger, name) = (self.ledger(), name.clone());
+        blocking(move || ledger.saved(&name)).await
+    }
+
+    /// The gate. `act` happens only when `effect`, with all that is needed to undo it, is on record.
+    pub async fn effect<T, F>(
+        &self,
+        effect: impl Into<Effect>,
+        act: impl FnOnce(Permit) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let effect = effect.into();
+        let name = self.name(&effect);
+        let resource = self.address.clone();
+        let (ledger, undoes) = (self.ledger(), self.undoes);
+        let recorded = effect.clone();
+        let number = blocking(move || ledger.begin(&resource, &recorded, undoes)).await?;
+        let result = self.perform(&name, act).await;
+        let error = result.as_ref().err().cloned();
+        let happened = match &error {
+            Some(_) => effect.has_happened(&self.host).await,
+            None => None,
+        };
+        let ledger = self.ledger();
+        blocking(move || ledger.end(number, error.as_ref(), happened)).await?;
+        result
+    }
+
+    async fn perform<T, F>(&self, name: &str, act: impl FnOnce(Permit) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        #[cfg(feature = "failpoints")]
+        failpoint::pass(name, failpoint::When::Before)?;
+        let value = act(Permit::for_recorded(name)).await?;
+        #[cfg(feature = "failpoints")]
+        failpoint::pass(name, failpoint::When::After)?;
+        Ok(value)
+    }
+
+    fn name(&self, effect: &Effect) -> String {
+        let name = format!("{}|{effect}", self.address);
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = begun.entry(name.clone()).or_default();
+        *times += 1;
+        if *times == 1 {
+            name
+        } else {
+            format!("{name}#{times}")
+        }
+    }
+}

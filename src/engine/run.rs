@@ -1,0 +1,236 @@
+//! The life of a run: what a killed run left is swept away and mended, then comes the apply or the revert. An apply that
+//! must not stay half done is rolled back. What no revert can come back to is forgotten, and the record is closed.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::apply::{RetryPolicy, apply as converge};
+use super::graph::Graph;
+use super::plan::Refusals;
+use super::report::{Event, Listener, Summary};
+use super::undo::Undoing;
+use super::{Plan, Work, entry, mend, record};
+use crate::config::Role;
+use crate::effect::history::{self, Run};
+use crate::effect::ledger::Outcome;
+use crate::effect::{Extent, Ledger, Recorded};
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+/// What hears of a run while it goes on.
+pub trait Audience: Send + Sync {
+    fn event(&self, work: Work, event: &Event);
+    /// The plan could not be made for a reason that may pass, and is tried again after the pause.
+    fn plans_again(&self, error: &Error, pause: Duration);
+    /// Files that a power cut had left empty are back.
+    fn mended(&self, files: &[PathBuf]);
+    /// `interrupted`: not all was begun, since a signal came.
+    fn summary(&self, work: Work, summary: &Summary, interrupted: bool);
+    /// The apply has failed, and what it has done is undone from now on.
+    fn rolls_back(&self);
+}
+
+/// Why an apply came to no end.
+pub enum NotApplied {
+    /// Nothing was touched. It took so long to find out.
+    Refused(Refusals, Duration),
+    Failed(Error),
+}
+
+impl From<Error> for NotApplied {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// How an apply goes about it.
+pub struct Options {
+    pub retry: Arc<RetryPolicy>,
+    pub rolls_back: bool,
+}
+
+/// Brings the machine to what the graph says, and tells whether all of it is so now.
+pub async fn apply(
+    graph: &Graph,
+    host: &Arc<Host>,
+    role: Role,
+    options: &Options,
+    audience: &Arc<dyn Audience>,
+) -> Result<bool, NotApplied> {
+    let retry = &options.retry;
+    let mut plan = plan_with_retries(graph, host, retry, audience).await?;
+
+    history::sweep(&host.state_directory)?;
+    let ledger = Arc::new(Ledger::new(&host.state_directory, Work::Apply, role));
+    let listener = listener(audience, &ledger, Work::Apply, role);
+    let mended = mend::zones(host, &ledger, &listener).await?;
+    if !mended.is_empty() {
+        audience.mended(&mended);
+        // What was planned before may not be true any more.
+        plan = plan_with_retries(graph, host, retry, audience).await?;
+    }
+    // What was taken away of somebody's work is brought back where nothing can take its place: also what
+    // a run took away that was killed.
+    let runs = ledger.runs()?;
+    let killed = killed_adoption(&runs);
+    let adopts = killed.is_some() || plan.diffs.iter().any(|(_, diff)| diff.adopts());
+    let summary = converge(graph, host, plan, retry, &ledger, &listener).await;
+    let succeeded = summary.failed == 0 && summary.skipped == 0;
+    let interrupted = retry.stop.load(Ordering::Relaxed);
+    audience.summary(Work::Apply, &summary, interrupted);
+
+    let has_done_something = ledger.number().is_some();
+    let outcome = if succeeded {
+        Outcome::Done
+    } else if (options.rolls_back || adopts) && has_done_something {
+        audience.rolls_back();
+        roll_back(host, &ledger, role, killed, audience).await?
+    } else if interrupted {
+        Outcome::Interrupted
+    } else {
+        Outcome::Failed
+    };
+    // What a killed run began is at its end by now, also where it had left nothing to do.
+    if succeeded && !has_done_something && !history::without_an_end(&runs).is_empty() {
+        ledger.open_and_close(Outcome::Done)?;
+    }
+    // Before the end is told: a run that is cut off here is looked after by the next.
+    if ledger.number().is_some() && matches!(outcome, Outcome::Done | Outcome::RolledBack) {
+        ledger.forget_what_is_not_needed()?;
+    }
+    ledger.close(outcome)?;
+    if succeeded || ledger.number().is_some() {
+        record::remember(record::read()?.as_ref(), role, succeeded)?;
+    }
+    Ok(succeeded)
+}
+
+/// All is observed, and all refused that must be, before the first change.
+async fn plan_with_retries(
+    graph: &Graph,
+    host: &Arc<Host>,
+    retry: &RetryPolicy,
+    audience: &Arc<dyn Audience>,
+) -> Result<Plan, NotApplied> {
+    let started = Instant::now();
+    let refused = RefCell::new(None);
+    let attempt = async || {
+        Plan::make(graph, host).await.map_err(|refusals| {
+            let error = refusals.as_one();
+            refused.replace(Some(refusals));
+            error
+        })
+    };
+    let tell = |error: &Error, pause| audience.plans_again(error, pause);
+    let plan = retry.retry(attempt, tell).await;
+    plan.map_err(|error| match refused.take() {
+        Some(refusals) => NotApplied::Refused(refusals, started.elapsed()),
+        None => NotApplied::Failed(error),
+    })
+}
+
+/// The number of the run that began to take over what was made by hand, if that is not at an end: no later
+/// run was.
+fn killed_adoption(runs: &[Run]) -> Option<u32> {
+    let mut unfinished = history::without_an_end(runs).iter();
+    let adopts = unfinished.find(|run| {
+        let mut effects = run.effects.iter().filter(|recorded| !recorded.failed);
+        effects.any(|recorded| recorded.effect.adopts())
+    });
+    adopts.map(|run| run.number)
+}
+
+/// Undoes what this run has done, and those since `first`.
+async fn roll_back(
+    host: &Arc<Host>,
+    ledger: &Arc<Ledger>,
+    role: Role,
+    first: Option<u32>,
+    audience: &Arc<dyn Audience>,
+) -> Result<Outcome> {
+    let listener = listener(audience, ledger, Work::RollBack, role);
+    let runs = ledger.runs()?;
+    let first = first.or(ledger.number());
+    let these = runs.iter().filter(|run| Some(run.number) >= first);
+    let effects: Vec<_> = these.flat_map(|run| run.effects.clone()).collect();
+    // What is begun to be undone is undone to its end.
+    let go_on = AtomicBool::new(false);
+    let undoing = Undoing::new(host, ledger, &listener, Extent::OneRun, &go_on);
+    let summary = undoing.run(&effects).await;
+    audience.summary(Work::RollBack, &summary, false);
+    Ok(if summary.failed == 0 {
+        Outcome::RolledBack
+    } else {
+        Outcome::Failed
+    })
+}
+
+/// What is still to be undone, and the role that it was done for.
+pub struct ToRevert {
+    pub role: Role,
+    effects: Vec<Recorded>,
+}
+
+/// Looks what is to be undone; where nothing is, what may be left of the role goes.
+pub fn to_revert() -> Result<Option<ToRevert>> {
+    let directory = std::path::Path::new(crate::host::STATE_DIRECTORY);
+    history::sweep(directory)?;
+    let runs = history::runs(directory)?;
+    let effects = history::open_effects(&runs);
+    let last = history::since_revert(&runs).last();
+    let Some(last) = last.filter(|_| !effects.is_empty()) else {
+        record::forget()?;
+        crate::effect::ledger::forget_what_is_not_needed(directory)?;
+        return Ok(None);
+    };
+    let role = last.role;
+    Ok(Some(ToRevert { role, effects }))
+}
+
+/// Undoes it, and tells whether all of it is undone now.
+pub async fn revert(
+    host: &Arc<Host>,
+    what: &ToRevert,
+    stop: &AtomicBool,
+    audience: &Arc<dyn Audience>,
+) -> Result<bool> {
+    let ledger = Arc::new(Ledger::new(&host.state_directory, Work::Revert, what.role));
+    let listener = listener(audience, &ledger, Work::Revert, what.role);
+    audience.mended(&mend::zones(host, &ledger, &listener).await?);
+    let undoing = Undoing::new(host, &ledger, &listener, Extent::Everything, stop);
+    let summary = undoing.run(&what.effects).await;
+    let interrupted = stop.load(Ordering::Relaxed) && summary.skipped > 0;
+    audience.summary(Work::Revert, &summary, interrupted);
+    if summary.failed + summary.skipped > 0 {
+        ledger.close(if interrupted {
+            Outcome::Interrupted
+        } else {
+            Outcome::Failed
+        })?;
+        return Ok(false);
+    }
+    // The role goes first: a crash between the two leaves a revert to be repeated, which finds
+    // nothing to do.
+    record::forget()?;
+    ledger.open_and_close(Outcome::Done)?;
+    ledger.forget_what_is_not_needed()?;
+    Ok(true)
+}
+
+/// What hears of each event: the audience, and systemd's journal.
+fn listener(
+    audience: &Arc<dyn Audience>,
+    ledger: &Arc<Ledger>,
+    work: Work,
+    role: Role,
+) -> Listener {
+    let (audience, ledger) = (Arc::clone(audience), Arc::clone(ledger));
+    Arc::new(move |event| {
+        audience.event(work, event);
+        let number = ledger.number();
+        entry::send(event, &entry::Run { work, role, number });
+    })
+}

@@ -1,0 +1,161 @@
+//! Entries of fstab(5) for a place that the agent mounts something on: by hand a share is mounted
+//! that way.
+
+use std::path::{Path, PathBuf};
+
+pub const FSTAB: &str = "/etc/fstab";
+
+/// What one line says of a mount. Its other options may hold a password and are not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// From 1.
+    pub line: usize,
+    pub fs_type: String,
+    /// The file that mount.cifs(8) reads user and password from.
+    pub credentials: Option<PathBuf>,
+}
+
+/// The entries of a file for `mount_point`.
+pub fn entries(fstab: &str, mount_point: &Path) -> Vec<Entry> {
+    let lines = fstab.split('\n').enumerate();
+    lines
+        .filter_map(|(index, line)| {
+            let (at, entry) = parse(line)?;
+            (at == mount_point).then_some(Entry {
+                line: index + 1,
+                ..entry
+            })
+        })
+        .collect()
+}
+
+fn parse(line: &str) -> Option<(PathBuf, Entry)> {
+    let mut words = line.split_whitespace();
+    words.next().filter(|source| !source.starts_with('#'))?;
+    let at = unescaped(words.next()?);
+    let fs_type = words.next()?.to_owned();
+    let options = words.next().unwrap_or_default().split(',');
+    // Both names are mount.cifs's own.
+    let credentials = options
+        .filter_map(|option| option.split_once('='))
+        .find_map(|(key, value)| matches!(key, "credentials" | "cred").then(|| unescaped(value)));
+    let entry = Entry {
+        line: 0,
+        fs_type,
+        credentials,
+    };
+    // A slash at the end means the same place.
+    Some((at.components().collect(), entry))
+}
+
+/// A blank, a tab, a line's end and a backslash stand as octal numbers (fstab(5)).
+fn unescaped(word: &str) -> PathBuf {
+    let mut text = word.to_owned();
+    for (code, character) in [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ] {
+        text = text.replace(code, character);
+    }
+    text.into()
+}
+
+/// The file without these lines; every other byte stays.
+pub fn without(fstab: &[u8], entries: &[Entry]) -> Vec<u8> {
+    let lines = fstab.split_inclusive(|byte| *byte == b'\n').enumerate();
+    lines
+        .filter(|(index, _)| entries.iter().all(|entry| entry.line != index + 1))
+        .flat_map(|(_, line)| line)
+        .copied()
+        .collect()
+}
+
+/// `fstab` with the lines for `mount_point` that `before` had, at its end; `None` where it has one.
+pub fn put_lines_back(before: &[u8], fstab: &[u8], mount_point: &Path) -> Option<Vec<u8>> {
+    let of = |file: &[u8]| entries(&String::from_utf8_lossy(file), mount_point);
+    let taken_out = of(before);
+    if taken_out.is_empty() || !of(fstab).is_empty() {
+        return None;
+    }
+    let mut whole = fstab.to_vec();
+    for (index, line) in before.split(|byte| *byte == b'\n').enumerate() {
+        if taken_out.iter().any(|entry| entry.line == index + 1) {
+            if whole.last().is_some_and(|last| *last != b'\n') {
+                whole.push(b'\n');
+            }
+            whole.extend_from_slice(line);
+            whole.push(b'\n');
+        }
+    }
+    Some(whole)
+}
+
+/// The entries of this guest for `mount_point`.
+pub fn on_this_guest(mount_point: &Path) -> Vec<Entry> {
+    let text = std::fs::read(FSTAB).unwrap_or_default();
+    entries(&String::from_utf8_lossy(&text), mount_point)
+}
+
+/// Whether a line for another place reads the same credentials.
+pub fn is_read_elsewhere(credentials: &Path, mount_point: &Path) -> bool {
+    let text = std::fs::read(FSTAB).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut all = text.lines().filter_map(parse);
+    all.any(|(at, entry)| at != mount_point && entry.credentials.as_deref() == Some(credentials))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TYPED: &str = "# /dev/sdb /mnt/data xfs\nUUID=1 / ext4 defaults 0 1\n\
+        //192.168.2.13/user1\t/mnt/data/shared\\040folder/ cifs credentials=/root/.smb.cred,vers=3.0 0 0\n\
+        /dev/sdb1 /mnt/data xfs defaults";
+
+    #[test]
+    fn an_entry_for_the_same_place_is_seen() {
+        let data = entries(TYPED, Path::new("/mnt/data"));
+        assert_eq!(data.len(), 1);
+        assert_eq!((data[0].line, data[0].fs_type.as_str()), (4, "xfs"));
+        assert_eq!(entries(TYPED, Path::new("/mnt/data/x")), []);
+        let share = entries(TYPED, Path::new("/mnt/data/shared folder"));
+        let expected = Entry {
+            line: 3,
+            fs_type: "cifs".to_owned(),
+            credentials: Some("/root/.smb.cred".into()),
+        };
+        assert_eq!(share, [expected]);
+    }
+
+    #[test]
+    fn a_line_comes_back_at_the_end_of_what_somebody_changed() {
+        let at = Path::new("/x");
+        let before = b"/dev/a / ext4\n//s/u /x cifs credentials=/c\n";
+        let back =
+            |now: &[u8]| put_lines_back(before, now, at).map(|b| String::from_utf8(b).unwrap());
+        let line = "//s/u /x cifs credentials=/c\n";
+        assert_eq!(
+            back(b"/dev/a / ext4\n/dev/b /b xfs").unwrap(),
+            format!("/dev/a / ext4\n/dev/b /b xfs\n{line}")
+        );
+        assert_eq!(back(b"").unwrap(), line);
+        // Somebody wrote one already.
+        assert_eq!(back(b"//other/u /x/ cifs guest\n"), None);
+        assert_eq!(put_lines_back(b"/dev/a / ext4\n", b"", at), None);
+    }
+
+    #[test]
+    fn every_other_byte_stays() {
+        let share = entries(TYPED, Path::new("/mnt/data/shared folder"));
+        let rest = String::from_utf8(without(TYPED.as_bytes(), &share)).unwrap();
+        let mut lines: Vec<&str> = TYPED.split_inclusive('\n').collect();
+        lines.remove(2);
+        assert_eq!(rest, lines.concat());
+        // Bytes that are no text are kept as they are.
+        let bytes = b"\xff\n/dev/b /x xfs x\r\n\xfe";
+        let ours = entries(&String::from_utf8_lossy(bytes), Path::new("/x"));
+        assert_eq!(without(bytes, &ours), b"\xff\n\xfe");
+    }
+}

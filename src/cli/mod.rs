@@ -1,19 +1,16 @@
 //! The command line: one file a command.
 
 mod apply;
-mod back_off;
 mod check;
 pub mod exit;
 mod health;
 mod history;
-mod keep_ports;
 mod lock;
 mod output;
 mod plan;
 mod plan_text;
 mod revert;
-mod sees_share;
-mod start_lock;
+mod unit;
 mod view;
 
 use std::path::PathBuf;
@@ -27,6 +24,7 @@ use crate::resource::NewerImage;
 use crate::role::Wishes;
 use exit::Code;
 use output::Output;
+use unit::{back_off, keep_ports, sees_share, start_lock};
 
 /// Takes a role, storage or was, and makes this VM serve it.
 #[derive(Debug, Parser)]

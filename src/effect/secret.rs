@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{Halt, Past, Reversible, Step, Undo, Undone};
 use crate::error::Result;
-use crate::host::podman_secret;
+use crate::host::podman::secret;
 use crate::host::sha256::Sha256;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +74,7 @@ impl Reversible for OnSecret {
         let Some((before, _)) = known.clone().next() else {
             return Ok(Undone::Already);
         };
-        let found = podman_secret::look_up(name).await?;
+        let found = secret::look_up(name).await?;
         let now = found.as_ref().map(|found| Sha256::of(&found.value));
         let now = now.as_ref();
         if before == now {
@@ -98,7 +98,7 @@ impl Reversible for OnSecret {
         let effect = Self::RemoveSecret {
             name: name.to_owned(),
         };
-        let remove = |permit| async move { podman_secret::remove(&permit, name).await };
+        let remove = |permit| async move { secret::remove(&permit, name).await };
         undo.step.effect(effect, remove).await?;
         Ok(Undone::Restored("removed".to_owned()))
     }
@@ -107,7 +107,7 @@ impl Reversible for OnSecret {
 impl Step {
     /// Sets what a secret of podman's holds.
     pub async fn set_secret(&self, name: &str, value: Zeroizing<Vec<u8>>) -> Result<()> {
-        let found = podman_secret::look_up(name).await?;
+        let found = secret::look_up(name).await?;
         let exists = found.is_some();
         let before = match found {
             None => None,
@@ -119,7 +119,7 @@ impl Step {
             after: Sha256::of(&value),
         };
         self.effect(effect, |permit| async move {
-            podman_secret::set(&permit, name, &value, exists).await
+            secret::set(&permit, name, &value, exists).await
         })
         .await
     }

@@ -6,7 +6,7 @@
 use super::report::{Event, EventKind};
 use super::{Address, Field, Work};
 use crate::config::Role;
-use crate::host::journald;
+use crate::host::systemd::journal;
 
 /// So many names of changed fields go into an entry.
 const MOST_FIELDS: usize = 32;
@@ -55,13 +55,13 @@ impl Told {
 /// Tells the journal of an event, if it is one of those that the journal is told of.
 pub fn send(event: &Event, run: &Run) {
     if let Some(fields) = of_event(event, run) {
-        journald::send(&fields);
+        journal::send(&fields);
     }
 }
 
 /// Tells the journal that a resource is no longer as apply left it.
 pub fn send_drifted(resource: &Address, fields: &[Field], run: &Run) {
-    journald::send(&drifted(resource, fields, run));
+    journal::send(&drifted(resource, fields, run));
 }
 
 type Fields = Vec<(&'static str, String)>;

@@ -69,7 +69,7 @@ fn act(effect: &str, action: &str) -> Result<()> {
 /// What zbus makes of a service that does not answer in time.
 fn no_reply(effect: &str) -> Error {
     let doing = effect.split_once('|').map_or(effect, |(_, doing)| doing);
-    super::systemd::unavailable(
+    super::bus::unavailable(
         doing,
         "Did not receive a reply (org.freedesktop.DBus.Error.NoReply)",
     )

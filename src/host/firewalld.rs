@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use zbus::Connection;
 use zbus::{OwnedObjectPath, OwnedVariant};
 
+use super::bus::{error_reply, unavailable};
 use super::permit::Permit;
-use super::systemd::{error_reply, unavailable};
 use super::{blocking, fs};
 use crate::error::{Error, Result};
 

@@ -11,7 +11,7 @@ use crate::effect::mount::OnMount;
 use crate::effect::{Effect, history};
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
-use crate::host::block::{self, Blankness, BlockDevice, FsInfo};
+use crate::host::disk::{self, Blankness, BlockDevice, FsInfo};
 use crate::host::mark::{self, OurFile};
 use crate::host::{Host, blocking};
 
@@ -46,7 +46,7 @@ pub fn formatted(device: &Device) -> Result<Option<(BlockDevice, FsInfo)>> {
     match device {
         Device::Auto => {
             let mut ours = Vec::new();
-            for disk in block::disks()? {
+            for disk in disk::disks()? {
                 // A disk that cannot be read is not one that we have written.
                 if let Ok(Some(filesystem)) = our_filesystem(&disk) {
                     ours.push((disk, filesystem));
@@ -57,21 +57,21 @@ pub fn formatted(device: &Device) -> Result<Option<(BlockDevice, FsInfo)>> {
                 return Err(Error::new(format!(
                     "{} disks hold a file system that wasagent made:\n{}",
                     disks.len(),
-                    block::table(&disks)
+                    disk::table(&disks)
                 ))
                 .hint("name the one to use: storage.disk.device = \"SERIAL\""));
             }
             Ok(ours.pop())
         }
         named => {
-            let disk = find_named(named)?;
+            let disk = disk::find(named)?;
             Ok(our_filesystem(&disk)?.map(|filesystem| (disk, filesystem)))
         }
     }
 }
 
 fn our_filesystem(disk: &BlockDevice) -> Result<Option<FsInfo>> {
-    let found = block::probe_filesystem(&disk.path)?;
+    let found = disk::probe_filesystem(&disk.path)?;
     Ok(found.filter(|filesystem| filesystem.label.as_deref() == Some(LABEL)))
 }
 
@@ -97,14 +97,6 @@ pub fn missing(mount: &Path, unit: &OurFile) -> Error {
         MountUnit::path(mount).display()
     ))
     .transient()
-}
-
-fn find_named(device: &Device) -> Result<BlockDevice> {
-    match device {
-        Device::Path(path) => block::find(&block::Selector::Path(path.clone())),
-        Device::Serial(serial) => block::find(&block::Selector::Serial(serial.clone())),
-        Device::Auto => block::find(&block::Selector::Auto),
-    }
 }
 
 /// The disk that a run of ours, since the last revert, proved blank and began to format without
@@ -139,11 +131,11 @@ fn unfinished(device: &Device, record: &Path) -> Result<Option<BlockDevice>> {
             && (serial.is_some() || disk.path == *path)
     };
     let candidates = match device {
-        Device::Auto => block::disks()?,
-        named => vec![find_named(named)?],
+        Device::Auto => disk::disks()?,
+        named => vec![disk::find(named)?],
     };
     for disk in candidates.into_iter().filter(is_it) {
-        if block::holds_unfinished(&disk.path, filesystem)? {
+        if disk::holds_unfinished(&disk.path, filesystem)? {
             return Ok(Some(disk));
         }
     }
@@ -162,9 +154,9 @@ pub fn partition(device: &Device) -> String {
 
 /// A disk that nothing is on, or the refusal.
 fn blank(device: &Device) -> Result<BlockDevice> {
-    let disk = find_named(device)?;
+    let disk = disk::find(device)?;
     let path = disk.path.display();
-    match block::prove_blank(&disk.path)? {
+    match disk::prove_blank(&disk.path)? {
         Blankness::Blank => Ok(disk),
         Blankness::InUse { by } => Err(Error::new(format!("{path} is in use: {by}"))
             .hint("name another disk in storage.disk.device")),
@@ -186,9 +178,9 @@ async fn still_free(path: &Path, fs_type: &str, over_unfinished: bool) -> Result
         let (looked_at, fs_type) = (path.to_owned(), fs_type.to_owned());
         let is_free = move || {
             if over_unfinished {
-                block::holds_unfinished(&looked_at, &fs_type)
+                disk::holds_unfinished(&looked_at, &fs_type)
             } else {
-                Ok(matches!(block::prove_blank(&looked_at)?, Blankness::Blank))
+                Ok(matches!(disk::prove_blank(&looked_at)?, Blankness::Blank))
             }
         };
         if blocking(is_free).await? {
@@ -297,7 +289,7 @@ impl Resource for Disk {
             filesystem: fs_type.to_owned(),
         };
         step.effect(effect, |permit| async move {
-            block::format(&permit, &disk.path, fs_type, LABEL, over_unfinished).await
+            disk::format(&permit, &disk.path, fs_type, LABEL, over_unfinished).await
         })
         .await
     }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
+use crate::host::anonymous_file::AnonymousFile;
 use crate::host::mark::{self, OurFile};
 use crate::host::samba;
-use crate::host::unnamed::Unnamed;
 use crate::host::{Host, blocking};
 
 /// What must find a candidate good before it takes the file's place.
@@ -80,7 +80,7 @@ impl Resource for File {
 }
 
 async fn check_samba_share(text: &str, section: &str) -> Result<()> {
-    let candidate = Unnamed::holding(text.as_bytes())?;
+    let candidate = AnonymousFile::holding(text.as_bytes())?;
     let sections = samba::check_configuration(candidate.path()).await?;
     if sections.iter().any(|found| found == section) {
         return Ok(());

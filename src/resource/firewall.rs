@@ -46,7 +46,9 @@ impl Firewall {
             permanent,
             try_join_all(self.unwanted.iter().map(runtime)),
         )?;
-        let outdated = self.outdated(firewalld, host.state_directory.clone()).await?;
+        let outdated = self
+            .outdated(firewalld, host.state_directory.clone())
+            .await?;
         let openings = self.openings.iter().cloned();
         let unwanted = self.unwanted.iter().cloned().zip(unwanted);
         Ok(Observed {

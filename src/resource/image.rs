@@ -5,8 +5,9 @@ use crate::config;
 use crate::effect::image::OnImage;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
-use crate::host::registry_image::{self, LocalImage, RegistryImage};
-use crate::host::{Host, blocking, image_archive, podman};
+use crate::host::podman::archive;
+use crate::host::podman::registry::{self, LocalImage, RegistryImage};
+use crate::host::{Host, blocking, podman};
 
 /// What is done about an image that is there, when its name means another one by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,10 +77,8 @@ impl Image {
             // A digest never means another image.
             config::Image::Registry(reference) if reference.contains('@') => Ok(None),
             config::Image::Registry(reference) => {
-                let (there, here) = tokio::try_join!(
-                    registry_image::in_registry(reference),
-                    registry_image::here(reference)
-                )?;
+                let (there, here) =
+                    tokio::try_join!(registry::in_registry(reference), registry::here(reference))?;
                 Ok((!there.is(&here)).then(|| match there {
                     RegistryImage::One(id) => short(&id).to_owned(),
                     RegistryImage::Several(_) => "another for this platform".to_owned(),
@@ -87,7 +86,7 @@ impl Image {
             }
             config::Image::DockerArchive(path) => {
                 let path = path.clone();
-                let there = blocking(move || image_archive::image_id(&path)).await?;
+                let there = blocking(move || archive::image_id(&path)).await?;
                 Ok((there != id).then(|| short(&there).to_owned()))
             }
         }
@@ -116,7 +115,7 @@ impl Resource for Image {
                 }
                 // podman reads to the fault, and leaves layers behind.
                 let path = path.clone();
-                blocking(move || image_archive::image_id(&path)).await?;
+                blocking(move || archive::image_id(&path)).await?;
                 Ok(None)
             }
             (Some(id), _) if self.newer != NewerImage::Ignore => self.newer(id).await,
@@ -169,7 +168,7 @@ impl Resource for Image {
             e.hint(hint)
         })?;
         // Which image a tag meant on that day is nowhere else to be read.
-        let LocalImage { id, digests } = registry_image::here(&self.reference()).await?;
+        let LocalImage { id, digests } = registry::here(&self.reference()).await?;
         step.learned("digest", digests.first().unwrap_or(&id));
         Ok(())
     }

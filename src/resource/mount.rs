@@ -10,10 +10,11 @@ use crate::config::{Device, Filesystem};
 use crate::effect::disk::OnDisk;
 use crate::engine::{Action, Address, Diff, GuideStep, Kind, Resource, Step};
 use crate::error::{Error, Result};
-use crate::host::block::{BlockDevice, FsInfo, size_in_words};
+use crate::host::disk::grow;
+use crate::host::disk::{BlockDevice, FsInfo, size_in_words};
 use crate::host::fs::FileMeta;
 use crate::host::mount::{MountInfo, mount_filesystem};
-use crate::host::{Host, blocking, grow};
+use crate::host::{Host, blocking};
 
 /// A share holds data, not programs that gain rights and not devices.
 const OPTIONS: [&str; 2] = ["nodev", "nosuid"];

@@ -5,7 +5,7 @@ use crate::config::Secret;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::host::podman_secret::{self, Found};
+use crate::host::podman::secret::{self, Found};
 
 /// A secret that podman has.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ impl Resource for PodmanSecret {
     }
 
     async fn observe(&self, _host: &Host) -> Result<Self::Observed> {
-        podman_secret::look_up(&self.name).await
+        secret::look_up(&self.name).await
     }
 
     fn diff(&self, observed: &Self::Observed) -> Result<Diff> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::error::{Error, Result};
-use crate::host::smb_conf::{Setting, SmbConf, is_yes, section_name};
+use crate::host::samba::conf::{Setting, SmbConf, is_yes, section_name};
 
 /// Our share, as far as it can be in conflict.
 #[derive(Debug, Clone)]

@@ -6,10 +6,10 @@ use std::path::Path;
 use super::samba_conflicts::{self, OurShare, share_exists};
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
+use crate::host::anonymous_file::AnonymousFile;
 use crate::host::fs::{RegularFile, read_regular};
 use crate::host::samba;
-use crate::host::smb_conf::{SmbConf, section_name};
-use crate::host::unnamed::Unnamed;
+use crate::host::samba::conf::{SmbConf, section_name};
 use crate::host::{Host, blocking};
 
 pub const SMB_CONF: &str = "/etc/samba/smb.conf";
@@ -138,7 +138,7 @@ impl Resource for SambaInclude {
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         let text = self.with_line(&observed.file.contents);
-        let candidate = Unnamed::holding(&text)?;
+        let candidate = AnonymousFile::holding(&text)?;
         let after = samba::check_configuration(candidate.path()).await?;
         let name = section_name(&self.share.name);
         if !after.iter().any(|section| section_name(section) == name) {

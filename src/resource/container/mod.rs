@@ -26,10 +26,10 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::host::http;
 use crate::host::mark::{self, Found, OurFile};
+use crate::host::podman::{self, secret};
 use crate::host::recent_starts::{PAUSES, RecentStarts};
 use crate::host::systemd::{Job, UnitState, mount_unit_name, printed_by_container};
 use crate::host::{Host, blocking};
-use crate::host::{podman, podman_secret};
 
 /// Between two tries to start, in seconds: with the mount's own time, a storage VM that comes back
 /// is noticed in little more.
@@ -300,7 +300,7 @@ impl Resource for Container {
         let secrets = self
             .secrets
             .iter()
-            .map(|given| podman_secret::look_up(&given.secret));
+            .map(|given| secret::look_up(&given.secret));
         let secrets = try_join_all(secrets).await?;
         let secrets_set = secrets.iter().flatten().filter_map(|found| found.set).max();
         Ok(Observed {

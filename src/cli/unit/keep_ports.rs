@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use sd_notify::NotifyState;
 
-use super::Failure;
-use super::exit::Code;
+use crate::cli::Failure;
+use crate::cli::exit::Code;
 use crate::error::{Doing, Result};
 use crate::host::firewalld::Reloads;
 use crate::host::{podman, system_bus};

@@ -14,7 +14,7 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, fcntl};
 use zeroize::Zeroizing;
 
-use super::samba::NtHash;
+use super::nt_hash::NtHash;
 
 /// A few accounts take 0.4 MB.
 const LARGEST: u64 = 16 << 20;

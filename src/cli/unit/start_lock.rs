@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::Failure;
-use super::exit::{self, Code};
+use crate::cli::Failure;
+use crate::cli::exit::{self, Code};
 use crate::error::{Doing, Result};
 use crate::host::http;
 use crate::host::start_lock::{LONGEST_START, Start};

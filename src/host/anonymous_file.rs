@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use crate::error::{Doing, Result};
 
 /// A file in memory that has a path for as long as it is held.
-pub struct Unnamed {
+pub struct AnonymousFile {
     _file: File,
     path: PathBuf,
 }
 
-impl Unnamed {
+impl AnonymousFile {
     pub fn holding(contents: &[u8]) -> Result<Self> {
         // O_TMPFILE; /run is a tmpfs.
         let mut file = tempfile::tempfile_in("/run").doing("make a file in /run")?;
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn it_is_read_by_its_path_and_has_no_name() {
-        let Ok(unnamed) = Unnamed::holding(b"text") else {
+        let Ok(unnamed) = AnonymousFile::holding(b"text") else {
             // Only root writes in /run.
             return;
         };

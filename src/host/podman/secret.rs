@@ -12,12 +12,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::blocking;
-use super::image_store::Store;
-use super::permit::Permit;
-use super::podman::sync_store;
-use super::process::Helper;
+use super::store::Store;
+use super::sync_store;
 use crate::error::{Doing, Error, Result};
+use crate::host::blocking;
+use crate::host::permit::Permit;
+use crate::host::process::Helper;
 
 /// The label of a secret that we made.
 const LABEL: (&str, &str) = ("written-by", "wasagent");

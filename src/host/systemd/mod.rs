@@ -1,30 +1,31 @@
 //! systemd's manager over D-Bus (org.freedesktop.systemd1(5)): unit properties, jobs, enablement.
 
+mod job;
+pub mod journal;
+mod logged;
+mod unit_name;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
-use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
-use zbus::{Connection, DBusError};
+use zbus::Connection;
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
-use super::permit::Permit;
-use super::process::Helper;
+use self::logged::{printed, why_it_failed};
+use self::unit_name::unit_path;
 use crate::error::{Error, Result};
+use crate::host::bus::{error_reply, failed};
+use crate::host::permit::Permit;
+
+pub use job::Job;
+pub use logged::printed_by_container;
+pub use unit_name::{device_unit_name, mount_unit_name};
 
 /// How long a job may take: a container's first start on a slow machine is the longest.
 const JOB_DEADLINE: Duration = Duration::from_secs(300);
-
-/// The lines of a failed unit's journal that reach the operator.
-const JOURNAL_LINES: &str = "5";
-/// Among how many of its last lines an error is looked for.
-const LOOKED_AT_LINES: &str = "100";
-/// How many of them are told where none begins as an error.
-const TOLD_LINES: usize = 5;
-/// Those of a unit that ran a program of others, which may have more to say.
-const PRINTED_LINES: &str = "12";
 
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
@@ -76,27 +77,6 @@ trait Manager {
 trait Properties {
     async fn get_all(&self, interface: &str) -> zbus::Result<HashMap<String, OwnedVariant>>;
     async fn get(&self, interface: &str, property: &str) -> zbus::Result<OwnedVariant>;
-}
-
-/// What a job does to a unit: the verbs of systemctl(1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Job {
-    Start,
-    Stop,
-    Restart,
-    ReloadOrRestart,
-}
-
-impl std::fmt::Display for Job {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Restart => "restart",
-            Self::ReloadOrRestart => "reload-or-restart",
-        })
-    }
 }
 
 /// A unit as systemd sees it now.
@@ -187,7 +167,7 @@ impl Systemd {
     pub async fn connect(connection: &Connection) -> Result<Self> {
         let manager = ManagerProxy::new(connection)
             .await
-            .map_err(|e| bus_error("reach systemd", e))?;
+            .map_err(|e| failed("reach systemd", e))?;
         Ok(Self {
             connection: connection.clone(),
             manager,
@@ -200,7 +180,7 @@ impl Systemd {
         self.subscribed
             .get_or_try_init(|| self.manager.subscribe())
             .await
-            .map_err(|e| bus_error("reach systemd", e))?;
+            .map_err(|e| failed("reach systemd", e))?;
         Ok(())
     }
 
@@ -210,11 +190,11 @@ impl Systemd {
         // systemd loads a unit when it is asked for the object of its name, as by systemctl(1):
         // one call does.
         let properties = self.properties(name).await;
-        let properties = properties.map_err(|e| bus_error(doing(), e))?;
+        let properties = properties.map_err(|e| failed(doing(), e))?;
         let all = properties
             .get_all("org.freedesktop.systemd1.Unit")
             .await
-            .map_err(|e| bus_error(doing(), e))?;
+            .map_err(|e| failed(doing(), e))?;
         let text = |key: &str| -> String {
             all.get(key)
                 .and_then(|v| <&str>::try_from(v).ok())
@@ -275,14 +255,14 @@ impl Systemd {
         let restarts = self.service_property(service, "NRestarts").await;
         restarts
             .and_then(u32::try_from)
-            .map_err(|e| bus_error(format!("read the restarts of {service}"), e))
+            .map_err(|e| failed(format!("read the restarts of {service}"), e))
     }
 
     /// What a service says of itself (`STATUS=` of sd_notify(3)).
     pub async fn status_text(&self, service: &str) -> Result<String> {
         let text = self.service_property(service, "StatusText").await;
         text.and_then(String::try_from)
-            .map_err(|e| bus_error(format!("read the status of {service}"), e))
+            .map_err(|e| failed(format!("read the status of {service}"), e))
     }
 
     async fn service_property(&self, service: &str, name: &str) -> zbus::Result<OwnedVariant> {
@@ -301,7 +281,7 @@ impl Systemd {
                 Some((name, _)) if name == "org.freedesktop.DBus.Error.FileNotFound" => {
                     Ok(String::new())
                 }
-                _ => Err(bus_error(format!("read the state of {id}'s file"), error)),
+                _ => Err(failed(format!("read the state of {id}'s file"), error)),
             },
         }
     }
@@ -311,7 +291,7 @@ impl Systemd {
         self.manager
             .reload()
             .await
-            .map_err(|e| bus_error("make systemd read its unit files", e))
+            .map_err(|e| failed("make systemd read its unit files", e))
     }
 
     /// Enables a unit for every boot. systemd knows of it after the next [`Self::daemon_reload`].
@@ -320,7 +300,7 @@ impl Systemd {
             .enable_unit_files(&[name], false, false)
             .await
             .map(drop)
-            .map_err(|e| bus_error(format!("enable {name}"), e))
+            .map_err(|e| failed(format!("enable {name}"), e))
     }
 
     /// Takes a unit out of every boot. systemd knows of it after the next [`Self::daemon_reload`].
@@ -329,7 +309,7 @@ impl Systemd {
             .disable_unit_files(&[name], false)
             .await
             .map(drop)
-            .map_err(|e| bus_error(format!("disable {name}"), e))
+            .map_err(|e| failed(format!("disable {name}"), e))
     }
 
     /// Runs a job and waits for its end. A failed job is an error with the last lines of the
@@ -411,8 +391,8 @@ impl Systemd {
             .manager
             .receive_job_removed()
             .await
-            .map_err(|e| bus_error(doing, e))?;
-        let path = begin.await.map_err(|e| bus_error(doing, e))?;
+            .map_err(|e| failed(doing, e))?;
+        let path = begin.await.map_err(|e| failed(doing, e))?;
         let wait = async {
             while let Some(signal) = removed.next().await {
                 let Ok(args) = signal.args() else { continue };
@@ -429,258 +409,5 @@ impl Systemd {
                     .hint(format!("see systemctl status {unit}"))
             })?
             .ok_or_else(|| Error::new(format!("{doing}: the connection to systemd was lost")))
-    }
-}
-
-/// The last lines that the processes of a unit printed, without what systemd says of the unit.
-async fn printed(unit: &str) -> String {
-    sync().await;
-    quoted(&logged(&[&format!("_SYSTEMD_UNIT={unit}")], PRINTED_LINES).await)
-}
-
-/// The last lines that a container of this name logged since then, as podman hands them to journald.
-pub async fn printed_by_container(name: &str, begun: SystemTime) -> String {
-    sync().await;
-    let matches = [&since(begun), &format!("CONTAINER_NAME={name}")];
-    quoted(&logged(&matches.map(String::as_str), PRINTED_LINES).await)
-}
-
-/// What the processes of a unit said in a job that failed, the errors among it alone if there are any; what systemd said
-/// where they kept silent.
-async fn why_it_failed(unit: &str, begun: SystemTime) -> String {
-    sync().await;
-    let matches = [&since(begun), &format!("_SYSTEMD_UNIT={unit}")];
-    let own = logged(&matches.map(String::as_str), LOOKED_AT_LINES).await;
-    if own.is_empty() {
-        return quoted(&logged(&["--unit", unit], JOURNAL_LINES).await);
-    }
-    quoted(worth_telling(&own))
-}
-
-/// The errors among lines, as programs begin them; the last lines where none begins so.
-fn worth_telling(lines: &[String]) -> &[String] {
-    let is_error = |line: &String| line.to_lowercase().starts_with("error");
-    let last = lines.iter().rposition(is_error);
-    // What comes after an error is often its hint, and then the end of all.
-    let (first, end) = match last {
-        Some(last) => (last, (last + 2).min(lines.len())),
-        None => (lines.len().saturating_sub(TOLD_LINES), lines.len()),
-    };
-    &lines[first..end]
-}
-
-/// A pipe to journald may still hold some of what was printed (journalctl(1), --sync).
-async fn sync() {
-    let _ = Helper::new("journalctl").args(["--sync"]).run().await;
-}
-
-fn since(begun: SystemTime) -> String {
-    let seconds = begun
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    format!("--since=@{seconds}")
-}
-
-/// The last lines of systemd's journal that match.
-async fn logged(matches: &[&str], most: &str) -> Vec<String> {
-    let lines = Helper::new("journalctl")
-        .args(["--no-pager", "--quiet", "--output=cat", "--lines", most])
-        .args(matches)
-        .deadline(Duration::from_secs(10))
-        .run()
-        .await
-        .unwrap_or_default();
-    let lines = String::from_utf8_lossy(&lines);
-    let lines = lines.lines().map(str::trim);
-    lines
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
-/// For an error. Empty where there are none.
-fn quoted(lines: &[String]) -> String {
-    if lines.is_empty() {
-        String::new()
-    } else {
-        format!("; it logged: {}", lines.join("; "))
-    }
-}
-
-/// The name of the `.mount` unit of a path.
-pub fn mount_unit_name(path: &std::path::Path) -> String {
-    unit_name(path, "mount")
-}
-
-/// The name of the `.device` unit of a node below `/dev`.
-pub fn device_unit_name(path: &std::path::Path) -> String {
-    unit_name(path, "device")
-}
-
-/// The name of the unit of a path: systemd.unit(5), "string escaping for inclusion in unit names".
-fn unit_name(path: &std::path::Path, kind: &str) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let mut name = String::new();
-    for (index, component) in path
-        .components()
-        .filter_map(|c| match c {
-            std::path::Component::Normal(part) => Some(part),
-            _ => None,
-        })
-        .enumerate()
-    {
-        if index > 0 {
-            name.push('-');
-        }
-        for (place, &byte) in component.as_bytes().iter().enumerate() {
-            let plain = byte.is_ascii_alphanumeric()
-                || byte == b':'
-                || byte == b'_'
-                || (byte == b'.' && (index, place) != (0, 0));
-            if plain {
-                name.push(char::from(byte));
-            } else {
-                name.push_str(&format!("\\x{byte:02x}"));
-            }
-        }
-    }
-    name.push('.');
-    name.push_str(kind);
-    name
-}
-
-/// The object of a unit: all but letters and digits is escaped as in `bus_label_escape` of
-/// systemd's src/basic/bus-label.c.
-fn unit_path(name: &str) -> String {
-    let mut path = "/org/freedesktop/systemd1/unit/".to_owned();
-    for (place, byte) in name.bytes().enumerate() {
-        let plain = byte.is_ascii_alphabetic() || (place > 0 && byte.is_ascii_digit());
-        if plain {
-            path.push(char::from(byte));
-        } else {
-            path.push_str(&format!("_{byte:02x}"));
-        }
-    }
-    path
-}
-
-/// The name and the words of an error that came as a reply. zbus has its own variants for the names
-/// that the specification of D-Bus defines.
-pub(super) fn error_reply(error: &zbus::Error) -> Option<(String, String)> {
-    match error {
-        zbus::Error::MethodError(name, words, _) => {
-            Some((name.to_string(), words.clone().unwrap_or_default()))
-        }
-        zbus::Error::FDO(error) => Some((
-            error.name().to_string(),
-            error.description().unwrap_or_default().to_owned(),
-        )),
-        _ => None,
-    }
-}
-
-fn bus_error(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
-    if let Some((name, words)) = error_reply(&error) {
-        let kind = name.rsplit('.').next().unwrap_or_default();
-        let words = format!("{words} ({kind})");
-        return if PASSES_BY_ITSELF.contains(&kind) {
-            unavailable(doing, words)
-        } else {
-            Error::new(format!("{doing}: {words}"))
-                .hint("see journalctl -b -u dbus and systemctl status; mend it, and try again")
-        };
-    }
-    match error {
-        zbus::Error::InputOutput(_) => unavailable(doing, error),
-        other => Error::new(format!("{doing}: {other}"))
-            .hint("systemd and D-Bus must run: see systemctl status dbus, and try again"),
-    }
-}
-
-/// The errors of D-Bus (dbus-specification, "Standard error names") and of systemd that a service
-/// gives while it is restarted or overloaded.
-const PASSES_BY_ITSELF: [&str; 6] = [
-    "NoReply",
-    "Timeout",
-    "TimedOut",
-    "Disconnected",
-    "ServiceUnknown",
-    "LimitsExceeded",
-];
-
-/// A service on the bus that does not answer now and may do so in a moment.
-pub fn unavailable(doing: impl std::fmt::Display, words: impl std::fmt::Display) -> Error {
-    Error::new(format!("{doing}: {words}"))
-        .hint("the service did not answer on D-Bus: see systemctl --failed, and try again when it runs")
-        .transient()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_what_a_unit_printed_its_error_is_told() {
-        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-        let podman = lines(
-            "container create 1\nError: crun: no such program\ncontainer remove 1\nnodejs-server",
-        );
-        assert_eq!(worth_telling(&podman), &podman[1..3]);
-        let own = lines("error: the container sees /dev/vda\nhint: it starts anew");
-        assert_eq!(worth_telling(&own), &own[..]);
-        let plain = lines("1\n2\n3\n4\n5\n6");
-        assert_eq!(worth_telling(&plain), &plain[1..]);
-        assert!(worth_telling(&[]).is_empty());
-    }
-    use std::path::Path;
-    use zbus::fdo;
-
-    #[test]
-    fn what_the_bus_itself_says_may_pass_is_tried_again() {
-        let from_the_bus = |error: fdo::Error| bus_error("start a.service", error.into());
-        assert!(from_the_bus(fdo::Error::NoReply("late".to_owned())).is_transient());
-        assert!(from_the_bus(fdo::Error::ServiceUnknown("gone".to_owned())).is_transient());
-        let refused = from_the_bus(fdo::Error::AccessDenied("no".to_owned()));
-        assert!(!refused.is_transient());
-        assert!(refused.message.contains("no (AccessDenied)"), "{refused}");
-    }
-
-    #[test]
-    fn the_object_of_a_unit_has_its_name_escaped() {
-        // The right-hand side is what `busctl tree org.freedesktop.systemd1` lists.
-        for (name, path) in [
-            ("dbus.service", "dbus_2eservice"),
-            ("-.mount", "_2d_2emount"),
-            (
-                "mnt-data-shared_folder.mount",
-                "mnt_2ddata_2dshared_5ffolder_2emount",
-            ),
-            (r"srv-a\x2db.mount", "srv_2da_5cx2db_2emount"),
-            ("2d.service", "_32d_2eservice"),
-        ] {
-            assert_eq!(
-                unit_path(name),
-                format!("/org/freedesktop/systemd1/unit/{path}")
-            );
-        }
-    }
-
-    #[test]
-    fn mount_units_are_named_as_systemd_escape_does() {
-        // The right-hand side is the output of `systemd-escape --path --suffix=mount`.
-        for (path, name) in [
-            ("/mnt/data", "mnt-data.mount"),
-            ("/mnt/data/shared_folder", "mnt-data-shared_folder.mount"),
-            ("/srv/a-b", r"srv-a\x2db.mount"),
-            ("/srv/a b", r"srv-a\x20b.mount"),
-            ("/.hidden/x.y", r"\x2ehidden-x.y.mount"),
-            ("/srv/공유", r"srv-\xea\xb3\xb5\xec\x9c\xa0.mount"),
-        ] {
-            assert_eq!(mount_unit_name(Path::new(path)), name);
-        }
-        assert_eq!(
-            device_unit_name(Path::new("/dev/disk/by-uuid/12-ab")),
-            r"dev-disk-by\x2duuid-12\x2dab.device"
-        );
     }
 }

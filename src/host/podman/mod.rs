@@ -1,14 +1,20 @@
 //! podman's images, through its program where its store does not tell: it has no daemon to ask.
 
+pub mod archive;
+pub mod conmon;
+pub mod registry;
+pub mod secret;
+mod store;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::blocking;
-use super::image_store::{GRAPH_ROOT, Store};
-use super::permit::Permit;
-use super::process::{Helper, Tell, over_network};
+use self::store::{GRAPH_ROOT, Store};
 use crate::config::Image;
 use crate::error::{Doing, Error, Result};
+use crate::host::blocking;
+use crate::host::permit::Permit;
+use crate::host::process::{Helper, Tell, over_network};
 
 /// A pull unpacks some hundred megabytes: slow on a small guest.
 const PULL_DEADLINE: Duration = Duration::from_secs(900);

@@ -2,54 +2,27 @@
 //! `smbpasswd` sets a password read from standard input, `testparm` checks a candidate
 //! configuration.
 
+pub mod conf;
+mod nt_hash;
+mod passdb;
+
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use md4::{Digest, Md4};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::blocking;
-use super::passdb::{self, Unclear};
-use super::permit::Permit;
-use super::process::{Helper, find_program};
-use super::selinux;
-use super::smb_conf::{self, SmbConf};
-use super::unnamed::Unnamed;
+use self::conf::SmbConf;
+use self::nt_hash::NtHash;
+use self::passdb::Unclear;
 use crate::config::Secret;
 use crate::error::{Doing, Error, Result};
-
-/// The NT hash of a password: MD4 of its UTF-16LE form ([MS-NLMP] 3.3.1). Worth as much as the
-/// password, so never printed, and wiped from memory.
-#[derive(PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
-pub struct NtHash([u8; 16]);
-
-impl NtHash {
-    pub fn of(password: &Secret) -> Self {
-        let mut hash = Md4::new();
-        for unit in password.expose().encode_utf16() {
-            hash.update(unit.to_le_bytes());
-        }
-        Self(hash.finalize().into())
-    }
-
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// `None` for what is no hash: pdbedit prints `X` or words in its place.
-    fn from_hex(digits: &str) -> Option<Self> {
-        let mut hash = Self([0; 16]);
-        if digits.len() != 2 * hash.0.len() {
-            return None;
-        }
-        for (index, byte) in hash.0.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
-        }
-        Some(hash)
-    }
-}
+use crate::host::anonymous_file::AnonymousFile;
+use crate::host::blocking;
+use crate::host::permit::Permit;
+use crate::host::process::{Helper, find_program};
+use crate::host::selinux;
 
 /// Where Samba keeps accounts unless smb.conf says otherwise, on Debian and EL alike.
 const PRIVATE_DIRECTORY: &str = "/var/lib/samba/private";
@@ -244,7 +217,7 @@ pub async fn remove_user(permit: &Permit, name: &str) -> Result<()> {
 /// file: one that has no name, for that moment.
 pub async fn restore_user(permit: &Permit, line: &str) -> Result<()> {
     label_runtime(permit).await?;
-    let file = Unnamed::holding(line.as_bytes())?;
+    let file = AnonymousFile::holding(line.as_bytes())?;
     let said = Helper::new("pdbedit")
         .args([format!("--import=smbpasswd:{}", file.path().display())])
         .run()
@@ -331,7 +304,7 @@ pub fn has_registry_shares(conf: &SmbConf) -> bool {
         .iter()
         .any(|setting| setting.key == "include" && setting.value.eq_ignore_ascii_case("registry"));
     let on_demand = conf.global("registryshares");
-    included || on_demand.is_some_and(|setting| smb_conf::is_yes(&setting.value))
+    included || on_demand.is_some_and(|setting| conf::is_yes(&setting.value))
 }
 
 /// The shares in Samba's registry. Without a database there are none: `net` would make one.
@@ -403,25 +376,6 @@ pub fn end_servers(_permit: &Permit, servers: &[i32]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_nt_hash_is_the_one_samba_stores() {
-        // Known pairs of [MS-NLMP] 4.2.2.1.2 ("Password") and of the empty password.
-        for (password, stored) in [
-            ("Password", "A4F49C406510BDCAB6824EE7C30FD852"),
-            ("", "31d6cfe0d16ae931b73c59d7e0c089c0"),
-        ] {
-            let hash = NtHash::of(&Secret::new(password.to_owned()));
-            assert!(NtHash::from_hex(stored) == Some(hash));
-        }
-        for no_hash in [
-            "",
-            "XXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX",
-            "é1d6cfe0d16ae931b73c59d7e0c089c",
-        ] {
-            assert!(NtHash::from_hex(no_hash).is_none());
-        }
-    }
 
     #[test]
     fn an_account_is_written_as_it_is_read() {

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Failure;
-use super::exit::{self, Code};
+use crate::cli::Failure;
+use crate::cli::exit::{self, Code};
 use crate::error::{Error, Result};
-use crate::host::conmon;
 use crate::host::mount::{self, MountInfo};
+use crate::host::podman::conmon;
 
 #[derive(Debug, Args)]
 pub struct Options {

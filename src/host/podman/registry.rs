@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::process::{Helper, over_network};
 use crate::error::{Error, Result};
+use crate::host::process::{Helper, over_network};
 
 /// A registry that is silent keeps nobody longer.
 const DEADLINE: Duration = Duration::from_secs(8);

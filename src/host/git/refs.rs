@@ -8,7 +8,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::git::is_commit;
+pub fn is_commit(rev: &str) -> bool {
+    rev.len() == 40 && rev.bytes().all(|b| b.is_ascii_hexdigit())
+}
 
 /// In this order, the first one that exists (gitrevisions(7), `<refname>`).
 const PLACES: [(&str, &str); 6] = [

@@ -9,8 +9,8 @@ use clap::Args;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Failure;
-use super::exit::{self, Code};
+use crate::cli::Failure;
+use crate::cli::exit::{self, Code};
 use crate::error::Doing;
 use crate::host::mount;
 use crate::host::recent_starts::{PAUSES, RecentStarts, Start};

@@ -3,13 +3,16 @@
 //! A repository on a local path is read in place. One behind a URL is fetched, one commit deep,
 //! into a bare repository of our own. Neither way runs a hook, a filter or a shell.
 
+mod refs;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::permit::Permit;
-use super::process::{Helper, Tell, over_network};
-use super::{blocking, git_refs};
+use self::refs::is_commit;
 use crate::error::{Doing, Error, Result};
+use crate::host::blocking;
+use crate::host::permit::Permit;
+use crate::host::process::{Helper, Tell, over_network};
 
 /// Where fetched commits are kept.
 const STORE: &str = "/var/lib/wasagent/content.git";
@@ -54,7 +57,7 @@ impl Source {
     pub async fn resolve(&self, deployed: Option<&str>) -> Result<String> {
         if let Some(directory) = self.local_path() {
             let (refs, rev) = (git_directory(directory), self.rev.clone());
-            let named = blocking(move || Ok(git_refs::named_by(&refs, &rev))).await?;
+            let named = blocking(move || Ok(refs::named_by(&refs, &rev))).await?;
             // That one is known to be a commit, and whole: it was deployed.
             if named.is_some() && named.as_deref() == deployed {
                 return Ok(named.unwrap_or_default());
@@ -303,10 +306,6 @@ fn git_directory(repository: &Path) -> PathBuf {
     } else {
         repository.to_owned()
     }
-}
-
-pub(super) fn is_commit(rev: &str) -> bool {
-    rev.len() == 40 && rev.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// git-ls-tree(1): `mode type object TAB path NUL`.

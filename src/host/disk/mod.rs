@@ -1,0 +1,17 @@
+//! Disks: which there are, which one is meant, the proof that one is blank before anything is written to it, and the
+//! file systems on them.
+
+mod blank;
+mod blkid;
+mod filesystem;
+mod find;
+pub mod grow;
+mod inventory;
+mod mkfs;
+mod signature;
+
+pub use blank::{Blankness, holds_unfinished, prove_blank};
+pub use filesystem::{FsInfo, probe_filesystem};
+pub use find::{find, size_in_words, table};
+pub use inventory::{BlockDevice, disks};
+pub use mkfs::format;

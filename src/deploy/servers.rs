@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::staging::{self, Staging};
 use crate::error::Result;
-use crate::host::{Permit, samba};
+use crate::host::until::until_blocking;
+use crate::host::{Answer, Permit, samba};
 
 /// How long a server of the share may take to come to the new directory by itself. For so long the
 /// client of one that does not finds nothing.
 const SERVERS_LEAVE: Duration = Duration::from_millis(200);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
 /// How long one may take to end.
 const SERVERS_END: Duration = Duration::from_secs(10);
 
@@ -37,15 +40,13 @@ pub fn leave(permit: &Permit, shared: &Path) -> Result<()> {
     let device = staging.dir.device()?;
     let begun = Instant::now();
     let mut ended = false;
-    loop {
+    let gone = until_blocking(PAUSE, SERVERS_END, || {
         let servers = samba::servers_in(device, &inodes);
-        if servers.is_empty() || begun.elapsed() > SERVERS_END {
-            return Ok(());
-        }
-        if begun.elapsed() > SERVERS_LEAVE && !ended {
+        if !servers.is_empty() && begun.elapsed() > SERVERS_LEAVE && !ended {
             samba::end_servers(permit, &servers)?;
             ended = true;
         }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        Ok(Answer::is(servers.is_empty()))
+    });
+    gone.map(drop)
 }

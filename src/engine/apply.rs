@@ -17,11 +17,11 @@ use super::resource::Managed;
 use super::{Address, Diff, Plan, Step};
 use crate::effect::Ledger;
 use crate::error::{Error, Result};
-use crate::host::Host;
+use crate::host::{Answer, Host, until};
 
-/// How often, and how far apart, a converged resource is observed until it shows what it should:
+/// How long, and how far apart, a converged resource is observed until it shows what it should:
 /// the kernel and systemd tell of a change a moment after it happened.
-const VERIFY_TRIES: u32 = 20;
+const VERIFY: Duration = Duration::from_secs(10);
 const VERIFY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The pauses between two tries: from the first, doubled up to the longest.
@@ -254,19 +254,19 @@ const AGAIN: &str = "mend what the message names, and run apply again: what is d
 
 async fn converge_and_verify(resource: &dyn Managed, step: &Step) -> Result<()> {
     resource.converge(step).await?;
-    let mut left = resource.inspect(step).await?;
-    for _ in 1..VERIFY_TRIES {
-        if left.is_empty() {
-            return Ok(());
-        }
-        tokio::time::sleep(VERIFY_PAUSE).await;
-        left = resource.inspect(step).await?;
-    }
-    if left.is_empty() {
-        return Ok(());
-    }
+    let held = until(VERIFY_PAUSE, VERIFY, || async {
+        let left = resource.inspect(step).await?;
+        Ok::<_, Error>(if left.is_empty() {
+            Answer::Settled(())
+        } else {
+            Answer::NotYet(left.fields)
+        })
+    });
+    let left = match held.await? {
+        Answer::Settled(()) => return Ok(()),
+        Answer::NotYet(fields) => fields,
+    };
     let fields: Vec<String> = left
-        .fields
         .iter()
         .map(|field| {
             format!(

@@ -14,13 +14,13 @@ use zbus::{OwnedObjectPath, OwnedVariant};
 
 use super::bus::{error_reply, unavailable};
 use super::permit::Permit;
-use super::{blocking, fs};
+use super::{Answer, blocking, fs, until};
 use crate::error::{Error, Result};
 
 const BUS_NAME: &str = "org.fedoraproject.FirewallD1";
 
-/// How often, and how far apart, a firewalld that starts is asked whether it works.
-const STATE_TRIES: u32 = 300;
+/// How long, and how far apart, a firewalld that starts is asked whether it works.
+const LONGEST_START: Duration = Duration::from_secs(60);
 const STATE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where firewalld keeps the permanent settings of zones that differ from what it ships.
@@ -430,18 +430,12 @@ impl Reloads {
             }
         }
         // It has its name before it has its rules.
-        for _ in 0..STATE_TRIES {
-            if self
-                .firewalld
-                .state()
-                .await
-                .is_ok_and(|state| state == "RUNNING")
-            {
-                break;
-            }
-            tokio::time::sleep(STATE_PAUSE).await;
-        }
-        Ok(())
+        let firewalld = &self.firewalld;
+        let runs = || async {
+            let state = firewalld.state().await;
+            Ok(Answer::is(state.is_ok_and(|state| state == "RUNNING")))
+        };
+        until(STATE_PAUSE, LONGEST_START, runs).await.map(drop)
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::octal::unescape;
+
 pub const FSTAB: &str = "/etc/fstab";
 
 /// What one line says of a mount. Its other options may hold a password and are not kept.
@@ -32,13 +34,15 @@ pub fn entries(fstab: &str, mount_point: &Path) -> Vec<Entry> {
 fn parse(line: &str) -> Option<(PathBuf, Entry)> {
     let mut words = line.split_whitespace();
     words.next().filter(|source| !source.starts_with('#'))?;
-    let at = unescaped(words.next()?);
+    let at = PathBuf::from(unescape(words.next()?));
     let fs_type = words.next()?.to_owned();
     let options = words.next().unwrap_or_default().split(',');
     // Both names are mount.cifs's own.
     let credentials = options
         .filter_map(|option| option.split_once('='))
-        .find_map(|(key, value)| matches!(key, "credentials" | "cred").then(|| unescaped(value)));
+        .find_map(|(key, value)| {
+            matches!(key, "credentials" | "cred").then(|| unescape(value).into())
+        });
     let entry = Entry {
         line: 0,
         fs_type,
@@ -46,20 +50,6 @@ fn parse(line: &str) -> Option<(PathBuf, Entry)> {
     };
     // A slash at the end means the same place.
     Some((at.components().collect(), entry))
-}
-
-/// A blank, a tab, a line's end and a backslash stand as octal numbers (fstab(5)).
-fn unescaped(word: &str) -> PathBuf {
-    let mut text = word.to_owned();
-    for (code, character) in [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ] {
-        text = text.replace(code, character);
-    }
-    text.into()
 }
 
 /// The file without these lines; every other byte stays.

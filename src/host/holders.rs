@@ -6,10 +6,11 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, makedev, statx};
 
+use super::mount;
 use crate::error::{Doing, Result};
 
 /// The processes, as `name (PID)`, that have something of the tree open, but for this one. `root`
@@ -66,7 +67,7 @@ fn is_directory_of(path: &Path, device: u64, inodes: &HashSet<u64>) -> bool {
 
 /// Whether a mount namespace has a directory of the tree mounted somewhere.
 fn mounts(process: &Path, device: u64, inodes: &HashSet<u64>) -> bool {
-    let Ok(text) = fs::read_to_string(process.join("mountinfo")) else {
+    let Ok(text) = fs::read(process.join("mountinfo")) else {
         return false;
     };
     let number = format!(
@@ -74,31 +75,14 @@ fn mounts(process: &Path, device: u64, inodes: &HashSet<u64>) -> bool {
         nix::sys::stat::major(device),
         nix::sys::stat::minor(device)
     );
-    text.lines().any(|line| {
-        // proc_pid_mountinfo(5): id, parent, major:minor, root within the file system, mount point.
-        let mut fields = line.split(' ').skip(2);
-        let (Some(on), Some(_), Some(point)) = (fields.next(), fields.next(), fields.next()) else {
-            return false;
-        };
+    let mounts = mount::parse(&String::from_utf8_lossy(&text)).unwrap_or_default();
+    mounts.iter().any(|mount| {
         // Through the process's root the path is as it sees it.
-        let seen: PathBuf = process
+        let inside = mount.mount_point.strip_prefix("/");
+        let seen = process
             .join("root")
-            .join(unescape(point).trim_start_matches('/'));
-        on == number && is_directory_of(&seen, device, inodes)
-    })
-}
-
-/// Blank, tab, newline and backslash are written as `\` and three octal digits.
-fn unescape(text: &str) -> String {
-    [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ]
-    .iter()
-    .fold(text.to_owned(), |text, (escaped, plain)| {
-        text.replace(escaped, plain)
+            .join(inside.unwrap_or(&mount.mount_point));
+        mount.major_minor == number && is_directory_of(&seen, device, inodes)
     })
 }
 

@@ -18,6 +18,7 @@ pub mod http;
 pub mod kmsg;
 pub mod mark;
 pub mod mount;
+mod octal;
 pub mod permit;
 pub mod podman;
 pub mod process;
@@ -28,12 +29,14 @@ pub mod sha256;
 pub mod start_lock;
 pub mod systemd;
 pub mod tree;
+pub mod until;
 
 pub use bus::system_bus;
 pub use facts::Facts;
 pub use firewalld::Firewalld;
 pub use permit::Permit;
 pub use systemd::Systemd;
+pub use until::{Answer, until};
 
 use std::path::PathBuf;
 

@@ -1,9 +1,7 @@
 //! What is mounted, from `/proc/self/mountinfo`, and plain mounts of local file systems. CIFS has a
 //! module of its own. Nothing here touches the files of a mount, so a dead server cannot hang it.
 
-use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,13 +12,15 @@ use rustix::mount::{
 };
 use sys_mount::{Mount, MountFlags};
 
+use super::octal::unescape;
 use super::permit::Permit;
+use super::until::{Answer, until_blocking};
 use crate::error::{Doing, Error, Result};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
-/// How often, and how far apart, a mount or unmount is tried while the place is busy.
-const BUSY_TRIES: u32 = 20;
+/// How long, and how far apart, a mount or unmount is tried while the place is busy.
+const BUSY: Duration = Duration::from_secs(3);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// One line of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
@@ -140,24 +140,31 @@ pub fn mount_filesystem(
         // The mount stays when the value is dropped: only `mount_autodrop` undoes it.
         builder.mount(source, target).map(|_| ())
     };
-    let mut result = mount();
-    for _ in 0..BUSY_TRIES {
-        match &result {
-            // A plan that somebody makes at this moment may look into it (Glimpse).
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
-            _ => break,
-        }
-        std::thread::sleep(BUSY_PAUSE);
-        result = mount();
+    // A plan that somebody makes at this moment may look into it (DetachedMount).
+    let is_busy = |error: &std::io::Error| error.raw_os_error() == Some(libc::EBUSY);
+    while_busy(mount, is_busy).map_err(|error| mount_failed(source, target, fs_type, &error))
+}
+
+/// Tries again while the place is busy, and gives back how the last try ended.
+fn while_busy<E>(
+    mut attempt: impl FnMut() -> Result<(), E>,
+    is_busy: impl Fn(&E) -> bool,
+) -> Result<(), E> {
+    let ended = until_blocking(BUSY_PAUSE, BUSY, || match attempt() {
+        Err(error) if is_busy(&error) => Ok(Answer::NotYet(error)),
+        other => other.map(Answer::Settled),
+    });
+    match ended? {
+        Answer::Settled(()) => Ok(()),
+        Answer::NotYet(busy) => Err(busy),
     }
-    result.map_err(|error| mount_failed(source, target, fs_type, &error))
 }
 
 /// A local file system that is mounted in no place, to look into what will be there.
 #[derive(Debug)]
-pub struct Glimpse(OwnedFd);
+pub struct DetachedMount(OwnedFd);
 
-impl Glimpse {
+impl DetachedMount {
     /// Opens the file system on `source` read-only and without replay of its log, so that nothing
     /// is written (`norecovery` of xfs(5) and ext4(5)).
     ///
@@ -222,17 +229,11 @@ pub fn detach(_permit: &Permit, target: &Path) -> Result<()> {
 
 // rustix and not sys-mount: the latter's NOFOLLOW is open(2)'s O_NOFOLLOW, which umount2(2) refuses.
 fn umount(target: &Path, flags: rustix::mount::UnmountFlags) -> Result<()> {
-    let mut result = rustix::mount::unmount(target, flags);
-    for _ in 0..BUSY_TRIES {
-        // A helper that is started at this moment has copies of our descriptors until it is executed,
-        // and a service that has just stopped may still be on its way out.
-        if result != Err(Errno::BUSY) {
-            break;
-        }
-        std::thread::sleep(BUSY_PAUSE);
-        result = rustix::mount::unmount(target, flags);
-    }
-    result.map_err(|errno| {
+    // A helper that is started at this moment has copies of our descriptors until it is executed,
+    // and a service that has just stopped may still be on its way out.
+    let unmount = || rustix::mount::unmount(target, flags);
+    let unmounted = while_busy(unmount, |errno| *errno == Errno::BUSY);
+    unmounted.map_err(|errno| {
         let at = target.display();
         match errno {
             Errno::BUSY => Error::new(format!("unmount {at}: a process still uses it")).hint(
@@ -296,32 +297,6 @@ fn split_quoted(options: &str) -> Vec<String> {
         .filter(|option| !option.is_empty())
         .map(|option| unescape(option).to_string_lossy().into_owned())
         .collect()
-}
-
-/// Decodes `\ooo`, with which the kernel writes space, tab, newline and backslash
-/// (`fs/proc_namespace.c`, `mangle`).
-fn unescape(text: &str) -> OsString {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let Some((&first, after)) = rest.split_first() {
-        let octal = (first == b'\\')
-            .then(|| after.get(..3))
-            .flatten()
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match octal {
-            Some(byte) => {
-                decoded.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                decoded.push(first);
-                rest = after;
-            }
-        }
-    }
-    OsString::from_vec(decoded)
 }
 
 fn split_options(options: &[&str]) -> (MountFlags, String) {

@@ -19,14 +19,14 @@ use crate::host::fstab::{Entry, FSTAB, is_read_elsewhere};
 use crate::host::mount::MountInfo;
 use crate::host::process::Helper;
 use crate::host::systemd::{Job, mount_unit_name};
-use crate::host::{Host, blocking};
+use crate::host::{Answer, Host, blocking, until};
 
 /// What a mount may take in all. The probe before it knows a silent server after 5 s; the kernel
 /// alone would take up to 43 s.
 const MOUNT_DEADLINE: Duration = Duration::from_secs(14);
 
-/// How often, and how far apart, systemd is asked whether it has seen a mount go.
-const SEEN_TRIES: u32 = 250;
+/// How long, and how far apart, systemd is asked whether it has seen a mount go.
+const SEEN: Duration = Duration::from_secs(10);
 const SEEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a look at a mount waits for the server's address: one that serves does not need it.
@@ -512,14 +512,12 @@ impl CifsShare {
 /// Waits until systemd knows that a mount has gone: else it would take the next one for the same,
 /// and what is ordered after the mount would not be told from what saw the old one.
 async fn is_seen_to_be_gone(step: &Step, unit: &str) -> Result<()> {
-    for _ in 0..SEEN_TRIES {
-        if !step.systemd.unit(unit).await?.is_active() {
-            return Ok(());
-        }
-        tokio::time::sleep(SEEN_PAUSE).await;
-    }
+    let is_gone = || async {
+        let unit = step.systemd.unit(unit).await?;
+        Ok(Answer::is(!unit.is_active()))
+    };
     // The verification that follows tells it, where it matters.
-    Ok(())
+    until(SEEN_PAUSE, SEEN, is_gone).await.map(drop)
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! Units that run beside a container's: each does one thing for it that its own unit cannot.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::engine::{Diff, Step};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::mark::{self, OurFile};
 use crate::host::systemd::{Job, UnitState};
-use crate::host::{Host, blocking};
+use crate::host::{Answer, Host, blocking, until};
 
-/// How often, and how far apart, one that is about to run is looked at.
-const TRIES: u32 = 100;
+/// How long, and how far apart, one that is about to run is looked at.
+const LONGEST_START: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// systemd's own for a stop (systemd-system.conf(5), `DefaultTimeoutStopSec=`).
@@ -90,28 +90,27 @@ impl Companion {
     /// Waits for the end of a stop that is under way, and says whether there was one. It may be about to stop a
     /// container that was started in the meantime: such a one answers, and is gone after that.
     pub async fn stop_is_over(&self, step: &Step) -> Result<bool> {
-        let waited = Instant::now();
-        let mut stopped = false;
-        loop {
+        let stops = async || {
             let unit = step.systemd.unit(&self.unit).await?;
-            let stops = unit.active == "deactivating" || (unit.is_active() && unit.has_job);
-            if !stops || waited.elapsed() > LONGEST_STOP {
-                return Ok(stopped);
-            }
-            stopped = true;
-            tokio::time::sleep(PAUSE).await;
+            Ok::<_, Error>(unit.active == "deactivating" || (unit.is_active() && unit.has_job))
+        };
+        if !stops().await? {
+            return Ok(false);
         }
+        let is_over = || async { Ok::<_, Error>(Answer::is(!stops().await?)) };
+        until(PAUSE, LONGEST_STOP, is_over).await?;
+        Ok(true)
     }
 
     /// Has it run beside a container that runs: most often the container's unit has started it.
     pub async fn start(&self, step: &Step) -> Result<()> {
-        for _ in 0..TRIES {
+        let runs = || async {
             match step.systemd.unit(&self.unit).await?.active.as_str() {
-                "active" => return Ok(()),
-                "activating" | "deactivating" => tokio::time::sleep(PAUSE).await,
-                _ => return step.job(Job::Start, &self.unit).await,
+                "active" => Ok(Answer::Settled(())),
+                "activating" | "deactivating" => Ok(Answer::NotYet(())),
+                _ => step.job(Job::Start, &self.unit).await.map(Answer::Settled),
             }
-        }
-        Ok(())
+        };
+        until(PAUSE, LONGEST_START, runs).await.map(drop)
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::disk::formatted;
 use crate::config::Device;
 use crate::error::Result;
-use crate::host::mount::{Glimpse, mount_at};
+use crate::host::mount::{DetachedMount, mount_at};
 
 /// The disk below a path.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub enum Place {
     /// There, under its own name.
     Mounted(PathBuf),
     /// On a disk that is not mounted.
-    Unmounted(Glimpse, PathBuf),
+    Unmounted(DetachedMount, PathBuf),
     /// On a disk that is still blank.
     Nowhere,
 }
@@ -50,8 +50,8 @@ pub fn find(path: &Path, disk: Option<&DataDisk>) -> Result<Place> {
     let Ok(Some((device, filesystem))) = formatted(&disk.device) else {
         return Ok(Place::Nowhere);
     };
-    match Glimpse::of(&device.path, &filesystem.fs_type) {
-        Ok(glimpse) => Ok(Place::Unmounted(glimpse, inside.to_owned())),
+    match DetachedMount::of(&device.path, &filesystem.fs_type) {
+        Ok(detached) => Ok(Place::Unmounted(detached, inside.to_owned())),
         // The mount, which comes first, will say what is wrong with it.
         Err(error) => {
             tracing::debug!(%error, "the data disk is not looked into");

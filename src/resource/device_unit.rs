@@ -9,10 +9,10 @@ use crate::engine::{Diff, Step};
 use crate::error::{Error, Result};
 use crate::host::mark::{self, OurFile};
 use crate::host::systemd::{UnitState, device_unit_name, mount_unit_name};
-use crate::host::{Host, blocking};
+use crate::host::{Answer, Host, blocking, until};
 
 /// How long udev may take to look at a disk that was formatted a moment ago.
-const SEEN_TRIES: u32 = 300;
+const SEEN: Duration = Duration::from_secs(30);
 const SEEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// The device unit of a data disk.
@@ -92,21 +92,19 @@ impl DeviceUnit {
 
     async fn wait_until_seen(&self, host: &Host) -> Result<()> {
         let name = self.name();
-        for _ in 0..SEEN_TRIES {
-            if host.systemd.unit(&name).await?.is_active() {
-                return Ok(());
-            }
-            tokio::time::sleep(SEEN_PAUSE).await;
-        }
-        Err(Error::new(format!(
-            "udev has not told systemd of {}",
-            self.node.display()
-        ))
-        .hint(format!(
-            "`udevadm info --query=all {}` says what udev knows of it",
-            self.node.display()
-        ))
-        .transient())
+        let is_seen = || async {
+            let unit = host.systemd.unit(&name).await?;
+            Ok::<_, Error>(Answer::is(unit.is_active()))
+        };
+        let seen = until(SEEN_PAUSE, SEEN, is_seen).await?;
+        seen.settled().ok_or_else(|| {
+            let node = self.node.display();
+            Error::new(format!("udev has not told systemd of {node}"))
+                .hint(format!(
+                    "`udevadm info --query=all {node}` says what udev knows of it"
+                ))
+                .transient()
+        })
     }
 }
 

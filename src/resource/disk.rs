@@ -13,14 +13,14 @@ use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step}
 use crate::error::{Error, Result};
 use crate::host::disk::{self, Blankness, BlockDevice, FsInfo};
 use crate::host::mark::{self, OurFile};
-use crate::host::{Host, blocking};
+use crate::host::{Answer, Host, blocking, until};
 
 /// The label by which a file system made by this agent is known again, whatever the disk's name
 /// has become. An XFS label has at most 12 bytes.
 const LABEL: &str = "wasagent";
 
-/// How often, and how far apart, a disk that is to be formatted is looked at while it seems used.
-const LOOKS: u32 = 20;
+/// How long, and how far apart, a disk that is to be formatted is looked at while it seems used.
+const SEEMS_USED: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A disk with a file system for the data.
@@ -173,8 +173,7 @@ fn blank(device: &Device) -> Result<BlockDevice> {
 /// terminal. A descriptor by which the disk was looked at may still be held by a helper program that
 /// another step starts at this moment.
 async fn still_free(path: &Path, fs_type: &str, over_unfinished: bool) -> Result<()> {
-    let mut tries = 0;
-    loop {
+    let free = until(PAUSE, SEEMS_USED, || async {
         let (looked_at, fs_type) = (path.to_owned(), fs_type.to_owned());
         let is_free = move || {
             if over_unfinished {
@@ -183,19 +182,15 @@ async fn still_free(path: &Path, fs_type: &str, over_unfinished: bool) -> Result
                 Ok(matches!(disk::prove_blank(&looked_at)?, Blankness::Blank))
             }
         };
-        if blocking(is_free).await? {
-            return Ok(());
-        }
-        tries += 1;
-        if tries == LOOKS {
-            return Err(Error::new(format!(
-                "{} is used by somebody since it was looked at; it is left as it is",
-                path.display()
-            ))
-            .hint("see who does (lsblk, fuser -v), and apply again"));
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
+        Ok::<_, Error>(Answer::is(blocking(is_free).await?))
+    });
+    free.await?.settled().ok_or_else(|| {
+        Error::new(format!(
+            "{} is used by somebody since it was looked at; it is left as it is",
+            path.display()
+        ))
+        .hint("see who does (lsblk, fuser -v), and apply again")
+    })
 }
 
 impl Resource for Disk {

@@ -8,12 +8,12 @@ use sd_notify::NotifyState;
 
 use crate::cli::Failure;
 use crate::cli::exit::Code;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::host::firewalld::Reloads;
-use crate::host::{podman, system_bus};
+use crate::host::{Answer, podman, system_bus, until};
 
-/// How often, and how far apart, podman is asked: it may meet a firewalld that is not done yet.
-const TRIES: u32 = 5;
+/// How long, and how far apart, podman is asked: it may meet a firewalld that is not done yet.
+const NOT_DONE_YET: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
@@ -37,14 +37,15 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
 }
 
 async fn publish_again(name: &str) -> Result<()> {
-    let mut tries = 1;
-    while let Err(error) = podman::publish_again(name).await {
-        if tries == TRIES {
-            // systemd starts this service anew, and with the container's next start all is well.
-            return Err(error);
-        }
-        tries += 1;
-        tokio::time::sleep(PAUSE).await;
+    let published = until(PAUSE, NOT_DONE_YET, || async {
+        Ok::<_, Error>(match podman::publish_again(name).await {
+            Ok(()) => Answer::Settled(()),
+            Err(error) => Answer::NotYet(error),
+        })
+    });
+    match published.await? {
+        Answer::Settled(()) => Ok(()),
+        // systemd starts this service anew, and with the container's next start all is well.
+        Answer::NotYet(error) => Err(error),
     }
-    Ok(())
 }

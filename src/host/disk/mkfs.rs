@@ -4,14 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::host::Permit;
 use crate::host::process::Helper;
+use crate::host::{Answer, Permit, until};
 
 /// What is written of a large volume takes a while on a slow disk.
 const MKFS_DEADLINE: Duration = Duration::from_secs(300);
 
-/// How often, and how far apart, mkfs is tried while the disk is busy.
-const BUSY_TRIES: u32 = 10;
+/// How long, and how far apart, mkfs is tried while the disk is busy.
+const BUSY: Duration = Duration::from_secs(3);
 
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -38,16 +38,16 @@ pub async fn format(
             .deadline(MKFS_DEADLINE)
             .run()
     };
-    let mut made = run().await;
-    for _ in 0..BUSY_TRIES {
-        match &made {
+    let made = until(BUSY_PAUSE, BUSY, || async {
+        match run().await {
             // A helper that another step starts at this moment has a copy of the descriptor by which
             // the disk was proved blank, until it is executed.
-            Err(error) if error.message.contains("resource busy") => {}
-            _ => break,
+            Err(error) if error.message.contains("resource busy") => Ok(Answer::NotYet(error)),
+            other => other.map(Answer::Settled),
         }
-        tokio::time::sleep(BUSY_PAUSE).await;
-        made = run().await;
+    });
+    match made.await? {
+        Answer::Settled(_) => Ok(()),
+        Answer::NotYet(busy) => Err(busy),
     }
-    made.map(drop)
 }

@@ -11,7 +11,7 @@ mod definition;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::try_join_all;
 
@@ -29,7 +29,7 @@ use crate::host::mark::{self, Found, OurFile};
 use crate::host::podman::{self, secret};
 use crate::host::recent_starts::{PAUSES, RecentStarts};
 use crate::host::systemd::{Job, UnitState, mount_unit_name, printed_by_container};
-use crate::host::{Host, blocking};
+use crate::host::{Answer, Host, blocking, until};
 
 /// Between two tries to start, in seconds: with the mount's own time, a storage VM that comes back
 /// is noticed in little more.
@@ -187,8 +187,7 @@ impl Container {
             });
         }
         let started = step.systemd.unit(&name).await?;
-        let watched = Instant::now();
-        while watched.elapsed() < LONGEST_WATCH {
+        let answers = || async {
             let unit = step.systemd.unit(&name).await?;
             if !unit.is_active() || unit.invocation != started.invocation {
                 let words = printed_by_container(&self.name, begun).await;
@@ -196,12 +195,10 @@ impl Container {
             }
             let answer = self.answers_at().map(|at| http::get(at, "/"));
             let answer = async { answer?.await.ok() };
-            if let Ok(Some(_)) = tokio::time::timeout(WATCH_PAUSE, answer).await {
-                return Ok(());
-            }
-            tokio::time::sleep(WATCH_PAUSE).await;
-        }
-        Ok(())
+            let answer = tokio::time::timeout(WATCH_PAUSE, answer).await;
+            Ok(Answer::is(matches!(answer, Ok(Some(_)))))
+        };
+        until(WATCH_PAUSE, LONGEST_WATCH, answers).await.map(drop)
     }
 
     fn ended_at_once(&self, words: &str) -> Error {
@@ -233,14 +230,11 @@ impl Container {
     async fn start_is_over(&self, step: &Step) -> Result<()> {
         let name = self.unit_name();
         let longest = Duration::from_secs(START_SECONDS.into());
-        let waited = Instant::now();
-        loop {
+        let is_over = || async {
             let unit = step.systemd.unit(&name).await?;
-            if !self.is_being_started(step, &unit).await? || waited.elapsed() > longest {
-                return Ok(());
-            }
-            tokio::time::sleep(WATCH_PAUSE).await;
-        }
+            Ok(Answer::is(!self.is_being_started(step, &unit).await?))
+        };
+        until(WATCH_PAUSE, longest, is_over).await.map(drop)
     }
 }
 

@@ -48,24 +48,6 @@ trait Firewalld1 {
 trait RuntimeZone {
     #[zbus(name = "getZones")]
     async fn get_zones(&self) -> zbus::Result<Vec<String>>;
-    #[zbus(name = "queryPort")]
-    async fn query_port(&self, zone: &str, port: &str, protocol: &str) -> zbus::Result<bool>;
-    #[zbus(name = "addPort")]
-    async fn add_port(
-        &self,
-        zone: &str,
-        port: &str,
-        protocol: &str,
-        timeout: i32,
-    ) -> zbus::Result<String>;
-    #[zbus(name = "removePort")]
-    async fn remove_port(&self, zone: &str, port: &str, protocol: &str) -> zbus::Result<String>;
-    #[zbus(name = "removeRichRule")]
-    async fn remove_rich_rule(&self, zone: &str, rule: &str) -> zbus::Result<String>;
-    #[zbus(name = "queryRichRule")]
-    async fn query_rich_rule(&self, zone: &str, rule: &str) -> zbus::Result<bool>;
-    #[zbus(name = "addRichRule")]
-    async fn add_rich_rule(&self, zone: &str, rule: &str, timeout: i32) -> zbus::Result<String>;
 }
 
 #[zbus::proxy(
@@ -85,20 +67,8 @@ trait Config {
     default_service = "org.fedoraproject.FirewallD1"
 )]
 trait ConfigZone {
-    #[zbus(name = "queryPort")]
-    async fn query_port(&self, port: &str, protocol: &str) -> zbus::Result<bool>;
-    #[zbus(name = "addPort")]
-    async fn add_port(&self, port: &str, protocol: &str) -> zbus::Result<()>;
-    #[zbus(name = "removePort")]
-    async fn remove_port(&self, port: &str, protocol: &str) -> zbus::Result<()>;
-    #[zbus(name = "removeRichRule")]
-    async fn remove_rich_rule(&self, rule: &str) -> zbus::Result<()>;
     #[zbus(name = "getSettings2")]
     async fn get_settings2(&self) -> zbus::Result<HashMap<String, OwnedVariant>>;
-    #[zbus(name = "queryRichRule")]
-    async fn query_rich_rule(&self, rule: &str) -> zbus::Result<bool>;
-    #[zbus(name = "addRichRule")]
-    async fn add_rich_rule(&self, rule: &str) -> zbus::Result<()>;
 }
 
 /// One opening in a zone.
@@ -112,6 +82,14 @@ pub enum Opening {
 }
 
 impl Opening {
+    /// The method of firewalld's zones that does this to it.
+    fn method(&self, verb: &str) -> String {
+        match self {
+            Self::Port { .. } => format!("{verb}Port"),
+            Self::RichRule(_) => format!("{verb}RichRule"),
+        }
+    }
+
     /// An opening of one port for one network alone.
     pub fn for_source(network: ipnet::IpNet, port: u16, protocol: &str) -> Self {
         let family = match network {
@@ -208,30 +186,10 @@ impl Firewalld {
 
     /// Whether `opening` is there, in one of the two settings.
     pub async fn has(&self, settings: Settings, zone: &str, opening: &Opening) -> Result<bool> {
-        match (settings, opening) {
-            (Settings::Runtime, Opening::Port { port, protocol }) => {
-                self.runtime()
-                    .await?
-                    .query_port(zone, &port.to_string(), protocol)
-                    .await
-            }
-            (Settings::Runtime, Opening::RichRule(rule)) => {
-                self.runtime().await?.query_rich_rule(zone, rule).await
-            }
-            (Settings::Permanent, opening) => {
-                return self.permanent_zone(zone).await?.has(opening).await;
-            }
-        }
-        .map_err(|e| failed(format!("look for {opening} in zone {zone}"), e))
-    }
-
-    /// The permanent settings of a zone, to ask for several openings. Not to be kept: firewalld
-    /// numbers its zones anew when it reads its settings again.
-    pub async fn permanent_zone(&self, zone: &str) -> Result<PermanentZone> {
-        Ok(PermanentZone {
-            name: zone.to_owned(),
-            proxy: self.permanent(zone).await?,
-        })
+        let doing = || format!("look for {opening} in zone {zone}");
+        let answer = self.call("query", settings, zone, opening).await?;
+        let answer = answer.map_err(|e| failed(doing(), e))?;
+        answer.body().deserialize().map_err(|e| failed(doing(), e))
     }
 
     /// Adds `opening` to one of the two settings. That it is there already is success.
@@ -242,34 +200,8 @@ impl Firewalld {
         zone: &str,
         opening: &Opening,
     ) -> Result<()> {
-        let result = match (settings, opening) {
-            (Settings::Runtime, Opening::Port { port, protocol }) => self
-                .runtime()
-                .await?
-                .add_port(zone, &port.to_string(), protocol, 0)
-                .await
-                .map(drop),
-            (Settings::Runtime, Opening::RichRule(rule)) => self
-                .runtime()
-                .await?
-                .add_rich_rule(zone, rule, 0)
-                .await
-                .map(drop),
-            (Settings::Permanent, Opening::Port { port, protocol }) => {
-                self.permanent(zone)
-                    .await?
-                    .add_port(&port.to_string(), protocol)
-                    .await
-            }
-            (Settings::Permanent, Opening::RichRule(rule)) => {
-                self.permanent(zone).await?.add_rich_rule(rule).await
-            }
-        };
-        match result {
-            Err(error) if kind(&error).as_deref() == Some("ALREADY_ENABLED") => Ok(()),
-            other => other.map_err(|e| failed(format!("open {opening} in zone {zone}"), e)),
-        }?;
-        sync_zone(settings, zone).await
+        let words = ("add", "open", "ALREADY_ENABLED");
+        self.change(words, settings, zone, opening).await
     }
 
     /// Takes `opening` out of one of the two settings. That it is gone already is success.
@@ -280,34 +212,65 @@ impl Firewalld {
         zone: &str,
         opening: &Opening,
     ) -> Result<()> {
-        let result = match (settings, opening) {
-            (Settings::Runtime, Opening::Port { port, protocol }) => self
-                .runtime()
-                .await?
-                .remove_port(zone, &port.to_string(), protocol)
-                .await
-                .map(drop),
-            (Settings::Runtime, Opening::RichRule(rule)) => self
-                .runtime()
-                .await?
-                .remove_rich_rule(zone, rule)
-                .await
-                .map(drop),
-            (Settings::Permanent, Opening::Port { port, protocol }) => {
-                self.permanent(zone)
-                    .await?
-                    .remove_port(&port.to_string(), protocol)
-                    .await
-            }
-            (Settings::Permanent, Opening::RichRule(rule)) => {
-                self.permanent(zone).await?.remove_rich_rule(rule).await
-            }
-        };
-        match result {
-            Err(error) if kind(&error).as_deref() == Some("NOT_ENABLED") => Ok(()),
-            other => other.map_err(|e| failed(format!("close {opening} in zone {zone}"), e)),
+        let words = ("remove", "close", "NOT_ENABLED");
+        self.change(words, settings, zone, opening).await
+    }
+
+    async fn change(
+        &self,
+        (verb, doing, done_already): (&str, &str, &str),
+        settings: Settings,
+        zone: &str,
+        opening: &Opening,
+    ) -> Result<()> {
+        match self.call(verb, settings, zone, opening).await? {
+            Err(error) if kind(&error).as_deref() == Some(done_already) => Ok(()),
+            other => other
+                .map(drop)
+                .map_err(|e| failed(format!("{doing} {opening} in zone {zone}"), e)),
         }?;
         sync_zone(settings, zone).await
+    }
+
+    /// `queryPort`, `addRichRule` and their like, of a zone in one of the two settings.
+    async fn call(
+        &self,
+        verb: &str,
+        settings: Settings,
+        zone: &str,
+        opening: &Opening,
+    ) -> Result<zbus::Result<zbus::Message>> {
+        // What is added at run time may be for a time.
+        const FOR_EVER: i32 = 0;
+        if settings == Settings::Permanent {
+            return Ok(self.permanent_zone(zone).await?.call(verb, opening).await);
+        }
+        let runtime = self.runtime().await?;
+        let proxy = runtime.inner();
+        let method = opening.method(verb);
+        Ok(match (opening, verb) {
+            (Opening::Port { port, protocol }, "add") => {
+                let port = (zone, port.to_string(), protocol, FOR_EVER);
+                proxy.call_method(method, &port).await
+            }
+            (Opening::Port { port, protocol }, _) => {
+                let port = (zone, port.to_string(), protocol);
+                proxy.call_method(method, &port).await
+            }
+            (Opening::RichRule(rule), "add") => {
+                proxy.call_method(method, &(zone, rule, FOR_EVER)).await
+            }
+            (Opening::RichRule(rule), _) => proxy.call_method(method, &(zone, rule)).await,
+        })
+    }
+
+    /// The permanent settings of a zone, to ask for several openings. Not to be kept: firewalld
+    /// numbers its zones anew when it reads its settings again.
+    pub async fn permanent_zone(&self, zone: &str) -> Result<PermanentZone> {
+        Ok(PermanentZone {
+            name: zone.to_owned(),
+            proxy: self.permanent(zone).await?,
+        })
     }
 
     /// A zone's permanent settings as one text that is equal when they are.
@@ -379,13 +342,23 @@ pub struct PermanentZone {
 impl PermanentZone {
     /// Whether `opening` is there.
     pub async fn has(&self, opening: &Opening) -> Result<bool> {
+        let doing = || format!("look for {opening} in zone {}", self.name);
+        let answer = self.call("query", opening).await;
+        let answer = answer.map_err(|e| failed(doing(), e))?;
+        answer.body().deserialize().map_err(|e| failed(doing(), e))
+    }
+
+    async fn call(&self, verb: &str, opening: &Opening) -> zbus::Result<zbus::Message> {
+        let proxy = self.proxy.inner();
+        let method = opening.method(verb);
         match opening {
             Opening::Port { port, protocol } => {
-                self.proxy.query_port(&port.to_string(), protocol).await
+                proxy
+                    .call_method(method, &(port.to_string(), protocol))
+                    .await
             }
-            Opening::RichRule(rule) => self.proxy.query_rich_rule(rule).await,
+            Opening::RichRule(rule) => proxy.call_method(method, &(rule,)).await,
         }
-        .map_err(|e| failed(format!("look for {opening} in zone {}", self.name), e))
     }
 }
 

@@ -305,8 +305,8 @@ fn load(config: &std::path::Path, role: Option<Role>, output: &Output) -> Result
 }
 
 fn block_on(command: impl Future<Output = Result<Code, Failure>>) -> Result<Code, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread asks and waits; what blocks has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Error::new(format!("start: {e}")))?;

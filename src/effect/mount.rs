@@ -80,11 +80,11 @@ impl Reversible for OnMount {
 
 impl Step {
     /// Mounts something by `act`.
-    pub async fn mount<F: Future<Output = Result<()>>>(
-        &self,
+    pub async fn mount<'a, F: Future<Output = Result<()>> + Send + 'a>(
+        &'a self,
         mount_point: &Path,
         source: &str,
-        act: impl FnOnce(Permit) -> F,
+        act: impl FnOnce(Permit) -> F + Send + 'a,
     ) -> Result<()> {
         let effect = OnMount::Mount {
             mount_point: mount_point.to_owned(),

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroizing;
@@ -142,21 +143,26 @@ impl Step {
     }
 
     /// The gate. `act` happens only when `effect`, with all that is needed to undo it, is on record.
-    pub async fn effect<T, F>(
-        &self,
+    pub async fn effect<'a, T, F>(
+        &'a self,
         effect: impl Into<Effect>,
-        act: impl FnOnce(Permit) -> F,
+        act: impl FnOnce(Permit) -> F + Send + 'a,
     ) -> Result<T>
     where
-        F: Future<Output = Result<T>>,
+        F: Future<Output = Result<T>> + Send + 'a,
     {
-        let effect = effect.into();
+        // Boxed, so that the gate is compiled once for each type of result and not for each effect.
+        let act: Act<'a, T> = Box::new(|permit| Box::pin(act(permit)));
+        self.pass_gate(effect.into(), act).await
+    }
+
+    async fn pass_gate<'a, T>(&'a self, effect: Effect, act: Act<'a, T>) -> Result<T> {
         let name = self.name(&effect);
         let resource = self.address.clone();
         let (ledger, undoes) = (self.ledger(), self.undoes);
         let recorded = effect.clone();
         let number = blocking(move || ledger.begin(&resource, &recorded, undoes)).await?;
-        let result = self.perform(&name, act).await;
+        let result = perform(&name, act).await;
         let error = result.as_ref().err().cloned();
         let happened = match &error {
             Some(_) => effect.has_happened(&self.host).await,
@@ -165,18 +171,6 @@ impl Step {
         let ledger = self.ledger();
         blocking(move || ledger.end(number, error.as_ref(), happened)).await?;
         result
-    }
-
-    async fn perform<T, F>(&self, name: &str, act: impl FnOnce(Permit) -> F) -> Result<T>
-    where
-        F: Future<Output = Result<T>>,
-    {
-        #[cfg(feature = "failpoints")]
-        failpoint::pass(name, failpoint::When::Before)?;
-        let value = act(Permit::for_recorded(name)).await?;
-        #[cfg(feature = "failpoints")]
-        failpoint::pass(name, failpoint::When::After)?;
-        Ok(value)
     }
 
     fn name(&self, effect: &Effect) -> String {
@@ -190,4 +184,16 @@ impl Step {
             format!("{name}#{times}")
         }
     }
+}
+
+type Act<'a, T> =
+    Box<dyn FnOnce(Permit) -> Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>> + Send + 'a>;
+
+async fn perform<T>(name: &str, act: Act<'_, T>) -> Result<T> {
+    #[cfg(feature = "failpoints")]
+    failpoint::pass(name, failpoint::When::Before)?;
+    let value = act(Permit::for_recorded(name)).await?;
+    #[cfg(feature = "failpoints")]
+    failpoint::pass(name, failpoint::When::After)?;
+    Ok(value)
 }

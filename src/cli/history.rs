@@ -8,8 +8,8 @@ use super::Failure;
 use super::exit::{self, Code};
 use super::output::{Ink, Output, describe};
 use crate::config::Role;
+use crate::effect::Outcome;
 use crate::effect::history::{self, Run};
-use crate::effect::ledger::Outcome;
 use crate::engine::Field;
 use crate::host::STATE_DIRECTORY;
 

@@ -3,18 +3,17 @@
 //! of it shows. Both lie beside the shared directory, because they belong to it: a data disk takes
 //! them along to another VM.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::staging;
-use super::switch::Carried;
+use super::beside;
 use crate::error::{Doing, Error, Result};
 use crate::host::fs::{read_regular, sync_directory, write_own};
 use crate::host::sha256::Sha256;
-use crate::host::tree::{Dir, Sort};
+use crate::host::tree::{Dir, Found, Sort};
 
 /// What is appended to the name of the staging directory.
 const MANIFEST: &str = ".json";
@@ -75,6 +74,40 @@ pub struct Intent {
     /// What is in both trees, by which a change that was cut off knows what happened to it since.
     #[serde(default)]
     pub carried: Carried,
+}
+
+/// What was linked into the new tree, by its path.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Carried(
+    #[serde(serialize_with = "with_text_paths")] pub(super) HashMap<PathBuf, Linked>,
+);
+
+/// A file as it was when it was linked.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Linked {
+    pub(super) inode: u64,
+    pub(super) modified: i128,
+}
+
+impl Linked {
+    /// Whether this is the file, with nothing written to it since.
+    pub(super) fn is(&self, found: &Found) -> bool {
+        self.inode == found.inode && self.modified == found.modified
+    }
+}
+
+/// JSON has no other paths. A file that is left out counts as one that was not linked: it is kept
+/// twice where it could have been kept once.
+fn with_text_paths<S: Serializer>(
+    carried: &HashMap<PathBuf, Linked>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(
+        carried
+            .iter()
+            .filter_map(|(path, linked)| Some((path.to_str()?, linked))),
+    )
 }
 
 /// How a file compares with what was deployed.
@@ -139,15 +172,15 @@ impl Manifest {
 }
 
 /// The file of this suffix beside a shared directory.
-fn beside(shared: &Path, suffix: &str) -> Result<PathBuf> {
-    let mut name = staging::path(shared)?.into_os_string();
+fn file(shared: &Path, suffix: &str) -> Result<PathBuf> {
+    let mut name = beside::path(shared)?.into_os_string();
     name.push(suffix);
     Ok(name.into())
 }
 
 /// What is deployed in a shared directory, wherever its disk is mounted by now.
 pub fn read(shared: &Path) -> Result<Option<Manifest>> {
-    let manifest: Option<Manifest> = read_json(&beside(shared, MANIFEST)?)?;
+    let manifest: Option<Manifest> = read_json(&file(shared, MANIFEST)?)?;
     Ok(manifest.map(|manifest| Manifest {
         path: shared.to_owned(),
         ..manifest
@@ -155,12 +188,12 @@ pub fn read(shared: &Path) -> Result<Option<Manifest>> {
 }
 
 pub fn write(manifest: &Manifest) -> Result<()> {
-    write_json(&beside(&manifest.path, MANIFEST)?, manifest)
+    write_json(&file(&manifest.path, MANIFEST)?, manifest)
 }
 
 /// A change that was begun in a shared directory and not finished.
 pub fn read_intent(shared: &Path) -> Result<Option<Intent>> {
-    let mut intent: Option<Intent> = read_json(&beside(shared, INTENT)?)?;
+    let mut intent: Option<Intent> = read_json(&file(shared, INTENT)?)?;
     if let Some(intent) = &mut intent {
         intent.manifest.path = shared.to_owned();
     }
@@ -168,11 +201,11 @@ pub fn read_intent(shared: &Path) -> Result<Option<Intent>> {
 }
 
 pub fn write_intent(intent: &Intent) -> Result<()> {
-    write_json(&beside(&intent.manifest.path, INTENT)?, intent)
+    write_json(&file(&intent.manifest.path, INTENT)?, intent)
 }
 
 pub fn remove_intent(shared: &Path) -> Result<()> {
-    let path = beside(shared, INTENT)?;
+    let path = file(shared, INTENT)?;
     match std::fs::remove_file(&path) {
         Ok(()) => sync_directory(path.parent().unwrap_or(Path::new("/"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::beside::{names, path};
 use super::manifest::{self, Manifest};
 use crate::error::{Error, Result};
 use crate::host::account::Account;
@@ -36,24 +37,6 @@ pub struct Staging {
     name: OsString,
     /// The staging directory itself.
     pub dir: Dir,
-}
-
-fn names(shared: &Path) -> Result<(&Path, &OsStr, OsString)> {
-    let (Some(above), Some(name)) = (shared.parent(), shared.file_name()) else {
-        return Err(Error::new(format!(
-            "{} is no directory to share",
-            shared.display()
-        )));
-    };
-    let mut staging = OsString::from(".wasagent-");
-    staging.push(name);
-    Ok((above, name, staging))
-}
-
-/// The path of the staging directory of a shared one.
-pub fn path(shared: &Path) -> Result<PathBuf> {
-    let (above, _, name) = names(shared)?;
-    Ok(above.join(name))
 }
 
 /// Why a revision cannot be put in the place of this directory in one step, if so.

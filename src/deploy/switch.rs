@@ -12,9 +12,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::RenameFlags;
-use serde::{Deserialize, Serialize, Serializer};
 
-use super::manifest::{self, Intent, KEPT, Look, Manifest};
+use super::manifest::{self, Carried, Intent, KEPT, Linked, Look, Manifest};
 use super::staging::{NEW, Staging};
 use crate::error::{Error, Result};
 use crate::host::Permit;
@@ -23,38 +22,6 @@ use crate::host::tree::{Dir, Found, Sort};
 /// How often late files are looked for while a tree is removed: who goes on writing there has it
 /// open, and then it is not removed.
 const TRIES: u32 = 5;
-
-/// What was linked into the new tree, by its path.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Carried(#[serde(serialize_with = "with_text_paths")] HashMap<PathBuf, Linked>);
-
-/// A file as it was when it was linked.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Linked {
-    inode: u64,
-    modified: i128,
-}
-
-impl Linked {
-    /// Whether this is the file, with nothing written to it since.
-    fn is(&self, found: &Found) -> bool {
-        self.inode == found.inode && self.modified == found.modified
-    }
-}
-
-/// JSON has no other paths. A file that is left out counts as one that was not linked: it is kept
-/// twice where it could have been kept once.
-fn with_text_paths<S: Serializer>(
-    carried: &HashMap<PathBuf, Linked>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(
-        carried
-            .iter()
-            .filter_map(|(path, linked)| Some((path.to_str()?, linked))),
-    )
-}
 
 /// A directory of the tree that files go to, made when the first one does.
 struct Target<'t> {

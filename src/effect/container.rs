@@ -132,6 +132,17 @@ impl Reversible for OnContainer {
     }
 }
 
+impl Step {
+    /// Starts a container that is there.
+    pub async fn start_container(&self, name: &str) -> Result<()> {
+        let effect = OnContainer::StartContainer {
+            name: name.to_owned(),
+        };
+        let start = |permit| async move { podman::start_container(&permit, name).await };
+        self.effect(effect, start).await
+    }
+}
+
 /// A unit file that stays and makes containers of that name.
 fn unit_that_would_replace<'a>(name: &str, kept_units: &'a [PathBuf]) -> Option<&'a PathBuf> {
     let mut kept = kept_units.iter();

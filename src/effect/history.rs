@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::ledger::{Field, Line, Outcome, RUNS, Work};
+use super::line::{Field, Line, Outcome, RUNS, Work};
 use super::{Address, Effect};
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};

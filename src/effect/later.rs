@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 
-use super::container::OnContainer;
 use super::{Address, Halt, Kind, Step};
 use crate::error::Result;
 use crate::host::podman;
@@ -58,9 +57,7 @@ impl LastStart {
                 if podman::container(name).await?.is_some_and(|c| c.is_running) {
                     return Ok(());
                 }
-                let effect = OnContainer::StartContainer { name: name.clone() };
-                let start = |permit| async move { podman::start_container(&permit, name).await };
-                step.effect(effect, start).await
+                step.start_container(name).await
             }
         }
     }

@@ -13,101 +13,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::history::{self, Run};
+use super::line::{Field, Line, Outcome, RUNS, Work};
 use super::{Address, Effect, by_target, needed};
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
 use crate::host::fs::{make_own_directory, read_regular, sync_directory, write_own};
 use crate::host::sha256::Sha256;
 
-pub(super) const RUNS: &str = "runs";
 const SAVED: &str = "saved";
 
 /// No file that is kept for undo is larger.
 const MAX_SAVED: u64 = 16 << 20;
-
-/// What is done to the resources: all tell of it by the same events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Work {
-    Apply,
-    Revert,
-    /// What a failed apply has done is undone: a part of its run, never a run of its own.
-    RollBack,
-}
-
-impl Work {
-    /// The command's name.
-    pub fn command(self) -> &'static str {
-        match self {
-            Self::Apply => "apply",
-            Self::Revert => "revert",
-            Self::RollBack => "roll-back",
-        }
-    }
-}
-
-/// One field that differs, with both values; `None` is "not there".
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Field {
-    pub name: String,
-    pub from: Option<String>,
-    pub to: Option<String>,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    Done,
-    Failed,
-    /// A signal asked it to stop.
-    Interrupted,
-    /// It failed, and what it had done was undone.
-    RolledBack,
-}
-
-/// One line of a run's file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Line {
-    Run {
-        work: Work,
-        role: Role,
-        /// Version of the agent.
-        agent: String,
-        /// RFC 3339, UTC.
-        at: String,
-    },
-    Begin {
-        effect: u32,
-        resource: String,
-        #[serde(rename = "does")]
-        what: Effect,
-        /// It is a part of undoing, by a revert or at the end of a run that failed.
-        undoes: bool,
-        at: String,
-    },
-    End {
-        effect: u32,
-        error: Option<String>,
-        /// Of an effect that failed: whether a look showed it to have happened all the same.
-        happened: Option<bool>,
-        at: String,
-    },
-    /// A resource that was brought to the desired state, or back.
-    Changed {
-        resource: String,
-        fields: Vec<Field>,
-    },
-    Ended {
-        outcome: Outcome,
-        at: String,
-    },
-}
 
 /// The record of the run at hand. Its file is made with its first effect: a run that does nothing
 /// writes nothing.

@@ -18,6 +18,7 @@ pub mod history;
 pub mod image;
 pub mod later;
 pub mod ledger;
+pub mod line;
 pub mod mount;
 pub mod opening;
 pub mod samba_user;
@@ -36,7 +37,8 @@ use serde::{Deserialize, Serialize};
 pub use address::{Address, Kind};
 pub use history::Recorded;
 pub use later::Later;
-pub use ledger::{Field, Ledger, Work};
+pub use ledger::Ledger;
+pub use line::{Field, Outcome, Work};
 pub use step::Step;
 
 use crate::error::{Error, Result};

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use tokio::task::JoinSet;
 
-use super::verdict::Check;
-use crate::config::{Protocol, Role, Tier, Was, template};
+use crate::config::{Dialect, Protocol, Role, Tier, Was, template};
 use crate::engine::plan::milliseconds;
 use crate::engine::{Address, Graph, Kind};
 use crate::error::{Error, Result};
@@ -19,6 +19,17 @@ use crate::role::{self, Wishes};
 
 /// What one check may take.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// One check and what it found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    pub name: String,
+    pub resource: Address,
+    pub ok: bool,
+    pub detail: String,
+    pub hint: Option<String>,
+    pub took_ms: f64,
+}
 
 /// What a check found: a detail, or an error.
 type Finding = Result<String>;
@@ -168,7 +179,7 @@ async fn smb_answers(tier: Tier) -> Finding {
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         port: cifs::SMB_PORT,
         user: tier.share.user.clone(),
-        dialect: cifs::Dialect::Smb3_1_1,
+        dialect: Dialect::V3_1_1,
         seal: tier.share.encrypt,
         uid: 0,
         gid: 0,

@@ -4,4 +4,5 @@
 mod checks;
 mod verdict;
 
-pub use verdict::{Check, State, Verdict, probe};
+pub use checks::Check;
+pub use verdict::{State, Verdict, probe};

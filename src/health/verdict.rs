@@ -5,9 +5,8 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::checks;
+use super::checks::{self, Check};
 use crate::config::{Role, Tier};
-use crate::engine::Address;
 use crate::error::Result;
 use crate::host::Host;
 
@@ -26,17 +25,6 @@ impl State {
             Self::Unhealthy => "unhealthy",
         }
     }
-}
-
-/// One check and what it found.
-#[derive(Debug, Clone, Serialize)]
-pub struct Check {
-    pub name: String,
-    pub resource: Address,
-    pub ok: bool,
-    pub detail: String,
-    pub hint: Option<String>,
-    pub took_ms: f64,
 }
 
 /// The object of `health --format json`.

@@ -95,11 +95,7 @@ impl CifsShare {
             address,
             port: cifs::SMB_PORT,
             user: self.user.clone(),
-            dialect: match self.vers {
-                Dialect::V3_0 => cifs::Dialect::Smb3_0,
-                Dialect::V3_0_2 => cifs::Dialect::Smb3_0_2,
-                Dialect::V3_1_1 => cifs::Dialect::Smb3_1_1,
-            },
+            dialect: self.vers,
             seal: self.encrypt,
             uid: 0,
             gid: 0,
@@ -215,7 +211,7 @@ impl CifsShare {
     /// Adds the options in which the mount that is there differs from the one wanted.
     fn diff_options(&self, state: &CifsState, diff: &mut Diff) {
         let vers = state.vers.as_deref().map(|v| {
-            cifs::Dialect::parse(v).map_or_else(|| v.to_owned(), |dialect| dialect.to_string())
+            cifs::parse_dialect(v).map_or_else(|| v.to_owned(), |dialect| dialect.to_string())
         });
         diff.field("options.vers", vers, self.vers.to_string());
         diff.field("options.seal", Some(state.seal), self.encrypt);

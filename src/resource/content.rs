@@ -14,11 +14,11 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::data_disk::{self, DataDisk, Place};
 use crate::config::{self, Database};
-use crate::deploy::build;
 use crate::deploy::edit::{self, Filled};
 use crate::deploy::manifest::{self, Intent, Look, Manifest};
 use crate::deploy::staging::{self, HOME, NEW, Staging};
 use crate::deploy::switch::{self, Names};
+use crate::deploy::{beside, build};
 use crate::effect::content::{self, OnContent, Trees};
 use crate::engine::{
     Address, Diff, Disturbance, Field, GuideStep, Kind, Requirement, Resource, Step,
@@ -212,7 +212,7 @@ impl Content {
         if self.source.build.is_empty() {
             return Ok(());
         }
-        let directory = staging::path(&self.path)?;
+        let directory = beside::path(&self.path)?;
         let description = format!("Build of {commit} for {}", self.path.display());
         let unit = build::unit(
             &self.source.build,

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::data_disk::{self, DataDisk};
-use crate::deploy::staging::path as staging_directory;
+use crate::deploy::beside::path as staging_directory;
 use crate::effect::file_context::OnFileContext;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! What the kernel's client knows of a share that is mounted and says nowhere else: whether the server demands
 //! encryption. Told not to encrypt, the kernel then encrypts without a word.
 
-use super::options::CifsMount;
+use super::share::CifsMount;
 
 /// What the kernel's client knows of its servers and shares (`fs/smb/client/cifs_debug.c`).
 const DEBUG_DATA: &str = "/proc/fs/cifs/DebugData";

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::negotiate::PROBE_DEADLINE;
-use super::options::CifsMount;
+use super::share::CifsMount;
 use crate::error::Error;
+
+/// How long a connection to the server, and then its first answer, may take.
+pub const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why a mount, or the probe before it, failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -15,12 +15,13 @@ mod options;
 mod refusal;
 #[cfg(test)]
 mod samples;
+mod share;
 mod state;
 
 pub use credentials::credentials;
-pub use dialect::Dialect;
-pub use failure::{CifsError, CifsErrorKind};
+pub use dialect::parse as parse_dialect;
+pub use failure::{CifsError, CifsErrorKind, PROBE_DEADLINE};
 pub use mount::Detached;
-pub use negotiate::{Negotiated, PROBE_DEADLINE, SMB_PORT};
-pub use options::{CifsMount, Recovery};
+pub use negotiate::Negotiated;
+pub use share::{CifsMount, Recovery, SMB_PORT};
 pub use state::{CifsState, observe};

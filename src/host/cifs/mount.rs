@@ -17,8 +17,8 @@ use rustix::mount::{
 use zeroize::Zeroizing;
 
 use super::failure::{CifsError, CifsErrorKind};
-use super::options::CifsMount;
 use super::refusal::Failed;
+use super::share::CifsMount;
 use crate::error::Result;
 use crate::host::Permit;
 use crate::host::kmsg::Kmsg;

@@ -7,15 +7,10 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::dialect::Dialect;
-use super::failure::{CifsError, CifsErrorKind};
-use super::options::CifsMount;
-
-/// Port of SMB over TCP, the only one that SMB3 needs.
-pub const SMB_PORT: u16 = 445;
-
-/// How long a connection to the server, and then its first answer, may take.
-pub const PROBE_DEADLINE: Duration = Duration::from_secs(5);
+use super::dialect;
+use super::failure::{CifsError, CifsErrorKind, PROBE_DEADLINE};
+use super::share::CifsMount;
+use crate::config::Dialect;
 
 /// Length of the header of each SMB2 message.
 const SMB2_HEADER: usize = 64;
@@ -127,7 +122,7 @@ fn negotiate_request(dialect: Dialect, random: &[u8; 48]) -> Vec<u8> {
     message.extend_from_slice(&0u16.to_le_bytes());
     message.extend_from_slice(&CAP_ENCRYPTION.to_le_bytes());
     message.extend_from_slice(&random[..16]); // ClientGuid
-    if dialect == Dialect::Smb3_1_1 {
+    if dialect == Dialect::V3_1_1 {
         // Two contexts, at the next multiple of eight behind the dialect: 104.
         message.extend_from_slice(&104u32.to_le_bytes());
         message.extend_from_slice(&2u16.to_le_bytes());
@@ -135,8 +130,8 @@ fn negotiate_request(dialect: Dialect, random: &[u8; 48]) -> Vec<u8> {
     } else {
         message.extend_from_slice(&[0; 8]); // ClientStartTime
     }
-    message.extend_from_slice(&dialect.number().to_le_bytes());
-    if dialect == Dialect::Smb3_1_1 {
+    message.extend_from_slice(&dialect::number(dialect).to_le_bytes());
+    if dialect == Dialect::V3_1_1 {
         message.resize(104, 0);
         // PREAUTH_INTEGRITY_CAPABILITIES: one algorithm, SHA-512, 32 bytes of salt.
         for word in [1u16, 38, 0, 0, 1, 32, 1] {
@@ -170,10 +165,10 @@ fn read_negotiate_answer(answer: &[u8], dialect: Dialect) -> Result<Negotiated, 
         return Err(CifsErrorKind::NotSmb);
     }
     // STATUS_NOT_SUPPORTED, STATUS_INVALID_PARAMETER …: none of the dialects offered is spoken.
-    if u32_at(8) != Some(0) || u16_at(SMB2_HEADER + 4) != Some(dialect.number()) {
+    if u32_at(8) != Some(0) || u16_at(SMB2_HEADER + 4) != Some(dialect::number(dialect)) {
         return Err(CifsErrorKind::DialectRefused);
     }
-    let encryption = if dialect == Dialect::Smb3_1_1 {
+    let encryption = if dialect == Dialect::V3_1_1 {
         let count = u16_at(SMB2_HEADER + 6).unwrap_or(0);
         let mut at = u32_at(SMB2_HEADER + 60).unwrap_or(0) as usize;
         (0..count).any(|_| {
@@ -237,7 +232,7 @@ mod tests {
     #[test]
     fn answers_of_servers_are_told_apart() {
         use CifsErrorKind as K;
-        let read = |answer: &[u8]| read_negotiate_answer(answer, Dialect::Smb3_1_1);
+        let read = |answer: &[u8]| read_negotiate_answer(answer, Dialect::V3_1_1);
         let spoken = read(&answer_of(0, 0x0311, true)).unwrap();
         assert!(spoken.encryption);
         assert!(!read(&answer_of(0, 0x0311, false)).unwrap().encryption);
@@ -248,7 +243,7 @@ mod tests {
         assert_eq!(read(&answer_of(0, 0x0302, false)), Err(K::DialectRefused));
         assert_eq!(read(b"\xffSMB"), Err(K::NotSmb));
         assert_eq!(read(b"\xfeSMB"), Err(K::DialectRefused));
-        let older = read_negotiate_answer(&answer_of(0, 0x0300, true), Dialect::Smb3_0);
+        let older = read_negotiate_answer(&answer_of(0, 0x0300, true), Dialect::V3_0);
         assert!(older.unwrap().encryption);
     }
 
@@ -290,20 +285,20 @@ mod tests {
         let deadline = Duration::from_millis(200);
         let mut stream = probe_port(IpAddr::from([127, 0, 0, 1]), port, deadline).unwrap();
         let start = Instant::now();
-        let answer = negotiate(&mut stream, Dialect::Smb3_0, deadline);
+        let answer = negotiate(&mut stream, Dialect::V3_0, deadline);
         assert_eq!(answer, Err(CifsErrorKind::Silent));
         assert!(start.elapsed() < Duration::from_secs(2));
     }
 
     #[test]
     fn the_request_is_framed_and_its_contexts_lie_where_it_says() {
-        let request = negotiate_request(Dialect::Smb3_1_1, &[7; 48]);
+        let request = negotiate_request(Dialect::V3_1_1, &[7; 48]);
         assert_eq!(request.len(), 4 + 170);
         assert_eq!(request[..4], [0, 0, 0, 170]);
         let message = &request[4..];
         assert_eq!(message[92..96], 104u32.to_le_bytes());
         assert_eq!(message[104..106], [1, 0]);
         assert_eq!(message[152..154], [2, 0]);
-        assert_eq!(negotiate_request(Dialect::Smb3_0, &[7; 48]).len(), 4 + 102);
+        assert_eq!(negotiate_request(Dialect::V3_0, &[7; 48]).len(), 4 + 102);
     }
 }

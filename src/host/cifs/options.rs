@@ -1,56 +1,14 @@
 //! A mount of a share and its options, one list for both who mount: the system calls, and `mount.cifs`, which a
 //! unit runs at boot. So the two mounts are the same. What the kernel would take and cut is refused here.
 
-use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
-use super::dialect::Dialect;
 use super::failure::{CifsError, CifsErrorKind};
-use super::negotiate::SMB_PORT;
+use super::share::{CifsMount, Recovery, SMB_PORT};
 use crate::error::{Error, Result};
 
 /// Longest value that `fsconfig(2)` takes, without its NUL (`fs/fsopen.c`: `strndup_user(…, 256)`).
 const VALUE_MAX: usize = 255;
-
-/// What a process gets whose file operation meets a server that is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recovery {
-    /// An error after a while: the process can see it, and can be stopped.
-    Soft,
-    /// It waits until the server is back.
-    Hard,
-}
-
-/// A mount of a share, without its password: that is handed to [`CifsMount::mount_detached`] alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CifsMount {
-    /// `//server/share[/directory]`.
-    pub source: String,
-    /// Where the server is: the kernel resolves no names.
-    pub address: IpAddr,
-    /// [`SMB_PORT`], but in tests.
-    pub port: u16,
-    pub user: String,
-    pub dialect: Dialect,
-    /// Whether everything is encrypted (SMB3 encryption).
-    pub seal: bool,
-    /// Owner and group that all files have here.
-    pub uid: u32,
-    pub gid: u32,
-    /// Permission bits that all files, and all directories, have here.
-    pub file_mode: u32,
-    pub dir_mode: u32,
-    pub recovery: Recovery,
-    /// Whole seconds, 1 to 600; a server that is silent for three of them counts as gone.
-    pub echo_interval: Duration,
-    /// SELinux label that all files have here; `None` where SELinux is off.
-    pub context: Option<String>,
-    /// Whether a symbolic link may be made here (kept as a small file on the server).
-    pub mfsymlinks: bool,
-    /// How long attributes are believed without asking; `None` leaves the kernel's second.
-    pub actimeo: Option<Duration>,
-}
 
 impl CifsMount {
     /// The same options for `Options=` of a systemd mount unit, which runs `mount.cifs`: the mount
@@ -176,6 +134,8 @@ impl CifsMount {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::host::cifs::samples::share;
 

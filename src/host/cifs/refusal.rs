@@ -4,7 +4,7 @@
 use rustix::io::Errno;
 
 use super::failure::{CifsError, CifsErrorKind};
-use super::options::CifsMount;
+use super::share::CifsMount;
 
 /// A mount that the kernel refused, and what it said about that.
 pub(super) struct Failed {

@@ -4,9 +4,9 @@ use std::io::Read;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::dialect::Dialect;
-use super::negotiate::SMB_PORT;
-use super::options::{CifsMount, Recovery};
+use super::share::SMB_PORT;
+use super::share::{CifsMount, Recovery};
+use crate::config::Dialect;
 
 pub(super) fn share() -> CifsMount {
     CifsMount {
@@ -14,7 +14,7 @@ pub(super) fn share() -> CifsMount {
         address: IpAddr::from([192, 168, 2, 13]),
         port: SMB_PORT,
         user: "user1".to_owned(),
-        dialect: Dialect::Smb3_1_1,
+        dialect: Dialect::V3_1_1,
         seal: true,
         uid: 0,
         gid: 988,

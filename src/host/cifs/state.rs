@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::dialect::Dialect;
-use super::options::{CifsMount, Recovery};
+use super::dialect;
+use super::share::{CifsMount, Recovery};
 use crate::host::mount::MountInfo;
 
 /// For how long the kernel believes attributes unless told (`fs/smb/client/cifsfs.h`, CIFS_DEF_ACTIMEO).
@@ -16,7 +16,7 @@ const KERNEL_ACTIMEO: Duration = Duration::from_secs(1);
 pub struct CifsState {
     /// As mounted: `//server/share`.
     pub source: String,
-    /// The kernel's word, `3.1.1`; [`Dialect::parse`] reads it.
+    /// The kernel's word, `3.1.1`; [`dialect::parse`] reads it.
     pub vers: Option<String>,
     pub user: Option<String>,
     pub address: Option<IpAddr>,
@@ -78,7 +78,7 @@ pub fn observe(info: &MountInfo) -> Option<CifsState> {
         source: info.source.clone(),
         // The kernel says 3.02; one word for one thing.
         vers: text("vers")
-            .map(|vers| Dialect::parse(&vers).map_or(vers, |known| known.to_string())),
+            .map(|vers| dialect::parse(&vers).map_or(vers, |known| known.to_string())),
         user: text("username"),
         address: text("addr").and_then(|address| address.parse().ok()),
         uid: number("uid"),

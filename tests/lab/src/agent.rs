@@ -22,6 +22,13 @@ pub fn build() -> Result<PathBuf> {
     })
 }
 
+/// The same source as a debug build, whose symbol table names each function that is linked in: the shipped one has none.
+pub fn build_with_symbols() -> Result<PathBuf> {
+    timed("the agent with its symbols", || {
+        built(&["build", "--bin", "wasagent"], &[])
+    })
+}
+
 /// The same source with the fail points compiled in, which no shipped binary has: for a sample a debug build, whose
 /// dependencies the unit tests have built already, for a long campaign an optimised one. Without its symbols, which are
 /// most of what a guest would have to be sent.

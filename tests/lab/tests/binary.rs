@@ -41,7 +41,7 @@ fn the_release_build_is_static() -> Result<()> {
 
 #[test]
 fn no_function_of_nss_is_linked_in() -> Result<()> {
-    let binary = agent::build()?;
+    let binary = agent::build_with_symbols()?;
     let symbols = answer("nm", &[&binary.display().to_string()])?;
     ensure!(
         symbols.lines().count() > 1000,

@@ -1,0 +1,79 @@
+//! The floors of the house: a module uses those below its own, and none above.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// From the ground up.
+const FLOORS: [&str; 11] = [
+    "error",
+    "config",
+    "javascript",
+    "host",
+    "deploy",
+    "effect",
+    "engine",
+    "resource",
+    "role",
+    "health",
+    "cli",
+];
+
+/// The files below a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    entries
+        .flat_map(|entry| match entry.unwrap().path() {
+            path if path.is_dir() => files(&path),
+            path if path.extension().is_some_and(|kind| kind == "rs") => vec![path],
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+/// The floors that a text names, as `crate::host`, without those of its tests and comments.
+fn named(text: &str) -> Vec<&'static str> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let paths = lines.flat_map(|line| line.split("crate::").skip(1));
+    paths
+        .filter_map(|path| {
+            let name = path
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next();
+            FLOORS.into_iter().find(|floor| Some(*floor) == name)
+        })
+        .collect()
+}
+
+#[test]
+fn no_module_uses_one_above_it() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let height = |floor: &str| FLOORS.iter().position(|other| *other == floor).unwrap();
+    let mut upward = Vec::new();
+    for (own, floor) in FLOORS.into_iter().enumerate() {
+        let room = sources.join(floor);
+        let all = if room.is_dir() {
+            files(&room)
+        } else {
+            vec![room.with_extension("rs")]
+        };
+        assert!(!all.is_empty(), "{floor} has no file");
+        for file in all.iter().filter(|file| !file.ends_with("tests.rs")) {
+            for used in named(&fs::read_to_string(file).unwrap()) {
+                if height(used) > own {
+                    upward.push(format!("{} uses {used}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(upward.is_empty(), "{upward:#?}");
+}
+
+#[test]
+fn what_a_file_uses_is_seen() {
+    let text = "//! crate::cli\nuse crate::host::{Host, blocking};\nfn f() { crate::engine::g() }\n\
+                #[cfg(test)]\nmod tests {\n    use crate::role;\n}\n";
+    assert_eq!(named(text), ["host", "engine"]);
+}

@@ -35,7 +35,7 @@ pub struct Options {
     #[arg(long)]
     rollback_on_failure: bool,
     #[command(flatten)]
-    wishes: super::WishArguments,
+    plan: super::PlanOptions,
 }
 
 pub async fn run(
@@ -45,8 +45,8 @@ pub async fn run(
     output: &Output,
 ) -> Result<Code, Failure> {
     let host = Arc::new(Host::connect().await?);
-    let wishes = options.wishes.of(role, NewerImage::Ignore)?;
-    let graph = role::resources(role, tier, &host.facts, &wishes)?;
+    let wanted = options.plan.of(role, NewerImage::Ignore)?;
+    let graph = role::resources(role, tier, &host.facts, &wanted)?;
     let view = View::new(
         *output,
         view::Run {

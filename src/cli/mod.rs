@@ -21,7 +21,7 @@ use crate::config::{self, Role, Tier};
 use crate::engine::record;
 use crate::error::{Error, Result};
 use crate::resource::NewerImage;
-use crate::role::Wishes;
+use crate::role::Options;
 use exit::Code;
 use output::Output;
 use unit::{back_off, keep_ports, sees_share, start_lock};
@@ -80,7 +80,7 @@ struct RoleArgument {
 
 /// What apply and plan are asked for beyond the tier file.
 #[derive(Debug, Args)]
-pub struct WishArguments {
+pub struct PlanOptions {
     /// Take over what was set up by hand: the container with its unit, the entry in fstab with its credentials
     #[arg(long)]
     adopt: bool,
@@ -89,9 +89,9 @@ pub struct WishArguments {
     pull: bool,
 }
 
-impl WishArguments {
+impl PlanOptions {
     /// `newer_image` is what becomes of one that nobody asked for.
-    fn of(&self, role: Role, newer_image: NewerImage) -> Result<Wishes, Failure> {
+    fn of(&self, role: Role, newer_image: NewerImage) -> Result<Options, Failure> {
         let option = match (self.adopt, self.pull) {
             (true, _) => "--adopt",
             (_, true) => "--pull",
@@ -108,7 +108,7 @@ impl WishArguments {
                 ),
             });
         }
-        Ok(Wishes {
+        Ok(Options {
             adopt: self.adopt,
             newer_image: if self.pull {
                 NewerImage::Take
@@ -139,7 +139,7 @@ enum Command {
         #[arg(long)]
         explain: bool,
         #[command(flatten)]
-        wishes: WishArguments,
+        options: PlanOptions,
     },
     /// Probe this VM now and report each check
     Health {
@@ -212,15 +212,15 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
             role,
             all,
             explain,
-            wishes,
+            options,
         } => {
             let (role, tier) = start(config, role.role, output)?;
-            let wishes = wishes.of(role, NewerImage::Tell)?;
+            let options = options.of(role, NewerImage::Tell)?;
             let telling = plan_text::Telling {
                 all: *all,
                 explain: *explain,
             };
-            block_on(plan::run(role, &tier, &wishes, telling, output))
+            block_on(plan::run(role, &tier, &options, telling, output))
         }
         Command::Apply { role, options } => {
             need_root()?;

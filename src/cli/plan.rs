@@ -10,17 +10,17 @@ use crate::config::{Role, Tier};
 use crate::engine::Plan;
 use crate::error::Result;
 use crate::host::Host;
-use crate::role::{self, Wishes};
+use crate::role::{self, Options};
 
 pub async fn run(
     role: Role,
     tier: &Tier,
-    wishes: &Wishes,
+    options: &Options,
     telling: Telling,
     output: &Output,
 ) -> Result<Code, Failure> {
     let host = Arc::new(Host::connect().await?);
-    let graph = role::resources(role, tier, &host.facts, wishes)?;
+    let graph = role::resources(role, tier, &host.facts, options)?;
     let plan = Plan::make(&graph, &host).await.map_err(|refusals| {
         output.refusals_on_stderr(&refusals);
         Failure {

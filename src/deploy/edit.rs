@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::Permit;
 use crate::host::fs::FileMeta;
 use crate::host::sha256::Sha256;
-use crate::host::tree::{Dir, Sort};
+use crate::host::tree::{Dir, FileType};
 use crate::javascript;
 
 /// No source file that people write is larger.
@@ -102,7 +102,7 @@ pub fn apply(
         for file in &edit.files {
             let missing = || javascript::missing_file(file, known.iter().map(PathBuf::as_path));
             let found = root.look(file)?.ok_or_else(missing)?;
-            if found.sort != Sort::File || found.size > MAX_SIZE {
+            if found.file_type != FileType::File || found.size > MAX_SIZE {
                 return Err(Error::new(format!(
                     "{}: not a source file that can be edited",
                     file.display()

@@ -13,7 +13,7 @@ use super::beside;
 use crate::error::{Doing, Error, Result};
 use crate::host::fs::{read_regular, sync_directory, write_own};
 use crate::host::sha256::Sha256;
-use crate::host::tree::{Dir, Found, Sort};
+use crate::host::tree::{Dir, FileType, Metadata};
 
 /// What is appended to the name of the staging directory.
 const MANIFEST: &str = ".json";
@@ -92,7 +92,7 @@ pub struct Linked {
 
 impl Linked {
     /// Whether this is the file, with nothing written to it since.
-    pub(super) fn is(&self, found: &Found) -> bool {
+    pub(super) fn is(&self, found: &Metadata) -> bool {
         self.inode == found.inode && self.modified == found.modified
     }
 }
@@ -124,12 +124,12 @@ impl Deployed {
         let Some(found) = root.look(relative)? else {
             return Ok(Look::Missing);
         };
-        let sort = if self.symlink {
-            Sort::Symlink
+        let file_type = if self.symlink {
+            FileType::Symlink
         } else {
-            Sort::File
+            FileType::File
         };
-        if found.sort != sort || found.size != self.size {
+        if found.file_type != file_type || found.size != self.size {
             return Ok(Look::Changed);
         }
         if found.modified == self.modified && self.modified != KEPT {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::account::Account;
 use crate::host::fs::FileMeta;
 use crate::host::git::TreeEntry;
-use crate::host::tree::{Dir, Sort, blob, is_mount_point};
+use crate::host::tree::{Dir, FileType, blob, is_mount_point};
 use crate::host::{Permit, holders};
 
 const FILE_MODE: u32 = 0o660;
@@ -227,7 +227,7 @@ fn begin(permit: &Permit, staging: &Staging, owner: &Account) -> Result<Dir> {
         .make_directory(permit, OsStr::new(NEW), owned(owner, 0o700))?;
     // Before anything is in it: what is made in a directory takes over its label and its access
     // control list.
-    new.dress_as(permit, &staging.open_shared()?)?;
+    new.copy_attributes(permit, &staging.open_shared()?)?;
     Ok(new)
 }
 
@@ -349,11 +349,11 @@ pub fn list(root: &Dir) -> Result<BTreeMap<PathBuf, manifest::Deployed>> {
             let Some(found) = directory.look(Path::new(&name))? else {
                 continue;
             };
-            match found.sort {
-                Sort::Directory => {
+            match found.file_type {
+                FileType::Directory => {
                     directories.insert(path);
                 }
-                Sort::File | Sort::Symlink => {
+                FileType::File | FileType::Symlink => {
                     let blob = directory.blob(Path::new(&name), found.size)?;
                     let blob = blob.ok_or_else(|| {
                         Error::new(format!("{} changes while it is read", path.display()))
@@ -362,11 +362,11 @@ pub fn list(root: &Dir) -> Result<BTreeMap<PathBuf, manifest::Deployed>> {
                         blob,
                         size: found.size,
                         modified: found.modified,
-                        symlink: found.sort == Sort::Symlink,
+                        symlink: found.file_type == FileType::Symlink,
                     };
                     files.insert(path, deployed);
                 }
-                Sort::Other => {
+                FileType::Other => {
                     return Err(Error::new(format!(
                         "the build left {}, which is neither a file nor a directory",
                         path.display()

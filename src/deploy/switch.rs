@@ -17,7 +17,7 @@ use super::manifest::{self, Carried, Intent, KEPT, Linked, Look, Manifest};
 use super::staging::{NEW, Staging};
 use crate::error::{Error, Result};
 use crate::host::Permit;
-use crate::host::tree::{Dir, Found, Sort};
+use crate::host::tree::{Dir, FileType, Metadata};
 
 /// How often late files are looked for while a tree is removed: who goes on writing there has it
 /// open, and then it is not removed.
@@ -65,7 +65,7 @@ impl<'t> Target<'t> {
         let dir = match parent.look(Path::new(&self.name))? {
             None => {
                 let dir = parent.make_directory(permit, &self.name, like.found()?.meta)?;
-                dir.dress_as(permit, like)?;
+                dir.copy_attributes(permit, like)?;
                 self.made.set(true);
                 Some(dir)
             }
@@ -80,7 +80,7 @@ impl<'t> Target<'t> {
     /// A directory that was made is left with the time of the one that it is made like.
     fn finish(&self, permit: &Permit) -> Result<()> {
         match (self.made.get(), self.open.get(), self.above) {
-            (true, Some(dir), Some((_, like))) => dir.dress_as(permit, like),
+            (true, Some(dir), Some((_, like))) => dir.copy_attributes(permit, like),
             _ => Ok(()),
         }
     }
@@ -106,7 +106,7 @@ pub fn carry(
         .ok_or_else(|| Error::new(format!("{} is gone", new.path().display())))?;
     carrying.directory(old, Path::new(""), &Target::root(root))?;
     let carried = carrying.carried;
-    new.dress_as(permit, old)?;
+    new.copy_attributes(permit, old)?;
     Ok(carried)
 }
 
@@ -125,7 +125,7 @@ impl Carrying<'_> {
             let Some(found) = from.look(Path::new(&name))? else {
                 continue;
             };
-            if found.sort != Sort::Directory {
+            if found.file_type != FileType::Directory {
                 self.file(from, &name, &path, found, to)?;
                 continue;
             }
@@ -148,7 +148,7 @@ impl Carrying<'_> {
         from: &Dir,
         name: &OsStr,
         path: &Path,
-        found: Found,
+        found: Metadata,
         to: &Target<'_>,
     ) -> Result<()> {
         if self.before.is_deployed(self.old, path)? {
@@ -156,7 +156,7 @@ impl Carrying<'_> {
         }
         let mut kept = self.next.files.get_mut(path);
         if let Some(deployed) = &kept
-            && found.sort == Sort::File
+            && found.file_type == FileType::File
             && !deployed.symlink
             && from.blob(Path::new(name), deployed.size)?.as_ref() == Some(&deployed.blob)
         {
@@ -166,7 +166,7 @@ impl Carrying<'_> {
         let target = to.get(self.permit)?.ok_or_else(|| in_the_way(path))?;
         match target.look(Path::new(name))? {
             None => {}
-            Some(there) if there.sort == Sort::Directory => return Err(in_the_way(path)),
+            Some(there) if there.file_type == FileType::Directory => return Err(in_the_way(path)),
             Some(_) => target.remove_file(self.permit, name)?,
         }
         if let Some(deployed) = &mut kept {
@@ -209,7 +209,7 @@ pub fn exchange(permit: &Permit, staging: &Staging, old: &Dir, new: &Dir) -> Res
     swap()?;
     let shared = staging.above.look(Path::new(&staging.shared))?;
     let staged = staging.dir.look(Path::new(NEW))?;
-    let inode = |found: Option<Found>| found.map(|found| found.inode);
+    let inode = |found: Option<Metadata>| found.map(|found| found.inode);
     if inode(shared) != Some(new.found()?.inode) || inode(staged) != Some(old.found()?.inode) {
         swap()?;
         return Err(Error::new(format!(
@@ -367,7 +367,7 @@ fn remove_own(
         let Some(found) = from.look(Path::new(&name))? else {
             continue;
         };
-        if found.sort == Sort::Directory {
+        if found.file_type == FileType::Directory {
             if let Some(inner) = from.directory(Path::new(&name))? {
                 remove_own(permit, root, &inner, &path, before)?;
                 from.remove_directory(permit, &name)?;
@@ -428,7 +428,7 @@ impl Late<'_> {
             let Some(found) = from.look(Path::new(&name))? else {
                 continue;
             };
-            if found.sort != Sort::Directory {
+            if found.file_type != FileType::Directory {
                 self.file(from, &name, &path, found, to)?;
                 continue;
             }
@@ -454,7 +454,7 @@ impl Late<'_> {
         from: &Dir,
         name: &OsStr,
         path: &Path,
-        found: Found,
+        found: Metadata,
         to: &Target<'_>,
     ) -> Result<()> {
         if self.before.is_deployed(self.old, path)? {
@@ -483,7 +483,7 @@ impl Late<'_> {
                 self.set_beside(from, name)
             }
             Some(there) if there.inode == found.inode => from.remove_file(self.permit, name),
-            Some(there) if there.sort == Sort::Directory => self.set_beside(from, name),
+            Some(there) if there.file_type == FileType::Directory => self.set_beside(from, name),
             Some(_) if self.next.is_deployed(self.new, path)? => {
                 // Changed by hand while the revision was put together: kept, as always.
                 let flags = RenameFlags::EXCHANGE;

@@ -87,7 +87,7 @@ impl RetryPolicy {
 
 /// What became of one resource.
 #[derive(Debug, Clone)]
-enum Outcome {
+enum ResourceOutcome {
     Unchanged,
     Changed,
     Failed,
@@ -105,7 +105,7 @@ pub async fn apply(
 ) -> Summary {
     let (started, planning) = (Instant::now(), plan.took);
     let mut planned: HashMap<Address, Diff> = plan.diffs.into_iter().collect();
-    let mut outcomes: Vec<Option<Outcome>> = graph.nodes().iter().map(|_| None).collect();
+    let mut outcomes: Vec<Option<ResourceOutcome>> = graph.nodes().iter().map(|_| None).collect();
     let mut running = JoinSet::new();
     let mut begun = vec![false; graph.nodes().len()];
     let progress = progress(listener);
@@ -119,7 +119,7 @@ pub async fn apply(
                 Readiness::Wait => {}
                 Readiness::Skip(because) => {
                     begun[index] = true;
-                    outcomes[index] = Some(Outcome::Skipped);
+                    outcomes[index] = Some(ResourceOutcome::Skipped);
                     listener(&Event::skipped(&node.address, because));
                 }
                 Readiness::Ready { a_need_changed } => {
@@ -152,15 +152,15 @@ pub async fn apply(
         }
     }
 
-    let count = |wanted: fn(&Outcome) -> bool| -> usize {
+    let count = |wanted: fn(&ResourceOutcome) -> bool| -> usize {
         outcomes.iter().flatten().filter(|o| wanted(o)).count()
     };
     Summary {
-        changed: count(|o| matches!(o, Outcome::Changed)),
-        unchanged: count(|o| matches!(o, Outcome::Unchanged)),
-        failed: count(|o| matches!(o, Outcome::Failed))
+        changed: count(|o| matches!(o, ResourceOutcome::Changed)),
+        unchanged: count(|o| matches!(o, ResourceOutcome::Unchanged)),
+        failed: count(|o| matches!(o, ResourceOutcome::Failed))
             + outcomes.iter().filter(|o| o.is_none()).count(),
-        skipped: count(|o| matches!(o, Outcome::Skipped)),
+        skipped: count(|o| matches!(o, ResourceOutcome::Skipped)),
         took: planning + started.elapsed(),
     }
 }
@@ -171,7 +171,12 @@ enum Readiness {
     Skip(String),
 }
 
-fn readiness(graph: &Graph, node: &Node, outcomes: &[Option<Outcome>], stop: bool) -> Readiness {
+fn readiness(
+    graph: &Graph,
+    node: &Node,
+    outcomes: &[Option<ResourceOutcome>],
+    stop: bool,
+) -> Readiness {
     if stop {
         return Readiness::Skip("interrupted".to_owned());
     }
@@ -179,12 +184,12 @@ fn readiness(graph: &Graph, node: &Node, outcomes: &[Option<Outcome>], stop: boo
     for &need in &node.needs {
         match &outcomes[need] {
             None => return Readiness::Wait,
-            Some(Outcome::Failed | Outcome::Skipped) => {
+            Some(ResourceOutcome::Failed | ResourceOutcome::Skipped) => {
                 let need = &graph.nodes()[need].address;
                 return Readiness::Skip(format!("it needs {need}"));
             }
-            Some(Outcome::Changed) => a_need_changed = true,
-            Some(Outcome::Unchanged) => {}
+            Some(ResourceOutcome::Changed) => a_need_changed = true,
+            Some(ResourceOutcome::Unchanged) => {}
         }
     }
     Readiness::Ready { a_need_changed }
@@ -201,17 +206,17 @@ struct Convergence {
 
 impl Convergence {
     /// `diff` is the one of the plan, where it still holds.
-    async fn run(self, diff: Option<Diff>) -> Outcome {
+    async fn run(self, diff: Option<Diff>) -> ResourceOutcome {
         let started = Instant::now();
         let address = self.step.address();
         match self.converge(diff).await {
             Ok(diff) if diff.is_empty() => {
                 (self.listener)(&Event::unchanged(address, started.elapsed(), diff.notes));
-                Outcome::Unchanged
+                ResourceOutcome::Unchanged
             }
             Ok(diff) => {
                 (self.listener)(&Event::done(address, started.elapsed(), &diff));
-                Outcome::Changed
+                ResourceOutcome::Changed
             }
             Err(error) => {
                 (self.listener)(&Event::failed(
@@ -219,7 +224,7 @@ impl Convergence {
                     started.elapsed(),
                     error.or_hint(AGAIN),
                 ));
-                Outcome::Failed
+                ResourceOutcome::Failed
             }
         }
     }

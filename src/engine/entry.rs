@@ -13,7 +13,7 @@ const MOST_FIELDS: usize = 32;
 
 /// The run that an entry belongs to.
 #[derive(Debug, Clone, Copy)]
-pub struct Run {
+pub struct EntryRun {
     pub work: Work,
     pub role: Role,
     /// As `wasagent history` counts it.
@@ -53,20 +53,20 @@ impl Told {
 }
 
 /// Tells the journal of an event, if it is one of those that the journal is told of.
-pub fn send(event: &Event, run: &Run) {
+pub fn send(event: &Event, run: &EntryRun) {
     if let Some(fields) = of_event(event, run) {
         journal::send(&fields);
     }
 }
 
 /// Tells the journal that a resource is no longer as apply left it.
-pub fn send_drifted(resource: &Address, fields: &[Field], run: &Run) {
+pub fn send_drifted(resource: &Address, fields: &[Field], run: &EntryRun) {
     journal::send(&drifted(resource, fields, run));
 }
 
 type Fields = Vec<(&'static str, String)>;
 
-fn of_event(event: &Event, run: &Run) -> Option<Fields> {
+fn of_event(event: &Event, run: &EntryRun) -> Option<Fields> {
     let resource = &event.resource;
     let (told, message) = match (event.kind, run.work) {
         (EventKind::Start, Work::Apply) => (Told::Started, format!("changing {resource}")),
@@ -98,14 +98,14 @@ fn of_event(event: &Event, run: &Run) -> Option<Fields> {
     Some(fields)
 }
 
-fn drifted(resource: &Address, changed: &[Field], run: &Run) -> Fields {
+fn drifted(resource: &Address, changed: &[Field], run: &EntryRun) -> Fields {
     let message = format!("{resource} is not as it was left{}", names(changed));
     let mut fields = begin(Told::Drifted, message, resource, run);
     add_names(&mut fields, changed);
     fields
 }
 
-fn begin(told: Told, message: String, resource: &Address, run: &Run) -> Fields {
+fn begin(told: Told, message: String, resource: &Address, run: &EntryRun) -> Fields {
     let mut fields = vec![
         ("MESSAGE", message),
         ("MESSAGE_ID", told.message_id().to_owned()),
@@ -145,7 +145,7 @@ mod tests {
     use crate::engine::{Diff, Kind};
     use crate::error::Error;
 
-    const APPLY: Run = Run {
+    const APPLY: EntryRun = EntryRun {
         work: Work::Apply,
         role: Role::Was,
         number: Some(7),
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn each_entry_has_its_id_and_fields_to_search_by() {
-        let revert = Run {
+        let revert = EntryRun {
             work: Work::Revert,
             number: None,
             ..APPLY

@@ -231,6 +231,6 @@ fn listener(
     Arc::new(move |event| {
         audience.event(work, event);
         let number = ledger.number();
-        entry::send(event, &entry::Run { work, role, number });
+        entry::send(event, &entry::EntryRun { work, role, number });
     })
 }

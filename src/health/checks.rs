@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::host::cifs::{self, CifsMount, Recovery};
 use crate::host::http;
-use crate::role::{self, Wishes};
+use crate::role::{self, Options};
 
 /// What one check may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ type Finding = Result<String>;
 
 /// Runs all the checks of a role at the same time; the result is in the order of the role.
 pub async fn run(role: Role, tier: &Tier, host: &Arc<Host>) -> Result<Vec<Check>> {
-    let graph = role::resources(role, tier, &host.facts, &Wishes::default())?;
+    let graph = role::resources(role, tier, &host.facts, &Options::default())?;
     let mut tasks = JoinSet::new();
     let mut order = 0_usize;
     let mut spawn = |name: &str, address: Address, finding: BoxedFinding| {

@@ -13,13 +13,13 @@ use crate::error::{Doing, Error, Result};
 /// More of a page than this is not read.
 const MAX_BODY: usize = 1 << 20;
 
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub body: String,
 }
 
 /// `GET path` of the server at `address`. The caller sets the deadline.
-pub async fn get(address: SocketAddr, path: &str) -> Result<Answer> {
+pub async fn get(address: SocketAddr, path: &str) -> Result<Response> {
     let doing = || format!("ask {address} for {path}");
     let stream = TcpStream::connect(address).await.map_err(|e| {
         Error::new(format!("connect to {address}: {e}"))
@@ -41,7 +41,7 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<Answer> {
         .doing(doing())?
         .to_bytes();
     driver.abort();
-    Ok(Answer {
+    Ok(Response {
         status,
         body: String::from_utf8_lossy(&body).into_owned(),
     })

@@ -34,22 +34,22 @@ pub fn is_ours(text: &str) -> bool {
 
 /// What stands where a file of ours belongs.
 #[derive(Debug)]
-pub enum Found {
+pub enum Occupant {
     Nothing,
     Ours(OurFile),
     Foreign,
 }
 
 /// Looks at a file's place.
-pub fn look(path: &Path) -> Result<Found> {
+pub fn look(path: &Path) -> Result<Occupant> {
     let Some(file) = read_regular(path, MAX_SIZE)? else {
-        return Ok(Found::Nothing);
+        return Ok(Occupant::Nothing);
     };
     let text = String::from_utf8_lossy(&file.contents).into_owned();
     if !is_ours(&text) {
-        return Ok(Found::Foreign);
+        return Ok(Occupant::Foreign);
     }
-    Ok(Found::Ours(OurFile {
+    Ok(Occupant::Ours(OurFile {
         text,
         meta: file.meta,
         modified: file.modified,
@@ -59,9 +59,9 @@ pub fn look(path: &Path) -> Result<Found> {
 /// Reads a file of ours. `None` where there is none; an error where there is somebody else's.
 pub fn read(path: &Path) -> Result<Option<OurFile>> {
     match look(path)? {
-        Found::Nothing => Ok(None),
-        Found::Ours(file) => Ok(Some(file)),
-        Found::Foreign => Err(foreign(path)),
+        Occupant::Nothing => Ok(None),
+        Occupant::Ours(file) => Ok(Some(file)),
+        Occupant::Foreign => Err(foreign(path)),
     }
 }
 

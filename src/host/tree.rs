@@ -10,8 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec,
-    Timestamps, Uid, XattrFlags,
+    AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps, Uid,
+    XattrFlags,
 };
 use rustix::io::Errno;
 use sha1::{Digest, Sha1};
@@ -41,7 +41,7 @@ const XATTR_MAX: usize = 1 << 16;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sort {
+pub enum FileType {
     File,
     Directory,
     Symlink,
@@ -51,8 +51,8 @@ pub enum Sort {
 
 /// What lstat(2) tells of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
-    pub sort: Sort,
+pub struct Metadata {
+    pub file_type: FileType,
     pub size: u64,
     /// In nanoseconds since 1970.
     pub modified: i128,
@@ -60,14 +60,14 @@ pub struct Found {
     pub meta: FileMeta,
 }
 
-impl Found {
-    fn of(stat: &Stat) -> Self {
+impl Metadata {
+    fn of(stat: &rustix::fs::Stat) -> Self {
         Self {
-            sort: match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Sort::File,
-                FileType::Directory => Sort::Directory,
-                FileType::Symlink => Sort::Symlink,
-                _ => Sort::Other,
+            file_type: match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+                rustix::fs::FileType::RegularFile => FileType::File,
+                rustix::fs::FileType::Directory => FileType::Directory,
+                rustix::fs::FileType::Symlink => FileType::Symlink,
+                _ => FileType::Other,
             },
             size: u64::try_from(stat.st_size).unwrap_or_default(),
             modified: i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec),
@@ -143,7 +143,7 @@ impl Dir {
     }
 
     /// What is at `relative`, without following a symbolic link; `None` where nothing is.
-    pub fn look(&self, relative: &Path) -> Result<Option<Found>> {
+    pub fn look(&self, relative: &Path) -> Result<Option<Metadata>> {
         let relative = not_empty(relative);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = match rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), BENEATH) {
@@ -153,13 +153,13 @@ impl Dir {
         };
         let stat = rustix::fs::fstat(&fd)
             .doing(format_args!("look at {}", self.at(relative).display()))?;
-        Ok(Some(Found::of(&stat)))
+        Ok(Some(Metadata::of(&stat)))
     }
 
     /// What this directory is itself.
-    pub fn found(&self) -> Result<Found> {
+    pub fn found(&self) -> Result<Metadata> {
         rustix::fs::fstat(&self.fd)
-            .map(|stat| Found::of(&stat))
+            .map(|stat| Metadata::of(&stat))
             .doing(format_args!("look at {}", self.path.display()))
     }
 
@@ -212,7 +212,7 @@ impl Dir {
         };
         let stat = rustix::fs::fstat(&fd)
             .doing(format_args!("look at {}", self.at(relative).display()))?;
-        Ok((Found::of(&stat).sort == Sort::File).then(|| std::fs::File::from(fd)))
+        Ok((Metadata::of(&stat).file_type == FileType::File).then(|| std::fs::File::from(fd)))
     }
 
     fn stream(&self, relative: &Path, size: u64, mut take: impl FnMut(&[u8])) -> Result<bool> {
@@ -220,8 +220,8 @@ impl Dir {
         let Some(found) = self.look(relative)?.filter(|found| found.size == size) else {
             return Ok(false);
         };
-        match found.sort {
-            Sort::Symlink => {
+        match found.file_type {
+            FileType::Symlink => {
                 let (Some(parent), Some(name)) = (relative.parent(), relative.file_name()) else {
                     return Ok(false);
                 };
@@ -232,7 +232,7 @@ impl Dir {
                 take(target.to_bytes());
                 Ok(target.to_bytes().len() as u64 == size)
             }
-            Sort::File => {
+            FileType::File => {
                 let fd = match rustix::fs::openat2(&self.fd, relative, FILE, Mode::empty(), BENEATH)
                 {
                     Ok(fd) => fd,
@@ -241,7 +241,7 @@ impl Dir {
                 };
                 // It may be another one by now.
                 let stat = rustix::fs::fstat(&fd).doing(doing())?;
-                if Found::of(&stat).sort != Sort::File {
+                if Metadata::of(&stat).file_type != FileType::File {
                     return Ok(false);
                 }
                 // One byte more than it should have tells one that grows.
@@ -257,7 +257,7 @@ impl Dir {
                     take(&piece[..read]);
                 }
             }
-            Sort::Directory | Sort::Other => Ok(false),
+            FileType::Directory | FileType::Other => Ok(false),
         }
     }
 
@@ -346,7 +346,9 @@ impl Dir {
     pub fn remove_tree(&self, permit: &Permit, name: &OsStr) -> Result<()> {
         match self.look(Path::new(name))? {
             None => return Ok(()),
-            Some(found) if found.sort != Sort::Directory => return self.remove_file(permit, name),
+            Some(found) if found.file_type != FileType::Directory => {
+                return self.remove_file(permit, name);
+            }
             Some(_) => {}
         }
         if let Some(directory) = self.directory(Path::new(name))? {
@@ -359,7 +361,7 @@ impl Dir {
 
     /// Gives this directory the owner, mode, label, access control lists and other attributes of
     /// another, and its time.
-    pub fn dress_as(&self, _permit: &Permit, other: &Self) -> Result<()> {
+    pub fn copy_attributes(&self, _permit: &Permit, other: &Self) -> Result<()> {
         let doing = || {
             format!(
                 "give {} the attributes of {}",
@@ -379,7 +381,7 @@ impl Dir {
                 .doing(doing())?;
         }
         let stat = rustix::fs::fstat(&other.fd).doing(doing())?;
-        set_meta(&self.fd, Found::of(&stat).meta).doing(doing())?;
+        set_meta(&self.fd, Metadata::of(&stat).meta).doing(doing())?;
         let times = Timestamps {
             last_access: Timespec {
                 tv_sec: stat.st_atime,
@@ -522,10 +524,10 @@ mod tests {
         assert_eq!(dir.read(Path::new("link/a"), 1).unwrap(), None);
         assert!(dir.directory(Path::new("../")).is_err());
         assert_eq!(dir.read(Path::new("pipe"), 0).unwrap(), None);
-        let look = |name: &str| dir.look(Path::new(name)).unwrap().unwrap().sort;
-        assert_eq!(look("out"), Sort::Symlink);
-        assert_eq!(look("pipe"), Sort::Other);
-        assert_eq!(look("real"), Sort::Directory);
+        let look = |name: &str| dir.look(Path::new(name)).unwrap().unwrap().file_type;
+        assert_eq!(look("out"), FileType::Symlink);
+        assert_eq!(look("pipe"), FileType::Other);
+        assert_eq!(look("real"), FileType::Directory);
         assert_eq!(
             dir.read(Path::new("out"), 13).unwrap().as_deref(),
             Some(b"/etc/hostname".as_slice())

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::token::{Kind, Script};
+use super::token::{Script, TokenKind};
 
 /// A call of a function that has a name.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ fn call<'s>(script: &Script<'s>, at: usize) -> Option<Call<'s>> {
     let first = script.keyword(at)?;
     let mut name = script.name(at);
     let mut last = at;
-    while matches!(script.text(last + 1), "." | "?.") && script.is(last + 2, Kind::Name) {
+    while matches!(script.text(last + 1), "." | "?.") && script.is(last + 2, TokenKind::Name) {
         last += 2;
         name = Cow::Owned(format!("{name}.{}", script.name(last)));
     }

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::object::{Content, Member};
 use super::string;
-use super::token::{Kind, Script};
+use super::token::{Script, TokenKind};
 
 /// What is written instead of a part of the source. It may hold a secret, and has no `Debug`.
 pub(super) struct Edit {
@@ -40,21 +40,21 @@ pub(super) fn edit(script: &Script<'_>, member: &Member<'_>, value: &str) -> Opt
 }
 
 /// What is written instead of an old value, of which `only` is the one token where it has one.
-fn replacement(old: &str, only: Option<Kind>, value: &str) -> Option<Zeroizing<String>> {
+fn replacement(old: &str, only: Option<TokenKind>, value: &str) -> Option<Zeroizing<String>> {
     let plain = match only {
-        Some(Kind::Number) => is_integer(value),
-        Some(Kind::Name) => is_boolean(old) && is_boolean(value),
+        Some(TokenKind::Number) => is_integer(value),
+        Some(TokenKind::Name) => is_boolean(old) && is_boolean(value),
         _ => false,
     };
     let new = match only {
         _ if plain => Zeroizing::new(value.to_owned()),
-        Some(Kind::String) => {
+        Some(TokenKind::String) => {
             if string::value(old).is_some_and(|there| *there == value) {
                 return None;
             }
             string::literal(value, if old.starts_with('"') { '"' } else { '\'' })
         }
-        Some(Kind::Template) => string::literal(value, '`'),
+        Some(TokenKind::Template) => string::literal(value, '`'),
         _ => string::literal(value, '\''),
     };
     (*new != old).then_some(new)

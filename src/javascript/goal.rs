@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::token::{Fault, Kind, Script, Token};
+use super::token::{Fault, Script, Token, TokenKind};
 
 /// What may come next, apart from what closes a bracket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl<'s> Grammar<'s> {
         self.frames.last().map_or(Bracket::Block, |it| it.bracket)
     }
 
-    fn push(&mut self, kind: Kind, span: Range<usize>, expects: Expects) {
+    fn push(&mut self, kind: TokenKind, span: Range<usize>, expects: Expects) {
         let member = matches!(self.bracket(), Bracket::Object | Bracket::Class);
         self.script.tokens.push(Token {
             kind,
@@ -123,7 +123,7 @@ impl<'s> Grammar<'s> {
     }
 
     /// Takes a number, a string or a regular expression.
-    pub fn operand(&mut self, kind: Kind, span: Range<usize>) {
+    pub fn operand(&mut self, kind: TokenKind, span: Range<usize>) {
         self.push(kind, span, Expects::Operator);
     }
 
@@ -136,7 +136,7 @@ impl<'s> Grammar<'s> {
         } else {
             self.behind_word(word)
         };
-        self.push(Kind::Name, span, expects);
+        self.push(TokenKind::Name, span, expects);
     }
 
     fn behind_word(&mut self, word: &str) -> Expects {
@@ -179,14 +179,14 @@ impl<'s> Grammar<'s> {
     }
 
     /// Takes a part of a template, which may open or close a substitution, or both.
-    pub fn template(&mut self, kind: Kind, span: Range<usize>) {
+    pub fn template(&mut self, kind: TokenKind, span: Range<usize>) {
         let continues = self.script.source[span.start..].starts_with('}');
         let opener = match continues.then(|| self.frames.pop()) {
             Some(frame) => frame.and_then(|frame| frame.opener),
             None => None,
         };
         let this = self.count();
-        if kind == Kind::TemplateOpen {
+        if kind == TokenKind::TemplateOpen {
             self.push(kind, span, Expects::Operand);
             let opener = opener.unwrap_or(this);
             self.open(Bracket::Substitution, Some(opener), Expects::Operator);
@@ -230,7 +230,7 @@ impl<'s> Grammar<'s> {
             "." | "?." => Expects::Operator,
             _ => Expects::Operand,
         };
-        self.push(Kind::Punctuator, span, expects);
+        self.push(TokenKind::Punctuator, span, expects);
         Ok(())
     }
 
@@ -265,7 +265,7 @@ impl<'s> Grammar<'s> {
             _ => self.brace(after_newline),
         };
         let this = self.count();
-        self.push(Kind::Punctuator, span, within);
+        self.push(TokenKind::Punctuator, span, within);
         self.open(bracket, Some(this), after);
     }
 
@@ -314,14 +314,14 @@ impl<'s> Grammar<'s> {
         }
         self.frames.pop();
         self.script.tokens[opener].close = Some(self.count());
-        self.push(Kind::Punctuator, span, after);
+        self.push(TokenKind::Punctuator, span, after);
         Ok(())
     }
 
     fn unclosed(&self, opener: usize) -> Fault {
         let text = self.script.text(opener);
         let shown = match self.script.tokens[opener].kind {
-            Kind::TemplateOpen => "${",
+            TokenKind::TemplateOpen => "${",
             _ => text,
         };
         let what = format!("a `{shown}` that nothing closes");

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use self::call::Call;
 use self::object::{Content, Member};
-use self::token::{Fault, Kind, Script};
+use self::token::{Fault, Script, TokenKind};
 use crate::config::Secret;
 use crate::error::{Error, Result};
 
@@ -131,7 +131,7 @@ fn literals(file: &str, script: &Script<'_>, object: &str) -> Result<Vec<usize>>
         let argument = first.open + 1;
         let what = match script.text(argument) {
             ")" => "nothing".to_owned(),
-            text if script.is(argument, Kind::Name) => format!("what begins with `{text}`"),
+            text if script.is(argument, TokenKind::Name) => format!("what begins with `{text}`"),
             _ => "something else".to_owned(),
         };
         let place = place_of(script, first.at);

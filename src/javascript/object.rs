@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::string;
-use super::token::{Kind, Script};
+use super::token::{Script, TokenKind};
 
 /// What stands between two commas of an object literal.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ fn member<'s>(script: &Script<'s>, tokens: Range<usize>) -> Member<'s> {
     let behind = script.behind(key);
     let content = match script.text(behind) {
         ":" if behind + 1 < tokens.end => Content::Value(behind + 1..tokens.end),
-        _ if behind == tokens.end && script.is(key, Kind::Name) => Content::Shorthand(key),
+        _ if behind == tokens.end && script.is(key, TokenKind::Name) => Content::Shorthand(key),
         _ => Content::Function,
     };
     Member {
@@ -87,9 +87,9 @@ fn name<'s>(script: &Script<'s>, key: usize) -> Option<Cow<'s, str>> {
         Some(Cow::Owned(value.to_string()))
     };
     match script.tokens[key].kind {
-        Kind::Name => Some(script.name(key)),
-        Kind::String => literal(key),
-        Kind::Number => Some(Cow::Borrowed(script.text(key))),
+        TokenKind::Name => Some(script.name(key)),
+        TokenKind::String => literal(key),
+        TokenKind::Number => Some(Cow::Borrowed(script.text(key))),
         // `['host']` is `host`, while `[host]` is anything.
         _ if script.text(key) == "[" && script.behind(key) == key + 3 => literal(key + 1),
         _ => None,

@@ -5,7 +5,7 @@
 //! expressions are, and which bracket closes which.
 
 use super::goal::{Expects, Grammar};
-use super::token::{Fault, Kind, Script};
+use super::token::{Fault, Script, TokenKind};
 
 /// Punctuators of several characters that mean something else than their characters one by one.
 const LONG: [&str; 6] = ["...", "=>", "?.", "??", "++", "--"];
@@ -131,8 +131,8 @@ impl<'s> Scanner<'s> {
             c => return self.punctuator(c),
         }
         let kind = match next {
-            '\'' | '"' => Kind::String,
-            _ => Kind::Number,
+            '\'' | '"' => TokenKind::String,
+            _ => TokenKind::Number,
         };
         self.grammar.operand(kind, start..self.at);
         Ok(())
@@ -199,11 +199,11 @@ impl<'s> Scanner<'s> {
                 Some('\\') => self.escape(),
                 Some('`') => {
                     self.at += 1;
-                    break Kind::Template;
+                    break TokenKind::Template;
                 }
                 Some(_) if self.rest().starts_with("${") => {
                     self.at += 2;
-                    break Kind::TemplateOpen;
+                    break TokenKind::TemplateOpen;
                 }
                 Some(_) => self.at += 1,
                 None => return Err(Fault::unreadable(start, "a template that never ends")),
@@ -235,7 +235,7 @@ impl<'s> Scanner<'s> {
         }
         self.at += 1;
         self.skip_while(in_name);
-        self.grammar.operand(Kind::Regex, start..self.at);
+        self.grammar.operand(TokenKind::Regex, start..self.at);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::string;
 
 /// A token of ECMA-262's lexical grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TokenKind {
     /// An identifier, a keyword or a private name.
     Name,
     Number,
@@ -23,7 +23,7 @@ pub(super) enum Kind {
 
 #[derive(Debug)]
 pub(super) struct Token {
-    pub kind: Kind,
+    pub kind: TokenKind,
     pub span: Range<usize>,
     /// Whether it stands directly in the braces of an object literal or of a class.
     pub member: bool,
@@ -51,7 +51,7 @@ impl<'s> Script<'s> {
         token.checked_sub(1).map_or("", |before| self.text(before))
     }
 
-    pub fn is(&self, token: usize, kind: Kind) -> bool {
+    pub fn is(&self, token: usize, kind: TokenKind) -> bool {
         self.tokens.get(token).is_some_and(|it| it.kind == kind)
     }
 
@@ -67,7 +67,7 @@ impl<'s> Script<'s> {
     /// The word of a keyword. A property may be called like one, and is none: `promise.catch`.
     pub fn keyword(&self, token: usize) -> Option<&'s str> {
         let property = matches!(self.text_before(token), "." | "?.");
-        (self.is(token, Kind::Name) && !property).then(|| self.text(token))
+        (self.is(token, TokenKind::Name) && !property).then(|| self.text(token))
     }
 
     /// The token behind this one, or behind what this one opens.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::data_disk::{self, DataDisk, Place};
+use super::data_disk::{self, DataDisk, PathOnDisk};
 use crate::config::{self, Database};
 use crate::deploy::edit::{self, Filled};
 use crate::deploy::manifest::{self, Intent, Look, Manifest};
@@ -363,7 +363,7 @@ impl Resource for Content {
             };
             let is_disk = disk.is_some_and(|disk| disk.mount == path);
             let (unfinished, obstacle) = match place {
-                Place::Mounted(path) if !is_disk => {
+                PathOnDisk::Mounted(path) if !is_disk => {
                     (switch::is_unfinished(&path)?, staging::obstacle(&path)?)
                 }
                 _ => (false, is_disk.then(|| staging::no_exchange(&path))),

@@ -17,7 +17,7 @@ pub struct DataDisk {
 
 /// Where a path is to be looked for.
 #[derive(Debug)]
-pub enum Place {
+pub enum PathOnDisk {
     /// There, under its own name.
     Mounted(PathBuf),
     /// On a disk that is not mounted.
@@ -26,7 +26,7 @@ pub enum Place {
     Nowhere,
 }
 
-impl Place {
+impl PathOnDisk {
     /// The path by which it is reached now.
     pub fn path(&self) -> Option<PathBuf> {
         match self {
@@ -38,24 +38,24 @@ impl Place {
 }
 
 /// Where `path` is now, if it will be on `disk`.
-pub fn find(path: &Path, disk: Option<&DataDisk>) -> Result<Place> {
+pub fn find(path: &Path, disk: Option<&DataDisk>) -> Result<PathOnDisk> {
     let on_disk = disk.and_then(|disk| Some((disk, path.strip_prefix(&disk.mount).ok()?)));
     let Some((disk, inside)) = on_disk else {
-        return Ok(Place::Mounted(path.to_owned()));
+        return Ok(PathOnDisk::Mounted(path.to_owned()));
     };
     if mount_at(&disk.mount)?.is_some() {
-        return Ok(Place::Mounted(path.to_owned()));
+        return Ok(PathOnDisk::Mounted(path.to_owned()));
     }
     // A disk that is missing or refused is told of by its own resource.
     let Ok(Some((device, filesystem))) = formatted(&disk.device) else {
-        return Ok(Place::Nowhere);
+        return Ok(PathOnDisk::Nowhere);
     };
     match DetachedMount::of(&device.path, &filesystem.fs_type) {
-        Ok(detached) => Ok(Place::Unmounted(detached, inside.to_owned())),
+        Ok(detached) => Ok(PathOnDisk::Unmounted(detached, inside.to_owned())),
         // The mount, which comes first, will say what is wrong with it.
         Err(error) => {
             tracing::debug!(%error, "the data disk is not looked into");
-            Ok(Place::Nowhere)
+            Ok(PathOnDisk::Nowhere)
         }
     }
 }

@@ -27,7 +27,7 @@ mod unit;
 
 pub use account::Account;
 pub use cifs_mount::CifsShare;
-pub use container::{Container, Given};
+pub use container::{Container, ContainerSecret};
 pub use content::Content;
 pub use data_disk::DataDisk;
 pub use directory::Directory;

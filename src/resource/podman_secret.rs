@@ -5,7 +5,7 @@ use crate::config::Secret;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::host::podman::secret::{self, Found};
+use crate::host::podman::secret::{self, StoredSecret};
 
 /// A secret that podman has.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub struct PodmanSecret {
 }
 
 impl Resource for PodmanSecret {
-    type Observed = Option<Found>;
+    type Observed = Option<StoredSecret>;
 
     fn address(&self) -> Address {
         Address::new(Kind::Secret, &self.name)
@@ -75,7 +75,7 @@ mod tests {
         };
         let found = |value: &str, is_ours| {
             let value = value.as_bytes().to_vec().into();
-            Some(Found {
+            Some(StoredSecret {
                 value,
                 is_ours,
                 set: None,

@@ -19,14 +19,14 @@ pub use was::{container_hostname, was};
 
 /// What whoever runs this asks for beyond the tier file.
 #[derive(Debug, Clone, Default)]
-pub struct Wishes {
+pub struct Options {
     /// Take over what somebody set up by hand for the same purpose, instead of refusing it.
     pub adopt: bool,
     pub newer_image: NewerImage,
 }
 
 /// The resources of `role` on a guest with these facts.
-pub fn resources(role: Role, tier: &Tier, facts: &Facts, wishes: &Wishes) -> Result<Graph> {
+pub fn resources(role: Role, tier: &Tier, facts: &Facts, options: &Options) -> Result<Graph> {
     let missing = || {
         Error::new(format!("the tier file has no section [{role}]"))
             .hint(format!("add [{role}], which the role {role} is made from"))
@@ -37,7 +37,7 @@ pub fn resources(role: Role, tier: &Tier, facts: &Facts, wishes: &Wishes) -> Res
             tier.storage.as_ref().ok_or_else(missing)?,
             facts,
         )),
-        Role::Was => was(tier, tier.was.as_ref().ok_or_else(missing)?, facts, wishes),
+        Role::Was => was(tier, tier.was.as_ref().ok_or_else(missing)?, facts, options),
     }
 }
 

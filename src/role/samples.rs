@@ -79,7 +79,7 @@ pub fn graph(role: Role) -> Graph {
         selinux: false,
         udev: true,
     };
-    super::resources(role, &tier(), &facts, &super::Wishes::default()).unwrap()
+    super::resources(role, &tier(), &facts, &super::Options::default()).unwrap()
 }
 
 /// The plan of a guest on which these resources differ, and no other.

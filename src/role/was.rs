@@ -1,17 +1,19 @@
 //! The WAS VM: the share mounted, and the application's container running on it.
 
-use super::{Wishes, zone};
+use super::{Options, zone};
 use crate::config::{Secret, Tier, Was};
 use crate::engine::Graph;
 use crate::error::{Error, Result};
 use crate::host::firewalld::Opening;
 use crate::host::{Facts, cifs, podman};
-use crate::resource::{CifsShare, Container, Firewall, Given, Image, PodmanSecret, SecretFile};
+use crate::resource::{
+    CifsShare, Container, ContainerSecret, Firewall, Image, PodmanSecret, SecretFile,
+};
 
 /// Read by `mount.cifs` at boot.
 const CREDENTIALS: &str = "/etc/wasagent/share.cred";
 
-pub fn was(tier: &Tier, was: &Was, facts: &Facts, wishes: &Wishes) -> Result<Graph> {
+pub fn was(tier: &Tier, was: &Was, facts: &Facts, options: &Options) -> Result<Graph> {
     let share = &tier.share;
     let container = &was.container;
     let mut graph = Graph::default();
@@ -26,7 +28,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, wishes: &Wishes) -> Result<Gra
         mount_point: was.mount.clone(),
         credentials: CREDENTIALS.into(),
         selinux: facts.selinux,
-        adopt: wishes.adopt,
+        adopt: options.adopt,
     };
     let credentials = graph.add(
         SecretFile {
@@ -43,7 +45,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, wishes: &Wishes) -> Result<Gra
     let image = graph.add(
         Image {
             image: container.image.clone(),
-            newer: wishes.newer_image,
+            newer: options.newer_image,
         },
         &[],
     );
@@ -74,7 +76,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, wishes: &Wishes) -> Result<Gra
             },
             &[],
         ));
-        secrets.push(Given {
+        secrets.push(ContainerSecret {
             secret: in_podman,
             name: name.clone(),
         });
@@ -96,7 +98,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, wishes: &Wishes) -> Result<Gra
             // podman has both from 4.4 on, or later.
             podman_ends_midway: !facts.quadlet,
             loses_ports: facts.default_zone.is_some() && !facts.keeps_ports,
-            adopt: wishes.adopt,
+            adopt: options.adopt,
         },
         &needs,
     );

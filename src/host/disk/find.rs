@@ -148,7 +148,7 @@ fn serial_matches(wanted: &str, has: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::disk::inventory::{Kind, node};
+    use crate::host::disk::inventory::{DeviceKind, node};
 
     const GIB: u64 = 1 << 30;
 
@@ -177,7 +177,7 @@ mod tests {
             major_minor: "252:0".to_owned(),
             size_bytes,
             serial: serial.map(str::to_owned),
-            kind: Kind::Disk,
+            kind: DeviceKind::Disk,
             read_only: false,
             removable: false,
             partitions: Vec::new(),

@@ -10,7 +10,7 @@ use crate::host::mount::{self, MountInfo};
 
 /// What a block device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum DeviceKind {
     Disk,
     Partition,
     Loop,
@@ -29,7 +29,7 @@ pub struct BlockDevice {
     pub major_minor: String,
     pub size_bytes: u64,
     pub serial: Option<String>,
-    pub kind: Kind,
+    pub kind: DeviceKind,
     pub read_only: bool,
     pub removable: bool,
     /// Names of its partitions.
@@ -51,7 +51,7 @@ pub fn disks() -> Result<Vec<BlockDevice>> {
     let used = InUse::now()?;
     let mut disks = Vec::new();
     for name in names_in(Path::new("/sys/block")).doing("list the disks in /sys/block")? {
-        if kind_of(&name) != Kind::Disk || flag(&sys(&name).join("hidden")) {
+        if kind_of(&name) != DeviceKind::Disk || flag(&sys(&name).join("hidden")) {
             continue;
         }
         let disk = describe(&name, &used);
@@ -159,7 +159,7 @@ fn describe(name: &str, used: &InUse) -> BlockDevice {
             .map_or(0, |sectors| sectors.saturating_mul(512)),
         serial: serial(&directory, &major_minor),
         kind: if directory.join("partition").exists() {
-            Kind::Partition
+            DeviceKind::Partition
         } else {
             kind_of(name)
         },
@@ -201,15 +201,15 @@ fn udev_serial(database: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn kind_of(name: &str) -> Kind {
+fn kind_of(name: &str) -> DeviceKind {
     let driver = name.trim_end_matches(|c: char| c.is_ascii_digit());
     match driver {
-        "loop" => Kind::Loop,
+        "loop" => DeviceKind::Loop,
         "zram" | "ram" | "dm-" | "md" | "nbd" | "sr" | "fd" | "drbd" | "rbd" | "bcache"
-        | "mtdblock" => Kind::Virtual,
+        | "mtdblock" => DeviceKind::Virtual,
         // md_d0, md_name
-        _ if name.starts_with("md_") => Kind::Virtual,
-        _ => Kind::Disk,
+        _ if name.starts_with("md_") => DeviceKind::Virtual,
+        _ => DeviceKind::Disk,
     }
 }
 
@@ -256,18 +256,18 @@ mod tests {
         for name in [
             "dm-0", "md127", "md_d0", "zram0", "ram1", "sr0", "fd0", "nbd3",
         ] {
-            assert_eq!(kind_of(name), Kind::Virtual, "{name}");
+            assert_eq!(kind_of(name), DeviceKind::Virtual, "{name}");
         }
         for name in ["vda", "sdb", "nvme0n1", "xvdb", "mmcblk0"] {
-            assert_eq!(kind_of(name), Kind::Disk, "{name}");
+            assert_eq!(kind_of(name), DeviceKind::Disk, "{name}");
         }
-        assert_eq!(kind_of("loop7"), Kind::Loop);
+        assert_eq!(kind_of("loop7"), DeviceKind::Loop);
     }
 
     #[test]
     fn this_machine_shows_no_stacked_device_as_a_disk() {
         for disk in disks().unwrap() {
-            assert_eq!(disk.kind, Kind::Disk);
+            assert_eq!(disk.kind, DeviceKind::Disk);
             assert!(disk.size_bytes > 0);
         }
         let error = at_path(Path::new("/dev/null")).unwrap_err();

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 /// Where a magic number stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Offset {
     Start(u64),
     /// So many bytes before the end.
     End(u64),
@@ -17,7 +17,7 @@ enum Place {
     },
 }
 
-impl Place {
+impl Offset {
     fn of(self, size: u64) -> Option<u64> {
         match self {
             Self::Start(at) => Some(at),
@@ -27,18 +27,18 @@ impl Place {
     }
 }
 
-const fn start(at: u64) -> Place {
-    Place::Start(at)
+const fn start(at: u64) -> Offset {
+    Offset::Start(at)
 }
 
 /// Name, place and magic number. The numbers are those of the formats' own headers, as libblkid
 /// collects them in `libblkid/src/superblocks` and `partitions`.
 #[rustfmt::skip]
-const SIGNATURES: &[(&str, Place, &[u8])] = &[
+const SIGNATURES: &[(&str, Offset, &[u8])] = &[
     ("GPT partition table", start(512), b"EFI PART"),
     ("GPT partition table", start(4096), b"EFI PART"),
-    ("backup of a GPT partition table", Place::End(512), b"EFI PART"),
-    ("backup of a GPT partition table", Place::End(4096), b"EFI PART"),
+    ("backup of a GPT partition table", Offset::End(512), b"EFI PART"),
+    ("backup of a GPT partition table", Offset::End(4096), b"EFI PART"),
     ("LVM physical volume", start(0), b"LABELONE"),
     ("LVM physical volume", start(512), b"LABELONE"),
     ("LVM physical volume", start(1024), b"LABELONE"),
@@ -56,14 +56,14 @@ const SIGNATURES: &[(&str, Place, &[u8])] = &[
     ("LUKS encryption", start(0x40_0000), b"SKUL\xba\xbe"),
     ("BitLocker encryption", start(3), b"-FVE-FS-"),
     // include/uapi/linux/raid/md_p.h: 0.90, 1.0, 1.1 and 1.2.
-    ("RAID member (md)", Place::Aligned { unit: 0x1_0000, before: 0x1_0000 }, &[0xfc, 0x4e, 0x2b, 0xa9]),
-    ("RAID member (md)", Place::Aligned { unit: 0x1000, before: 0x2000 }, &[0xfc, 0x4e, 0x2b, 0xa9]),
+    ("RAID member (md)", Offset::Aligned { unit: 0x1_0000, before: 0x1_0000 }, &[0xfc, 0x4e, 0x2b, 0xa9]),
+    ("RAID member (md)", Offset::Aligned { unit: 0x1000, before: 0x2000 }, &[0xfc, 0x4e, 0x2b, 0xa9]),
     ("RAID member (md)", start(0), &[0xfc, 0x4e, 0x2b, 0xa9]),
     ("RAID member (md)", start(4096), &[0xfc, 0x4e, 0x2b, 0xa9]),
-    ("RAID member (Intel)", Place::End(1024), b"Intel Raid ISM Cfg Sig."),
-    ("RAID member (DDF)", Place::End(512), &[0xde, 0x11, 0xde, 0x11]),
-    ("DRBD", Place::End(4096 - 60), &[0x83, 0x74, 0x02, 0x6b]),
-    ("DRBD", Place::End(4096 - 60), &[0x83, 0x74, 0x02, 0x6d]),
+    ("RAID member (Intel)", Offset::End(1024), b"Intel Raid ISM Cfg Sig."),
+    ("RAID member (DDF)", Offset::End(512), &[0xde, 0x11, 0xde, 0x11]),
+    ("DRBD", Offset::End(4096 - 60), &[0x83, 0x74, 0x02, 0x6b]),
+    ("DRBD", Offset::End(4096 - 60), &[0x83, 0x74, 0x02, 0x6d]),
     ("bcache", start(4096 + 24), &[0xc6, 0x85, 0x73, 0xf6, 0x4e, 0x1a, 0x45, 0xca, 0x82, 0x65, 0xf5, 0x7f, 0x48, 0xba, 0x6d, 0x81]),
     ("bcachefs", start(4096 + 24), &[0xc6, 0x85, 0x73, 0xf6, 0x66, 0xce, 0x90, 0xa9, 0xd9, 0x6a, 0x60, 0xcf, 0x80, 0x3d, 0xf7, 0xef]),
     ("VDO", start(0), b"dmvdo001"),
@@ -83,7 +83,7 @@ const SIGNATURES: &[(&str, Place, &[u8])] = &[
     ("FAT file system", start(82), b"FAT32   "),
     ("exFAT file system", start(3), b"EXFAT   "),
     ("NTFS file system", start(3), b"NTFS    "),
-    ("copy of an NTFS boot sector", Place::End(512 - 3), b"NTFS    "),
+    ("copy of an NTFS boot sector", Offset::End(512 - 3), b"NTFS    "),
     ("ReFS file system", start(3), b"ReFS\0\0\0\0"),
     ("ISO 9660 file system", start(32769), b"CD001"),
     ("UDF file system", start(32769), b"BEA01"),

@@ -23,7 +23,7 @@ use crate::host::process::Helper;
 const LABEL: (&str, &str) = ("written-by", "wasagent");
 
 /// A secret as podman keeps it.
-pub struct Found {
+pub struct StoredSecret {
     pub value: Zeroizing<Vec<u8>>,
     /// Whether it was made by us.
     pub is_ours: bool,
@@ -54,7 +54,7 @@ struct Entry {
 ///
 /// # Errors
 /// When podman's files cannot be read, or another driver keeps the secret.
-pub async fn look_up(name: &str) -> Result<Option<Found>> {
+pub async fn look_up(name: &str) -> Result<Option<StoredSecret>> {
     let root = graph_root().await?;
     let name = name.to_owned();
     blocking(move || look_up_in(&root, &name)).await
@@ -72,7 +72,7 @@ async fn graph_root() -> Result<PathBuf> {
     Ok(String::from_utf8_lossy(&told).trim().into())
 }
 
-fn look_up_in(root: &Path, name: &str) -> Result<Option<Found>> {
+fn look_up_in(root: &Path, name: &str) -> Result<Option<StoredSecret>> {
     let Some(database) = read::<Database>(&root.join("secrets/secrets.json"))? else {
         return Ok(None);
     };
@@ -94,7 +94,7 @@ fn look_up_in(root: &Path, name: &str) -> Result<Option<Found>> {
     let value = value.and_then(|value| STANDARD.decode(value.as_bytes()).ok());
     let mut labels = entry.labels.iter().flatten();
     // A value that podman has lost is none.
-    Ok(Some(Found {
+    Ok(Some(StoredSecret {
         value: Zeroizing::new(value.unwrap_or_default()),
         is_ours: labels.any(|(key, value)| (key.as_str(), value.as_str()) == LABEL),
         set: humantime::parse_rfc3339(&entry.created_at).ok(),

@@ -25,7 +25,7 @@ pub struct Store {
 
 /// `Image` of images.go, as far as it is needed.
 #[derive(Deserialize)]
-struct Image {
+struct StoredImage {
     id: String,
     names: Option<Vec<String>>,
     layer: Option<String>,
@@ -93,7 +93,7 @@ impl Store {
     /// The id of the image with the name `reference`; `None` where it is not certain to be there.
     pub fn image_id(&self, reference: &str) -> Option<String> {
         let list = self.root.join(format!("{}-images", self.driver));
-        let images: Vec<Image> =
+        let images: Vec<StoredImage> =
             serde_json::from_slice(&fs::read(list.join("images.json")).ok()?).ok()?;
         // podman completes a name that has neither a tag nor a digest.
         let name = reference.rsplit('/').next().unwrap_or_default();
@@ -102,7 +102,8 @@ impl Store {
         } else {
             format!("{reference}:latest")
         };
-        let is_named = |image: &&Image| image.names.iter().flatten().any(|name| *name == tagged);
+        let is_named =
+            |image: &&StoredImage| image.names.iter().flatten().any(|name| *name == tagged);
         let mut named = images.iter().filter(is_named);
         let (Some(image), None) = (named.next(), named.next()) else {
             return None;

@@ -51,7 +51,7 @@ pub async fn user(name: &str, password: &Secret) -> Result<Option<SambaUser>> {
     let Some(place) = place_of_database().await? else {
         return Ok(None);
     };
-    if place == Place::Passdb {
+    if place == Backend::Passdb {
         let account = name.to_owned();
         match blocking(move || Ok(passdb::account(Path::new(PASSDB), &account))).await? {
             Ok(stored) => {
@@ -77,9 +77,9 @@ pub async fn smbpasswd_line(name: &str) -> Result<Option<Zeroizing<String>>> {
 
 /// Where the accounts are kept; `None` where no database is there yet: pdbedit would make an empty
 /// one, which a plan must not.
-async fn place_of_database() -> Result<Option<Place>> {
+async fn place_of_database() -> Result<Option<Backend>> {
     let place = blocking(|| Ok(place_of_accounts(Path::new(SMB_CONF), INCLUDE_DEPTH))).await?;
-    Ok((place == Place::Elsewhere || Path::new(PASSDB).exists()).then_some(place))
+    Ok((place == Backend::Elsewhere || Path::new(PASSDB).exists()).then_some(place))
 }
 
 async fn ask_pdbedit(name: &str) -> Result<Option<Zeroizing<String>>> {
@@ -100,7 +100,7 @@ async fn ask_pdbedit(name: &str) -> Result<Option<Zeroizing<String>>> {
 
 /// Where smb.conf(5) has accounts kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum Backend {
     /// In passdb.tdb in its place.
     Passdb,
     /// Only Samba itself can tell.
@@ -109,27 +109,27 @@ enum Place {
 }
 
 /// Follows what `smb_conf` includes, as far as a plain path leads.
-fn place_of_accounts(smb_conf: &Path, depth: u32) -> Place {
+fn place_of_accounts(smb_conf: &Path, depth: u32) -> Backend {
     match std::fs::read(smb_conf) {
         Ok(text) => place_in(&String::from_utf8_lossy(&text), |included| {
             match depth.checked_sub(1) {
                 Some(depth) => place_of_accounts(included, depth),
-                None => Place::Unclear,
+                None => Backend::Unclear,
             }
         }),
         // Samba passes over an include that is not there.
-        Err(error) if error.kind() == ErrorKind::NotFound => Place::Passdb,
-        Err(_) => Place::Unclear,
+        Err(error) if error.kind() == ErrorKind::NotFound => Backend::Passdb,
+        Err(_) => Backend::Unclear,
     }
 }
 
 /// What a text in the form of smb.conf(5) says of the place of accounts.
-fn place_in(text: &str, mut place_of_included: impl FnMut(&Path) -> Place) -> Place {
+fn place_in(text: &str, mut place_of_included: impl FnMut(&Path) -> Backend) -> Backend {
     let settings = text
         .lines()
         .map(str::trim)
         .filter(|line| !line.starts_with(['#', ';']));
-    let mut place = Place::Passdb;
+    let mut place = Backend::Passdb;
     for line in settings {
         let (key, value) = line.split_once('=').unwrap_or((line, ""));
         // Samba ignores case and blanks in the names of its options.
@@ -137,13 +137,13 @@ fn place_in(text: &str, mut place_of_included: impl FnMut(&Path) -> Place) -> Pl
         let value = value.trim();
         let is = |good: bool| {
             if good {
-                Place::Passdb
+                Backend::Passdb
             } else {
-                Place::Elsewhere
+                Backend::Elsewhere
             }
         };
         let said = match key.as_str() {
-            _ if line.ends_with('\\') => Place::Unclear,
+            _ if line.ends_with('\\') => Backend::Unclear,
             "passdbbackend" => is(value == "tdbsam"),
             "privatedir" | "privatedirectory" => is(value == PRIVATE_DIRECTORY),
             // A domain controller of Active Directory keeps them in its directory.
@@ -155,12 +155,12 @@ fn place_in(text: &str, mut place_of_included: impl FnMut(&Path) -> Place) -> Pl
                 value.to_lowercase().as_str(),
                 "no" | "false" | "0"
             )),
-            "configfile" | "configbackend" => Place::Unclear,
+            "configfile" | "configbackend" => Backend::Unclear,
             "include" if value.starts_with('/') && !value.contains('%') => {
                 place_of_included(Path::new(value))
             }
-            "include" => Place::Unclear,
-            _ => Place::Passdb,
+            "include" => Backend::Unclear,
+            _ => Backend::Passdb,
         };
         place = place.max(said);
     }
@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn smb_conf_says_where_accounts_are() {
-        use Place::{Elsewhere, Passdb, Unclear};
+        use Backend::{Elsewhere, Passdb, Unclear};
         let distributions = "[global]\n\tworkgroup = X\n\tpassdb backend = tdbsam\n\
                              server role = standalone server\n;   include = /home/%m\n";
         for (text, place) in [
@@ -426,10 +426,10 @@ mod tests {
         std::fs::write(file.path(), text).unwrap();
         assert_eq!(
             place_of_accounts(file.path(), INCLUDE_DEPTH),
-            Place::Unclear
+            Backend::Unclear
         );
         let absent = place_of_accounts(Path::new("/no/such/smb.conf"), INCLUDE_DEPTH);
-        assert_eq!(absent, Place::Passdb);
+        assert_eq!(absent, Backend::Passdb);
     }
 
     #[test]

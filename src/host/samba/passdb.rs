@@ -38,7 +38,7 @@ const TDBSAM_VERSION: [u8; 4] = 4_u32.to_le_bytes();
 const DISABLED: u32 = 1;
 
 /// An account as Samba stores it.
-pub struct Account {
+pub struct SamAccount {
     /// `None` for one without a password.
     pub nt_hash: Option<NtHash>,
     pub disabled: bool,
@@ -51,7 +51,7 @@ pub struct Unclear(pub &'static str);
 type Answer<T> = Result<T, Unclear>;
 
 /// The account `name` in the database at `path`; `None` if it is not there.
-pub fn account(path: &Path, name: &str) -> Answer<Option<Account>> {
+pub fn account(path: &Path, name: &str) -> Answer<Option<SamAccount>> {
     find(&read(path)?, name)
 }
 
@@ -84,7 +84,7 @@ fn read(path: &Path) -> Answer<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-fn find(bytes: &[u8], name: &str) -> Answer<Option<Account>> {
+fn find(bytes: &[u8], name: &str) -> Answer<Option<SamAccount>> {
     let database = Database::open(bytes)?;
     if database.get(VERSION_KEY)? != Some(&TDBSAM_VERSION) {
         return Err(Unclear("its records are of another version"));
@@ -184,7 +184,7 @@ fn hash(key: &[u8]) -> u32 {
 
 /// Unpacks `dddddddBBBBBBBBBBBBddBBBdwdBwwd`, where `d` has four bytes, `w` two, and `B` as many
 /// as the four before them say.
-fn unpack(record: &[u8], name: &str) -> Answer<Account> {
+fn unpack(record: &[u8], name: &str) -> Answer<SamAccount> {
     let mut left = Packed(record);
     left.skip(7 * 4)?; // times
     let user = left.bytes()?;
@@ -205,7 +205,7 @@ fn unpack(record: &[u8], name: &str) -> Answer<Account> {
     if !left.0.is_empty() || !named {
         return Err(Unclear("the account's record is of another layout"));
     }
-    Ok(Account {
+    Ok(SamAccount {
         nt_hash: nt_hash.try_into().ok().map(NtHash::from_bytes),
         disabled: flags & DISABLED != 0,
     })
@@ -259,7 +259,7 @@ mod tests {
         bytes
     }
 
-    fn has(account: &Account, password: &str) -> bool {
+    fn has(account: &SamAccount, password: &str) -> bool {
         account.nt_hash == Some(NtHash::of(&Secret::new(password.to_owned())))
     }
 

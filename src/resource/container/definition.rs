@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::super::companion::Companion;
-use super::{Container, Given, LOCK_SECONDS, RESTART_SECONDS, START_SECONDS};
+use super::{Container, ContainerSecret, LOCK_SECONDS, RESTART_SECONDS, START_SECONDS};
 use crate::config::{Protocol, Publish};
 use crate::host::mark;
 use crate::host::recent_starts;
 use crate::host::systemd::mount_unit_name;
 
-impl Given {
+impl ContainerSecret {
     /// For `--secret` (podman-run(1)). No variable: podman before 5.3 shows the value of one in `inspect`. The file is
     /// root's, and the application is root there.
     fn argument(&self) -> String {
@@ -244,7 +244,7 @@ impl Container {
             // With tmpfs on /dev/shm, /run, /tmp and /var/tmp: `--read-only-tmpfs` is podman's default.
             arguments.push("--read-only".to_owned());
         }
-        arguments.extend(self.secrets.iter().map(Given::argument));
+        arguments.extend(self.secrets.iter().map(ContainerSecret::argument));
         arguments
     }
 }

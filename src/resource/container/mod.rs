@@ -25,7 +25,7 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::host::http;
-use crate::host::mark::{self, Found, OurFile};
+use crate::host::mark::{self, Occupant, OurFile};
 use crate::host::podman::{self, secret};
 use crate::host::recent_starts::{PAUSES, RecentStarts};
 use crate::host::systemd::{Job, UnitState, mount_unit_name, printed_by_container};
@@ -74,7 +74,7 @@ pub struct Container {
     /// Whether it cannot change the image's own files.
     pub read_only: bool,
     pub env: BTreeMap<String, String>,
-    pub secrets: Vec<Given>,
+    pub secrets: Vec<ContainerSecret>,
     /// Whether the definition is a `.container` file for podman's generator, and no plain unit.
     pub quadlet: bool,
     /// Whether podman can be ended in the middle of making a container's network.
@@ -87,7 +87,7 @@ pub struct Container {
 
 /// A secret that the container is given.
 #[derive(Debug, Clone)]
-pub struct Given {
+pub struct ContainerSecret {
     /// By which podman knows it.
     pub secret: String,
     /// Of the file in `/run/secrets`.
@@ -264,16 +264,16 @@ impl Resource for Container {
             companions,
         )?;
         let (by_hand, file) = match found {
-            Found::Foreign if self.quadlet => return Err(mark::foreign(&self.path())),
-            Found::Foreign => (
+            Occupant::Foreign if self.quadlet => return Err(mark::foreign(&self.path())),
+            Occupant::Foreign => (
                 ByHand::observe(&self.name, &unit, Some(self.path())).await?,
                 None,
             ),
             // Our file is gone and its container runs still: that is nobody's by hand.
-            Found::Nothing if unit.is_from(&self.path()) && unit.active != "inactive" => {
+            Occupant::Nothing if unit.is_from(&self.path()) && unit.active != "inactive" => {
                 (None, None)
             }
-            Found::Nothing => {
+            Occupant::Nothing => {
                 // A unit that was loaded from a file that is gone is only still to be forgotten.
                 let file = PathBuf::from(&unit.fragment_path);
                 let others = unit.is_loaded() && !unit.is_from(&self.path()) && file.exists();
@@ -281,7 +281,7 @@ impl Resource for Container {
                 (ByHand::observe(&self.name, &unit, file).await?, None)
             }
             // podman takes its time: it is asked only where nothing of ours is there yet.
-            Found::Ours(file) => (None, Some(file)),
+            Occupant::Ours(file) => (None, Some(file)),
         };
         let images = if file.is_some() && unit.is_active() {
             Images {
@@ -554,11 +554,11 @@ mod tests {
             privileged: false,
             read_only: true,
             secrets: vec![
-                Given {
+                ContainerSecret {
                     secret: "nodejs-server.API_TOKEN.secret".to_owned(),
                     name: "API_TOKEN".to_owned(),
                 },
-                Given {
+                ContainerSecret {
                     secret: "nodejs-server.KEY.secret".to_owned(),
                     name: "KEY".to_owned(),
                 },

@@ -10,7 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Whether trying again may help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Nature {
-    /// It stays as it is until somebody does something about it.
+    /// It stays until somebody fixes it.
     #[default]
     Lasting,
     /// It may pass by itself: a server that is not up yet, a service that restarts.
@@ -18,7 +18,7 @@ pub enum Nature {
 }
 
 /// What failed, in words for the operator. `message` says what was being done, to what, and what
-/// came back; `hint` says what to do about it. A secret is in neither.
+/// came back; `hint` says what to do about it. Neither contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     pub message: String,
@@ -46,14 +46,14 @@ impl Error {
         self.nature == Nature::Transient
     }
 
-    /// The way out, added to the error.
+    /// Adds the way out.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The way out, where the error has none of its own: nobody is left alone with it.
+    /// Adds this way out if the error has none of its own.
     #[must_use]
     pub fn or_hint(mut self, hint: &str) -> Self {
         self.hint.get_or_insert_with(|| hint.to_owned());
@@ -106,7 +106,7 @@ fn errno_of(cause: &dyn Any) -> Option<i32> {
     }
 }
 
-/// What an operator can do about an errno (errno(3)) that says the same wherever it comes from.
+/// What an operator can do about an errno (errno(3)) that means the same wherever it comes from.
 fn way_out(errno: i32) -> Option<&'static str> {
     Some(match errno {
         libc::ENOSPC | libc::EDQUOT => "free some space there (df -h, df -i), and try again",

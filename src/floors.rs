@@ -1,9 +1,9 @@
-//! The floors of the house: a module uses those below its own, and none above.
+//! The top-level modules are floors: a module uses those below its own, and none above.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the ground up.
+/// From bottom to top.
 const FLOORS: [&str; 11] = [
     "error",
     "config",
@@ -30,7 +30,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The floors that a text names, as `crate::host`, without those of its tests and comments.
+/// The floors that a source text uses, as `crate::host`. Its tests and comments do not count.
 fn named(text: &str) -> Vec<&'static str> {
     let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
     let lines = code

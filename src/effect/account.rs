@@ -1,4 +1,4 @@
-//! Accounts of the system. One may have been there before us: the one that apply made is known by its shell.
+//! System accounts. Others may be there already: the agent recognises one that it made by its shell.
 
 use std::fmt;
 

@@ -7,59 +7,45 @@ use serde::{Serialize, Serializer};
 
 use crate::error::Error;
 
-/// What kind of thing a resource is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    Disk,
-    Mount,
-    Directory,
-    Account,
-    SambaUser,
-    File,
-    Label,
-    Firewall,
-    Unit,
-    Content,
-    Secret,
-    Image,
-    Container,
+macro_rules! kinds {
+    ($($kind:ident = $name:literal),* $(,)?) => {
+        /// What kind of thing a resource is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Kind {
+            $($kind),*
+        }
+
+        impl Kind {
+            /// Each kind with its name in an address.
+            const NAMES: &[(Self, &str)] = &[$((Self::$kind, $name)),*];
+        }
+    };
 }
 
-impl Kind {
-    const ALL: [Self; 13] = [
-        Self::Disk,
-        Self::Mount,
-        Self::Directory,
-        Self::Account,
-        Self::SambaUser,
-        Self::File,
-        Self::Label,
-        Self::Firewall,
-        Self::Unit,
-        Self::Content,
-        Self::Secret,
-        Self::Image,
-        Self::Container,
-    ];
+kinds! {
+    Disk = "disk",
+    Mount = "mount",
+    Directory = "directory",
+    Account = "account",
+    SambaUser = "samba-user",
+    File = "file",
+    Label = "label",
+    Firewall = "firewall",
+    Unit = "unit",
+    Content = "content",
+    Secret = "secret",
+    Image = "image",
+    Container = "container",
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Disk => "disk",
-            Self::Mount => "mount",
-            Self::Directory => "directory",
-            Self::Account => "account",
-            Self::SambaUser => "samba-user",
-            Self::File => "file",
-            Self::Label => "label",
-            Self::Firewall => "firewall",
-            Self::Unit => "unit",
-            Self::Content => "content",
-            Self::Secret => "secret",
-            Self::Image => "image",
-            Self::Container => "container",
-        })
+        let mut names = Self::NAMES.iter();
+        f.write_str(
+            names
+                .find(|(kind, _)| kind == self)
+                .map_or("", |(_, name)| name),
+        )
     }
 }
 
@@ -84,8 +70,9 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let (kind, name) = text.split_once(':').unwrap_or_default();
-        let kind = Kind::ALL.into_iter().find(|k| k.to_string() == kind);
-        kind.map(|kind| Self::new(kind, name))
+        let mut names = Kind::NAMES.iter();
+        let kind = names.find(|(_, known)| *known == kind);
+        kind.map(|(kind, _)| Self::new(*kind, name))
             .ok_or_else(|| Error::new(format!("{text} is not the address of a resource")))
     }
 }

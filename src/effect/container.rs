@@ -1,4 +1,4 @@
-//! A container that was there by hand and was set aside for ours: it gets its name back, and nothing that makes a
+//! A container made by hand, set aside for the agent's own. An undo gives it its name back. Nothing that makes a
 //! container of that name may be left by then.
 
 use std::fmt;
@@ -15,21 +15,25 @@ use crate::host::systemd::Job;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnContainer {
-    /// A container that somebody made by hand is stopped, and kept under another name.
+    /// Stops a container that somebody made by hand, and keeps it under another name.
     SetAsideContainer {
         name: String,
         kept_as: String,
         was_running: bool,
-        /// The service that started it, where it ran as one.
+        /// The service that started the container, if one did.
         service: Option<String>,
-        /// That service makes it anew at each start, so that none is kept. Older records have none.
+        /// The service makes the container anew at each start, so none is kept. Missing in older records.
         #[serde(default)]
         makes_its_own: bool,
     },
-    /// It has its name again.
-    TakeBackContainer { name: String, kept_as: String },
-    /// It runs again.
-    StartContainer { name: String },
+    /// Gives the container its name back.
+    TakeBackContainer {
+        name: String,
+        kept_as: String,
+    },
+    StartContainer {
+        name: String,
+    },
 }
 
 impl OnContainer {
@@ -61,7 +65,7 @@ impl Reversible for OnContainer {
         matches!(self, Self::SetAsideContainer { .. })
     }
 
-    /// Stops what stands in its place, whatever has started that.
+    /// Stops the container that took its place, whatever started that container.
     async fn before_undo(past: &[Past<'_, Self>], step: &Step) -> Result<()> {
         for one in past {
             if let Self::SetAsideContainer { name, kept_as, .. } = one.effect
@@ -76,7 +80,7 @@ impl Reversible for OnContainer {
         Ok(())
     }
 
-    /// Gives it its name again. It starts when the rest is as it was.
+    /// Gives the container its name back. It starts last, once everything else is restored.
     async fn undo(past: &[Past<'_, Self>], undo: Undo<'_>) -> Result<Undone, Halt> {
         let Some(Self::SetAsideContainer {
             name,
@@ -133,7 +137,7 @@ impl Reversible for OnContainer {
 }
 
 impl Step {
-    /// Starts a container that is there.
+    /// Starts an existing container.
     pub async fn start_container(&self, name: &str) -> Result<()> {
         let effect = OnContainer::StartContainer {
             name: name.to_owned(),
@@ -143,7 +147,7 @@ impl Step {
     }
 }
 
-/// A unit file that stays and makes containers of that name.
+/// A kept unit file that makes containers of that name.
 fn unit_that_would_replace<'a>(name: &str, kept_units: &'a [PathBuf]) -> Option<&'a PathBuf> {
     let mut kept = kept_units.iter();
     kept.find(|file| file.file_stem().is_some_and(|stem| stem == name))

@@ -1,5 +1,5 @@
-//! A revision of the content, from the repository to the place where it is served. The files stay at an undo: they are
-//! data by then. What lies beside the shared directory goes.
+//! A revision of the content, from the repository to the place where it is served. An undo keeps the served files,
+//! which are data by then, and removes what lies beside the shared directory.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,8 @@ use crate::host::start_lock::NoStart;
 use crate::host::systemd::Job;
 use crate::host::tree::Dir;
 
-/// How long a client may know of files what it was told before: the kernel's cifs keeps attributes and
-/// closed files for a second each (`actimeo` and `closetimeo` in mount.cifs(8)), and nothing by a
-/// lease (the share's `oplocks = no`).
+/// How long a client may go on using what it cached about files: the kernel's cifs keeps attributes and closed files
+/// for a second each (`actimeo` and `closetimeo` in mount.cifs(8)), and the share grants no lease (`oplocks = no`).
 const CLIENTS_FORGET: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,27 +29,27 @@ pub enum OnContent {
     FetchContent {
         commit: String,
     },
-    /// Files of a revision are put together beside the shared directory.
+    /// Assembles a revision's files beside the shared directory.
     StageContent {
         path: PathBuf,
         commit: String,
     },
-    /// They are built.
+    /// Builds them.
     BuildContent {
         path: PathBuf,
         commit: String,
     },
-    /// They take the place of the files of before.
+    /// Puts them in the place of the previous files.
     DeployContent {
         path: PathBuf,
         commit: String,
     },
-    /// What was written to the files of before meanwhile is moved over.
+    /// Moves over what was written to the previous files meanwhile.
     SettleContent {
         path: PathBuf,
         commit: String,
     },
-    /// What lies beside the shared directory is removed.
+    /// Removes what lies beside the shared directory.
     ClearContent {
         path: PathBuf,
     },
@@ -76,7 +75,7 @@ impl Reversible for OnContent {
         else {
             return Ok(Undone::Already);
         };
-        // A share that goes on being served may have somebody who reads a tree that was replaced.
+        // While the share is still served, somebody may be reading a replaced tree.
         let trees = match undo.extent {
             Extent::OneRun => Trees::Unused,
             Extent::Everything => Trees::All,
@@ -91,7 +90,7 @@ impl Reversible for OnContent {
     }
 }
 
-/// Does what may have to wait for an application that starts, and says so then.
+/// Does work that may have to wait while an application starts, and reports that wait.
 pub async fn telling<T>(
     step: &Step,
     mut waits: UnboundedReceiver<()>,
@@ -108,8 +107,8 @@ pub async fn telling<T>(
     }
 }
 
-/// Has the share's servers go over to the new tree, and moves over what came late. Applications may
-/// start again as soon as no client knows anything of the old tree any more.
+/// Moves the share's servers to the new tree, and moves over what was written late to the old one.
+/// Applications may start again once no client caches anything of the old tree.
 pub async fn settle(
     step: &Step,
     intent: Intent,
@@ -144,16 +143,15 @@ pub async fn settle(
     Ok(())
 }
 
-/// Which trees that were replaced are removed.
+/// Which replaced trees are removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trees {
-    /// Those that nobody has open.
+    /// Only those that nobody has open.
     Unused,
     All,
 }
 
-/// Stops a build that outlived its apply, and removes what was being put together and trees that
-/// were replaced.
+/// Stops a build that outlived its apply, and removes staged files and replaced trees.
 pub async fn clear(step: &Step, shared: &Path, extent: Trees) -> Result<()> {
     let build = step.systemd.unit(build::UNIT).await?;
     let runs = !matches!(build.active.as_str(), "inactive" | "failed");
@@ -187,8 +185,8 @@ pub async fn clear(step: &Step, shared: &Path, extent: Trees) -> Result<()> {
     Ok(())
 }
 
-/// Finishes an exchange that an apply which was cut off had come to, since files may have come
-/// late; and removes what else it left, and trees that were replaced.
+/// If an apply was cut off after its exchange, finishes that exchange, since files may have been
+/// written late. Removes whatever else the apply left, and replaced trees.
 pub async fn tidy_up(step: &Step, shared: &Path, extent: Trees) -> Result<()> {
     let path = shared.to_owned();
     let intent = blocking(move || {

@@ -1,5 +1,5 @@
-//! Directories: one that apply made goes if nothing is in it, since what is in it is data; one that was there gets
-//! its owner and mode back.
+//! Directories. One that apply made is removed if it is empty, since anything in it is data. One that was there before
+//! gets its owner and mode back.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -81,8 +81,8 @@ impl Reversible for OnDirectory {
 }
 
 impl Step {
-    /// Makes a directory with this mode and owner, and those above it that are missing as 0755 of
-    /// root. One that exists is left as it is.
+    /// Makes a directory with this mode and owner. Missing parents are made as root's, with mode
+    /// 0755. An existing directory is left as it is.
     pub async fn make_directories(&self, path: &Path, meta: FileMeta) -> Result<()> {
         let wanted = path.to_owned();
         for directory in blocking(move || fs::missing_directories(&wanted)).await? {
@@ -102,7 +102,7 @@ impl Step {
         Ok(())
     }
 
-    /// Sets owner and mode of a directory that exists.
+    /// Sets owner and mode of an existing directory.
     pub async fn own_directory(&self, path: &Path, meta: FileMeta) -> Result<()> {
         let at = path.to_owned();
         let DirState::Directory(before) = blocking(move || fs::dir_state(&at)).await? else {
@@ -162,7 +162,7 @@ async fn undo_ownership(
     if let Some((_, after)) = changes.next_back() {
         last = after;
     }
-    // Between the change of the owner and that of the mode, which drops the set-id bits.
+    // Cut off between chown(2) and chmod(2): the set-id bits may be dropped.
     let cut_off =
         (now.uid, now.gid) == (last.uid, last.gid) && now.mode & 0o777 == first.mode & 0o777;
     if now == first {

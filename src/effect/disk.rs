@@ -1,4 +1,4 @@
-//! Data disks: whoever reverts a role does not lose the data that came to be under it. No undo brings a blank disk back.
+//! Data disks. A revert keeps the data that was written under the role: no undo makes a disk blank again.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub enum OnDisk {
         size_bytes: u64,
         filesystem: String,
     },
-    /// A file system that is mounted there, to the size of its disk.
+    /// Grows a mounted file system to the size of its disk.
     Grow {
         mount_point: PathBuf,
         filesystem: String,

@@ -1,5 +1,5 @@
-//! Files, which others edit as well: how far back one goes is decided from what it holds now and from what each
-//! effect on it found and left. fstab(5) belongs to many, and gets lines back where it cannot go back as a whole.
+//! Files, which others edit as well. How far an undo goes back depends on what the file holds now, and on what each
+//! effect found and left. fstab(5) is shared by many: if it cannot be restored as a whole, it gets its lines back.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,9 +25,9 @@ pub enum OnFile {
     WriteFile {
         path: PathBuf,
         before: Option<SavedFile>,
-        /// What is written.
+        /// The contents written.
         after: Sha256,
-        /// With which owner and mode.
+        /// Their owner and mode.
         meta: FileMeta,
     },
     RemoveFile {
@@ -43,7 +43,7 @@ pub struct SavedFile {
     pub meta: FileMeta,
     /// Seconds and nanoseconds since 1970.
     pub modified: (u64, u32),
-    /// Of SELinux.
+    /// The SELinux label.
     pub label: Option<String>,
 }
 
@@ -69,7 +69,7 @@ impl OnFile {
         }
     }
 
-    /// What it found there: nothing, or a file.
+    /// The file that the effect found, if any.
     pub fn before(&self) -> Option<&SavedFile> {
         match self {
             Self::WriteFile { before, .. } => before.as_ref(),
@@ -77,7 +77,7 @@ impl OnFile {
         }
     }
 
-    /// What it left there.
+    /// The contents that the effect left, if any.
     fn after(&self) -> Option<&Sha256> {
         match self {
             Self::WriteFile { after, .. } => Some(after),
@@ -98,7 +98,7 @@ impl Reversible for OnFile {
         }
     }
 
-    /// Of a secret, contents to which an older effect leads back are not kept: a password that was replaced is forgotten.
+    /// For a secret, contents that an earlier effect wrote are not kept: a replaced password is forgotten.
     fn needed(past: &[Past<'_, Self>]) -> Vec<Sha256> {
         let mut written = Vec::new();
         let mut needed = Vec::new();
@@ -131,7 +131,7 @@ impl Reversible for OnFile {
             Undone::Kept(_) if path == Path::new(FSTAB) => put_back_in_fstab(step, past).await?,
             undone => undone,
         };
-        // Also when it was gone already: an undo that was cut off may not have come to it.
+        // Also if the file was gone already: an undo that was cut off may not have reloaded the units.
         if is_unit {
             match undone {
                 Undone::Kept(_) => undo.later.kept_units.push(path.to_owned()),
@@ -143,7 +143,7 @@ impl Reversible for OnFile {
 }
 
 impl Step {
-    /// Writes a file in whole, and makes the directories above it that are missing.
+    /// Writes a whole file, and makes missing parent directories.
     pub async fn write_file(
         &self,
         path: &Path,
@@ -157,13 +157,13 @@ impl Step {
         self.put_file(path, contents.into(), meta, None).await
     }
 
-    /// Writes a text that everybody may read.
+    /// Writes a text file that everybody may read.
     pub async fn write_text(&self, path: &Path, text: &str) -> Result<()> {
         let text = text.as_bytes().to_vec();
         self.write_file(path, text, FileMeta::root(0o644)).await
     }
 
-    /// Brings a file back as it was.
+    /// Restores a file as it was.
     pub async fn restore_file(&self, path: &Path, was: SavedFile) -> Result<()> {
         let contents = self.saved(&was.contents).await?;
         let meta = was.meta;
@@ -213,13 +213,13 @@ impl Step {
         .await
     }
 
-    /// Removes what an interrupted run left of a write of ours.
+    /// Removes the temporary file that an interrupted write left.
     pub(super) async fn remove_leftover(&self, path: &Path) -> Result<()> {
         let path = path.to_owned();
         blocking(move || fs::remove_leftover(&path)).await
     }
 
-    /// The file as it is, with its contents kept.
+    /// Reads the file as it is, and keeps its contents.
     pub(super) async fn save_file(&self, path: &Path) -> Result<Option<SavedFile>> {
         let (path, ledger) = (path.to_owned(), self.ledger());
         blocking(move || {
@@ -243,10 +243,10 @@ fn since_1970(file: &RegularFile) -> (u64, u32) {
         .map_or((0, 0), |since| (since.as_secs(), since.subsec_nanos()))
 }
 
-/// What a file's effects come back to, given what it holds now.
+/// What an undo brings a file back to, given what the file holds now.
 #[derive(Debug, PartialEq, Eq)]
 enum FileTarget<'a> {
-    /// What it is.
+    /// The file stays as it is.
     Unchanged,
     Absent,
     Was(&'a SavedFile),
@@ -254,10 +254,10 @@ enum FileTarget<'a> {
     Foreign,
 }
 
-/// Walks the effects back from what is there now. An effect that the walk does not meet did not
-/// happen, or somebody changed the file before it: the walk then ends where it has come to. Where they
-/// removed a file of ours, or edited it (`is_ours`), it goes on to what was there before ours. What an
-/// undo wrote is only a way to what is older.
+/// Walks the effects back from what the file holds now. If the file does not hold what an effect left, either the
+/// effect did not happen and the walk passes over it, or somebody changed the file in between and the walk ends. If
+/// somebody removed or edited (`is_ours`) the agent's file, the walk goes on to what was there before the agent's file.
+/// What an undo wrote is never the target, only a step towards older contents.
 fn file_target<'a>(
     now: Option<&Sha256>,
     past: &[Past<'a, OnFile>],
@@ -302,7 +302,7 @@ fn contents(file: Option<&SavedFile>) -> Option<&Sha256> {
     file.map(|file| &file.contents)
 }
 
-/// What the file was before, if it held the same and we gave it the owner, mode or time that it has.
+/// The file as it was before, if its contents are the same and the agent set its present owner, mode or time.
 fn with_other_attributes<'a>(
     found: &RegularFile,
     past: &[Past<'a, OnFile>],
@@ -360,19 +360,20 @@ async fn undo_file(step: &Step, path: &Path, past: &[Past<'_, OnFile>]) -> Resul
     Ok(undone)
 }
 
-/// What comes back for nobody who removed it: a secret, what others have in fstab(5), and a file whose directory is gone.
+/// Whether a file that somebody removed stays away. True for a secret, for fstab(5), which is shared with others, and
+/// for a file whose directory is gone.
 fn stays_away(step: &Step, path: &Path) -> bool {
     step.address().kind == Kind::Secret
         || path == Path::new(FSTAB)
         || !path.parent().is_some_and(Path::is_dir)
 }
 
-/// fstab(5) belongs to many: where somebody changed it since, the lines that were taken out for the mount come back
+/// fstab(5) is shared by many. If somebody changed it since, the lines that were taken out for the mount are put back
 /// at its end, and the rest stays as it is.
 async fn put_back_in_fstab(step: &Step, past: &[Past<'_, OnFile>]) -> Result<Undone> {
     let path = Path::new(FSTAB);
     let kept = || Ok(Undone::Kept(format!("{FSTAB} is kept as it is")));
-    // Who took them out again has decided so.
+    // An undo put the lines back already. Whoever took them out again meant to.
     if past.last().is_some_and(|last| last.undoes && last.done) {
         return kept();
     }
@@ -406,7 +407,7 @@ mod tests {
     use crate::effect::Address;
     use crate::effect::samples::{file, sha, write};
 
-    /// An effect and whether it is a part of undoing, and known to have ended well.
+    /// An effect, whether it is part of an undo, and whether it is known to have succeeded.
     type Did = (OnFile, bool, bool);
 
     fn past<'a>(effects: &'a [Did], resource: &'a Address) -> Vec<Past<'a, OnFile>> {
@@ -445,7 +446,7 @@ mod tests {
             with_other_attributes(&found(0o600), &ours),
             Some(&file("a"))
         );
-        // Somebody changed it since, or it is as it was.
+        // Somebody changed the mode since, or the file is as it was.
         assert_eq!(with_other_attributes(&found(0o640), &ours), None);
         assert_eq!(with_other_attributes(&found(0o644), &ours), None);
         let made = [(write(None, "a"), false, true)];
@@ -453,7 +454,7 @@ mod tests {
         assert_eq!(with_other_attributes(&found(0o644), &made), None);
     }
 
-    /// What is there now, what was done (oldest first), and what an undo comes back to.
+    /// The effects (oldest first), what the file holds now, and what an undo brings back.
     #[test]
     fn a_file_comes_back_to_what_it_was_unless_somebody_changed_it() {
         let did = |before, after| (write(before, after), false, true);
@@ -465,7 +466,7 @@ mod tests {
         let undone = [did(Some("o"), "a"), undid("a", "o")];
         let half_undone = [did(Some("o"), "a"), cut_off("a", "o")];
         let rolled_back = [did(Some("o"), "a"), did(Some("a"), "b"), undid("b", "a")];
-        // What was taken out of a file of many went back into what others had made of it since.
+        // A shared file: the undo put lines back into what others had edited since.
         let put_back = [did(Some("o"), "a"), undid("a, hand", "o, hand")];
         let put_back_and_done = [
             did(Some("o"), "a"),

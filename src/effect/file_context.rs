@@ -1,5 +1,5 @@
-//! SELinux's labels of files, and the rules for them in the store of the policy: a rule of ours goes. The labels that it
-//! gave stay until somebody runs restorecon(8).
+//! SELinux file labels, and the rules for them in the policy store. A rule that the agent added is removed. The labels
+//! that it gave stay until somebody runs restorecon(8).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -62,7 +62,7 @@ impl Reversible for OnFileContext {
         }
     }
 
-    /// Removes a rule of ours, if it still says what we had it say.
+    /// Removes the agent's rule, if nobody changed it since.
     async fn undo(past: &[Past<'_, Self>], undo: Undo<'_>) -> Result<Undone, Halt> {
         let specification = match past.first().map(|first| first.effect) {
             None => return Ok(Undone::Already),

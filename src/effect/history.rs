@@ -1,4 +1,4 @@
-//! The record of the runs, read back: what a revert has to undo, and what a run that was killed left.
+//! Reads the record of runs back: what a revert has to undo, and what a killed run left.
 
 use std::fs;
 use std::path::Path;
@@ -9,10 +9,10 @@ use crate::config::Role;
 use crate::error::{Doing, Error, Result};
 use crate::host::fs::{read_regular, remove_leftover};
 
-/// What else is kept in the state directory.
+/// Other files that the agent keeps in the state directory.
 const OWN_FILES: [&str; 1] = ["record.json"];
 
-/// No run of ours comes near this size.
+/// Far above the size of any run's record.
 const MAX_RUN: u64 = 64 << 20;
 
 /// An effect as a run recorded it.
@@ -22,11 +22,11 @@ pub struct Recorded {
     pub effect: Effect,
     /// Its number in the run.
     pub number: u32,
-    /// It is a part of undoing.
+    /// Part of an undo.
     pub undoes: bool,
-    /// It is known to have ended well.
+    /// Known to have succeeded.
     pub done: bool,
-    /// It is known not to have happened.
+    /// Known not to have happened.
     pub failed: bool,
 }
 
@@ -40,7 +40,7 @@ pub struct Run {
     pub started: String,
     pub effects: Vec<Recorded>,
     pub changed: Vec<(String, Vec<Field>)>,
-    /// `None` for a run that was cut off, or is at work now.
+    /// `None` if the run was cut off, or is still going on.
     pub ended: Option<(Outcome, String)>,
 }
 
@@ -80,8 +80,8 @@ fn read_run(directory: &Path, number: u32) -> Result<Option<Run>> {
         .map_err(|error| error.while_doing(format_args!("read {}", path.display())))
 }
 
-/// Removes what the last run left half-made, if it was cut off: files beside the places that they
-/// were to take. A later write of the same file would overwrite them, but there may be none.
+/// Removes the half-made temporary files that the last run left, if it was cut off. A later write
+/// of the same file would overwrite them, but may never come.
 pub fn sweep(directory: &Path) -> Result<()> {
     let runs = directory.join(RUNS);
     let Some(last) = numbers(&runs)?.pop() else {
@@ -176,7 +176,7 @@ fn parse(number: u32, text: &[u8]) -> Result<Option<Run>> {
     Ok(run)
 }
 
-/// The runs since the last whole revert: what is still to be undone.
+/// The runs since the last complete revert: what is still to be undone.
 pub fn since_revert(runs: &[Run]) -> &[Run] {
     let after = runs
         .iter()
@@ -185,8 +185,8 @@ pub fn since_revert(runs: &[Run]) -> &[Run] {
     &runs[after..]
 }
 
-/// The effects that are still to be undone, oldest first. A run that was rolled back has nothing
-/// left of its own but what a roll-back leaves.
+/// The effects that are still to be undone, oldest first. Of a run that was rolled back, only
+/// effects that outlive a roll-back are left.
 pub fn open_effects(runs: &[Run]) -> Vec<Recorded> {
     since_revert(runs)
         .iter()
@@ -200,7 +200,7 @@ pub fn open_effects(runs: &[Run]) -> Vec<Recorded> {
         .collect()
 }
 
-/// The applies that came to no end, with none after them that did: what was killed, with what came of it.
+/// The latest applies that were killed, failed or interrupted, with no revert, roll-back or successful apply since.
 pub fn without_an_end(runs: &[Run]) -> &[Run] {
     let after = runs
         .iter()

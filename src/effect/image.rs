@@ -1,5 +1,5 @@
-//! Images of podman's: a pull is undone by taking the image away, or, where the name stood for an older one, by
-//! giving the name back to that.
+//! podman's images. A pull is undone by removing the image. If an older image had the name before, that image gets its
+//! name back instead.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub enum OnImage {
         #[serde(default)]
         before: Option<String>,
     },
-    /// The name is given to another image that is there.
+    /// Gives the name to another image that podman has.
     TagImage {
         image: String,
         id: String,
@@ -63,7 +63,7 @@ impl Reversible for OnImage {
         }
     }
 
-    /// The next try needs it again.
+    /// The next try needs the image again.
     fn outlives_a_roll_back(&self) -> bool {
         matches!(self, Self::PullImage { .. })
     }
@@ -74,7 +74,7 @@ impl Reversible for OnImage {
                 image,
                 before: Some(before),
             }) => return Ok(give_name_back(undo.step, image, before).await?),
-            // That was an undo itself, of a pull that stands under the image's own address.
+            // This effect was itself an undo. The pull that it undid is recorded under the image's own address.
             Some(Self::TagImage { .. }) | None => return Ok(Undone::Already),
             Some(other) => other.image(),
         };
@@ -99,7 +99,7 @@ impl Reversible for OnImage {
 }
 
 impl Step {
-    /// Gives an image that podman has another image's name.
+    /// Gives the image `id`, which podman has, the name `image`.
     pub async fn tag_image(&self, id: &str, image: &str) -> Result<()> {
         let effect = OnImage::TagImage {
             image: image.to_owned(),
@@ -112,7 +112,7 @@ impl Step {
     }
 }
 
-/// The newer image stays, without a name, until podman image prune(1) is told to remove such.
+/// Gives the older image its name back. The newer image stays without a name until podman-image-prune(1) removes it.
 async fn give_name_back(step: &Step, image: &str, before: &str) -> Result<Undone> {
     if podman::image_id(image).await?.as_deref() == Some(before) {
         return Ok(Undone::Already);

@@ -1,5 +1,5 @@
-//! What undoing puts off until something needs it, or to the end: systemd reads the unit files once for all of them,
-//! and what was there by hand starts when the rest is as it was.
+//! Work that an undo puts off until something needs it, or to the end. systemd reads the unit files once for all of
+//! them, and what was there by hand starts once everything else is restored.
 
 use std::path::PathBuf;
 
@@ -12,12 +12,12 @@ use crate::host::systemd::Job;
 pub struct Later {
     /// Unit files have changed since systemd read them.
     pub reload_units: bool,
-    /// Services that ran before us, and run with a configuration that is undone by now.
+    /// Services that ran before the agent changed them, and still run with a configuration that is undone by now.
     pub restart: Vec<(Address, String)>,
-    /// What was there by hand before us and starts once all is as it was: a mount before the container
-    /// that sees it, so the one that was found last comes first.
+    /// What was there by hand, and starts once everything else is restored. The last entry starts first, so that a
+    /// mount starts before the container that uses it.
     pub start_last: Vec<(Address, LastStart)>,
-    /// Unit files of ours that stay, since somebody changed them.
+    /// The agent's unit files that stay, since somebody changed them.
     pub kept_units: Vec<PathBuf>,
 }
 
@@ -29,11 +29,11 @@ pub enum LastStart {
 }
 
 impl Later {
-    /// Lets systemd see the unit files that are left, and restarts what is to run with its
-    /// configuration of before. What fails stays to be done.
+    /// Has systemd reload the remaining unit files, and restarts services with their previous
+    /// configuration. What fails stays to be done.
     pub async fn settle_units(&mut self, step: &Step) -> Result<(), Halt> {
         if self.reload_units {
-            // What reloads after others is told under this name.
+            // The reload serves several resources, so it is reported under this address.
             let systemd = Address::new(Kind::Unit, "systemd");
             let reloaded = step.for_resource(&systemd).reload_units().await;
             reloaded.map_err(|error| Halt::Needs(systemd, error))?;

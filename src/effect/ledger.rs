@@ -1,9 +1,9 @@
-//! The record of every run that did something: `/var/lib/wasagent/runs/NNNNNN.jsonl`, a line
-//! before and a line after each effect, each on the disk before the next thing happens. What files
-//! held before is kept beside it, named by its SHA-256.
+//! The record of every run that did something: `/var/lib/wasagent/runs/NNNNNN.jsonl`. It has a line
+//! before and a line after each effect, and each line is on the disk before the next thing happens.
+//! Previous contents of files are kept beside it, named by their SHA-256.
 //!
-//! A line that a power cut left half-written is the last one, and the effect that it announces has
-//! not happened: it is passed over when the record is read ([`super::history`]).
+//! If a power cut left a line half-written, it is the last one, and the effect that it announces
+//! has not happened. Reading the record skips that line ([`super::history`]).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -28,8 +28,8 @@ const SAVED: &str = "saved";
 /// No file that is kept for undo is larger.
 const MAX_SAVED: u64 = 16 << 20;
 
-/// The record of the run at hand. Its file is made with its first effect: a run that does nothing
-/// writes nothing.
+/// The record of the current run. The first effect creates its file: a run that does nothing writes
+/// nothing.
 pub struct Ledger {
     directory: PathBuf,
     work: Work,
@@ -58,7 +58,7 @@ impl Ledger {
         self.lock().file.as_ref().map(|(number, _)| *number)
     }
 
-    /// Writes down what is about to be done. The effect may happen only when this is on the disk.
+    /// Records what is about to be done. The effect may happen only when this is on the disk.
     pub fn begin(&self, resource: &Address, effect: &Effect, undoes: bool) -> Result<u32> {
         let mut state = self.lock();
         if state.file.is_none() {
@@ -79,7 +79,7 @@ impl Ledger {
         Ok(number)
     }
 
-    /// Writes down how the effect ended.
+    /// Records how the effect ended.
     pub fn end(&self, effect: u32, error: Option<&Error>, happened: Option<bool>) -> Result<()> {
         append(
             &mut self.lock(),
@@ -92,7 +92,7 @@ impl Ledger {
         )
     }
 
-    /// Writes down that a resource is as it should be now, for the history.
+    /// Records for the history that a resource is now as it should be.
     pub fn changed(&self, resource: &Address, fields: &[Field]) -> Result<()> {
         append(
             &mut self.lock(),
@@ -103,12 +103,12 @@ impl Ledger {
         )
     }
 
-    /// Writes down how the run ended, if it did anything.
+    /// Records how the run ended, if it did anything.
     pub fn close(&self, outcome: Outcome) -> Result<()> {
         append(&mut self.lock(), &Line::Ended { outcome, at: now() })
     }
 
-    /// As [`Self::close`], also for a run that found nothing to do: that it was there matters.
+    /// As [`Self::close`], but also for a run that did nothing, where it matters that the run took place.
     pub fn open_and_close(&self, outcome: Outcome) -> Result<()> {
         {
             let mut state = self.lock();
@@ -123,7 +123,7 @@ impl Ledger {
     pub fn save(&self, contents: &[u8]) -> Result<Sha256> {
         let name = Sha256::of(contents);
         let path = self.directory.join(SAVED).join(&name.0);
-        // One at a time: two files may hold the same.
+        // One at a time: two files may have the same contents.
         let _state = self.lock();
         if !path.exists() {
             write_own(&path, contents)?;
@@ -143,7 +143,7 @@ impl Ledger {
         Ok(Zeroizing::new(file.contents))
     }
 
-    /// Every run on record, oldest first, this one among them.
+    /// Every run on record, oldest first, including this one.
     pub fn runs(&self) -> Result<Vec<Run>> {
         history::runs(&self.directory)
     }
@@ -196,8 +196,8 @@ fn append(state: &mut State, line: &Line) -> Result<()> {
     };
     let mut text = serde_json::to_vec(line).doing("write the record of this run")?;
     text.push(b'\n');
-    // One write: a crash leaves the line or a beginning of it, and nothing after. A full disk may
-    // leave a beginning too, which must not be gone on from.
+    // One write: a crash leaves the line or the beginning of it, and nothing after it. A full disk
+    // may leave a beginning too; nothing may be appended to that.
     let length = file
         .metadata()
         .doing("look at the record of this run")?
@@ -214,7 +214,7 @@ fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
-/// Forgets kept contents that no revert can come back to.
+/// Removes kept contents that no revert can need.
 pub fn forget_what_is_not_needed(directory: &Path) -> Result<()> {
     let needed = needed_of(&history::runs(directory)?);
     let Ok(entries) = fs::read_dir(directory.join(SAVED)) else {
@@ -230,7 +230,7 @@ pub fn forget_what_is_not_needed(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a revert of these runs may come back to.
+/// The contents that a revert of these runs may need.
 fn needed_of(runs: &[Run]) -> BTreeSet<Sha256> {
     let effects = history::open_effects(runs);
     let effects: Vec<_> = effects.iter().collect();
@@ -294,15 +294,15 @@ mod tests {
         assert!(run.effects[0].done && !run.effects[1].done && run.ended.is_none());
     }
 
-    /// Lines as version 0.1.0 wrote them on guests, with every effect: an agent that is installed over it must be able to
-    /// revert what they tell of. The names in the snapshot are those of the fail points, and stand in errors.
+    /// Lines that version 0.1.0 wrote on guests, with every effect: an agent installed over it must be able to revert
+    /// them. The names in the snapshot are those of the fail points, and appear in errors.
     #[test]
     fn the_record_of_an_older_agent_is_read() {
         let mut told = String::new();
         for line in include_str!("testdata/records.jsonl").lines() {
             let read: Line = serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
             let written = serde_json::to_string(&read).unwrap();
-            // Older lines lack what was added since.
+            // Older lines lack fields that were added since.
             if written.len() == line.len() {
                 assert_eq!(written, line);
             }
@@ -382,7 +382,7 @@ mod tests {
         fs::write(&half, "a").unwrap();
         sweep(directory.path()).unwrap();
         assert!(!half.exists());
-        // Nothing is looked for after a run that came to its end.
+        // After a run that ended, nothing is swept.
         ledger.close(Outcome::Failed).unwrap();
         fs::write(&half, "somebody's").unwrap();
         sweep(directory.path()).unwrap();

@@ -8,13 +8,13 @@ use crate::config::Role;
 /// Where the files of the runs are, in the agent's own directory.
 pub(super) const RUNS: &str = "runs";
 
-/// What is done to the resources: all tell of it by the same events.
+/// What kind of work a run does on the resources. All kinds report with the same events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
     Apply,
     Revert,
-    /// What a failed apply has done is undone: a part of its run, never a run of its own.
+    /// Undoes what a failed apply did: part of that apply's run, never a run of its own.
     RollBack,
 }
 
@@ -45,7 +45,7 @@ pub enum Outcome {
     Failed,
     /// A signal asked it to stop.
     Interrupted,
-    /// It failed, and what it had done was undone.
+    /// It failed, and its changes were undone.
     RolledBack,
 }
 
@@ -66,14 +66,14 @@ pub enum Line {
         resource: String,
         #[serde(rename = "does")]
         what: Effect,
-        /// It is a part of undoing, by a revert or at the end of a run that failed.
+        /// Part of an undo, by a revert or at the end of a run that failed.
         undoes: bool,
         at: String,
     },
     End {
         effect: u32,
         error: Option<String>,
-        /// Of an effect that failed: whether a look showed it to have happened all the same.
+        /// For a failed effect: whether a check showed that it happened anyway.
         happened: Option<bool>,
         at: String,
     },

@@ -1,7 +1,7 @@
-//! What can be done to the machine: one file for each kind of thing. A file holds what the effects on such a thing are,
-//! how each is done, how a look shows that one has happened, what is kept for undoing it, and how it is undone.
+//! What can be done to the machine: one file for each kind of thing. Each file has the effects on that kind, how each
+//! effect is done, how to check that it happened, what is kept for undo, and how it is undone.
 //!
-//! An effect is on record before it happens ([`step::Step::effect`]). After an interruption it may have happened or not:
+//! An effect is recorded before it happens ([`step::Step::effect`]). After an interruption it may have happened or not:
 //! undoing looks at the machine and copes with both.
 //!
 //! A new kind is a new file with an enum that is [`Reversible`], and one line in `effects!` below.
@@ -45,26 +45,28 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::host::sha256::Sha256;
 
-/// The effects on one kind of thing. The names of the variants and of their fields stand in the record of every guest:
-/// they stay, and a field that is added has a default.
+/// The effects on one kind of thing. The names of the variants and their fields are in the record of every guest, so
+/// they never change, and a new field needs a default.
 pub trait Reversible: fmt::Display + Sized + Sync {
-    /// The thing, in words. All effects of this kind on one thing are undone at once, back to what it was before the first.
+    /// The thing, in words. All effects of this kind on one thing are undone together, back to its state before the
+    /// first.
     fn target(&self) -> String {
         self.to_string()
     }
 
-    /// Whether it has happened though it was told to have failed, as when a reply is lost; `None` where a look cannot
-    /// tell. What did not happen is not undone: somebody else may make by hand what we could not.
+    /// Whether an effect that was reported as failed happened anyway, as when a reply is lost; `None` if a check cannot
+    /// tell. What did not happen is not undone: somebody may since have made by hand what the agent could not.
     fn has_happened(&self, _host: &Host) -> impl Future<Output = Option<bool>> + Send {
         std::future::ready(None)
     }
 
-    /// The file or directory that is made beside its place first: a run that is killed leaves it there.
+    /// The file or directory, if it is first made under a temporary name beside its place: a killed run leaves that
+    /// behind.
     fn made_beside(&self) -> Option<&Path> {
         None
     }
 
-    /// Whether it takes something over that somebody made by hand, and that served until then.
+    /// Whether it takes over something that somebody made by hand, and that was in use until then.
     fn adopts(&self) -> bool {
         false
     }
@@ -74,7 +76,7 @@ pub trait Reversible: fmt::Display + Sized + Sync {
         false
     }
 
-    /// The kept contents that an undo of these effects may come back to.
+    /// The kept contents that an undo of these effects may need.
     fn needed(_past: &[Past<'_, Self>]) -> Vec<Sha256> {
         Vec::new()
     }
@@ -87,21 +89,21 @@ pub trait Reversible: fmt::Display + Sized + Sync {
         std::future::ready(Ok(()))
     }
 
-    /// Brings the thing back to what it was before the first of these effects, if it still is as the last one left it.
+    /// Restores the thing to its state before the first of these effects, if it is still as the last one left it.
     fn undo(
         past: &[Past<'_, Self>],
         undo: Undo<'_>,
     ) -> impl Future<Output = Result<Undone, Halt>> + Send;
 }
 
-/// An effect on a thing, as a run recorded it. Several are in the order in which they were begun.
+/// An effect on a thing, as a run recorded it. Slices of these are in the order in which the effects were begun.
 #[derive(Debug)]
 pub struct Past<'a, E> {
     pub effect: &'a E,
     pub resource: &'a Address,
-    /// It is a part of undoing.
+    /// Part of an undo.
     pub undoes: bool,
-    /// It is known to have ended well.
+    /// Known to have succeeded.
     pub done: bool,
 }
 
@@ -125,11 +127,11 @@ pub enum Extent {
 /// What became of one thing.
 #[derive(Debug)]
 pub enum Undone {
-    /// It is as it was before, and nothing was to be done.
+    /// It is as it was before; nothing had to be done.
     Already,
-    /// It was brought back, in words.
+    /// It was restored; the text says how.
     Restored(String),
-    /// It stays as it is, and why.
+    /// It stays as it is; the text says why.
     Kept(String),
 }
 
@@ -137,7 +139,7 @@ pub enum Undone {
 #[derive(Debug)]
 pub enum Halt {
     Failed(Error),
-    /// What has to come first has failed.
+    /// Something that has to come first has failed.
     Needs(Address, Error),
 }
 
@@ -149,10 +151,10 @@ impl From<Error> for Halt {
 
 macro_rules! effects {
     ($($variant:ident($effect:path)),* $(,)?) => {
-        /// One effect on the machine, with what must be known to undo it: the state before, and for a file what was
-        /// written, so that a change by somebody else is told from ours.
+        /// One effect on the machine, with what must be known to undo it: the state before and, for a file, what was
+        /// written, so that somebody else's change can be told from the agent's.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-        // Each kind's variants have names of their own, which are the tags.
+        // No two kinds share a variant name, so the names serve as tags.
         #[serde(untagged)]
         pub enum Effect {
             $($variant($effect)),*
@@ -286,7 +288,8 @@ impl fmt::Display for Target {
     }
 }
 
-/// The effects on each thing, things in the order of their first effect that counts as one.
+/// Groups the effects by thing. A thing is listed from its first effect for which `is_first` holds;
+/// things are in the order of those effects.
 pub fn by_target<'a>(
     effects: &[&'a Recorded],
     is_first: impl Fn(&Recorded) -> bool,

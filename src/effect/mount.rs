@@ -1,5 +1,5 @@
-//! Mounts: ours goes, if nothing is mounted below it. What was mounted there before comes back by its entry of
-//! fstab(5) or by hand, for nobody else knows its options.
+//! Mounts. The agent's mount is unmounted if nothing is mounted below it. What was mounted there before comes back by
+//! its fstab(5) entry or by hand, since nobody else knows its options.
 
 use std::fmt;
 use std::future::Future;
@@ -24,7 +24,7 @@ pub enum OnMount {
     Unmount {
         mount_point: PathBuf,
         source: String,
-        /// It was there by an entry of fstab(5), which is taken over. Older records have none.
+        /// An fstab(5) entry, which the agent takes over, had mounted it. Missing in older records.
         #[serde(default)]
         by_fstab: bool,
     },
@@ -68,7 +68,7 @@ impl Reversible for OnMount {
         // A service that serves files of the mount would keep it busy.
         undo.later.settle_units(undo.step).await?;
         let undone = undo_mount(undo.step, first, past).await?;
-        // Its entry is back by the end.
+        // Its fstab(5) entry is back by the end.
         if first.ends_one_by_fstab() {
             let start = LastStart::Unit(mount_unit_name(first.mount_point()));
             let address = undo.step.address().clone();
@@ -107,9 +107,9 @@ impl Step {
         .await
     }
 
-    /// Takes a share out of sight at once, also one that is in use or whose server is gone: who uses it
-    /// goes on with it. `by_fstab` is for one that an entry of fstab(5) had mounted, and will again once
-    /// this is undone. Never for a local file system.
+    /// Detaches a share at once, even if it is in use or its server is gone; processes that use it keep it. `by_fstab`
+    /// says that an fstab(5) entry mounted the share, and will again once this is undone. Never for a local file
+    /// system.
     pub async fn detach(&self, mount_point: &Path, source: &str, by_fstab: bool) -> Result<()> {
         let mount_point = mount_point.to_owned();
         let effect = OnMount::Unmount {
@@ -173,7 +173,7 @@ async fn undo_mount(step: &Step, first: &OnMount, past: &[Past<'_, OnMount>]) ->
     Ok(Undone::Restored("unmounted".to_owned()))
 }
 
-/// A device has several names.
+/// Whether both name the same source: a device has several names.
 fn source_is(recorded: &str, mounted: &str) -> bool {
     let real = |path: &str| std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
     recorded == mounted || (recorded.starts_with("/dev/") && real(recorded) == real(mounted))

@@ -1,5 +1,5 @@
-//! Openings in firewalld's zones. firewalld writes a zone's file anew for each change, so closing what was opened
-//! does not bring back the file that was there, and that comes back to the byte, too.
+//! Openings in firewalld's zones. firewalld rewrites a zone's file for each change, so closing an opening does not
+//! restore the original file. The undo also restores that file, byte for byte.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,7 +31,7 @@ pub enum OnOpening {
         settings: Settings,
         zone: String,
         opening: Opening,
-        /// As of `Open`. Older records have none.
+        /// As in `Open`. Missing in older records.
         #[serde(default)]
         zone_before: Option<ZoneFiles>,
     },
@@ -40,7 +40,7 @@ pub enum OnOpening {
 /// How firewalld kept the permanent settings of a zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZoneFiles {
-    /// Equal when the settings are.
+    /// Hash of the settings, to see whether they changed.
     pub settings: Sha256,
     /// The files below `/etc/firewalld/zones` that firewalld writes for the zone, as they were.
     pub files: Vec<(PathBuf, Option<SavedFile>)>,
@@ -92,7 +92,7 @@ impl Reversible for OnOpening {
         firewalld.has(settings, zone, opening).await.ok()
     }
 
-    /// The zone's files of before an opening, and those of a change that was cut off ([`cut_off`]).
+    /// The zone's files from before an opening, and from before a change that was cut off ([`cut_off`]).
     fn needed(past: &[Past<'_, Self>]) -> Vec<Sha256> {
         let needed = past.iter().filter(|one| one.effect.opens() || !one.done);
         let zones = needed.filter_map(|one| one.effect.parts().3);
@@ -110,7 +110,7 @@ impl Reversible for OnOpening {
         let step = undo.step;
         let firewalld = step.running_firewalld()?;
         let is_open = firewalld.has(settings, zone, opening).await?;
-        // One run may only have closed what an older one had opened.
+        // This may be the undo of one run that only closed what an older run had opened.
         if !first.opens() && !is_open {
             step.open(settings, zone, opening).await?;
             return Ok(Undone::Restored("open again".to_owned()));
@@ -133,7 +133,7 @@ impl Reversible for OnOpening {
 }
 
 impl Step {
-    /// Opens something in one of firewalld's two settings.
+    /// Opens something in firewalld's runtime or permanent settings.
     pub async fn open(&self, settings: Settings, zone: &str, opening: &Opening) -> Result<()> {
         let effect = OnOpening::Open {
             settings,
@@ -165,8 +165,8 @@ impl Step {
         .await
     }
 
-    /// How firewalld keeps a zone's permanent settings now, if they are about to change: it writes
-    /// the zone's file anew for each change, with a copy of the last one beside it.
+    /// How firewalld keeps a zone's permanent settings now, if they are about to change. For each
+    /// change firewalld rewrites the zone's file, and keeps a copy of the last one beside it.
     async fn zone_before(&self, settings: Settings, zone: &str) -> Result<Option<ZoneFiles>> {
         if settings == Settings::Runtime {
             return Ok(None);
@@ -183,9 +183,9 @@ impl Step {
     }
 }
 
-/// Puts the zone's files back to the byte, if they say now what they said then: firewalld writes
-/// them in a form of its own, and leaves a copy behind. It sees the change by itself
-/// (inotify), and it is none to what it has loaded.
+/// Restores the zone's files byte for byte, if its settings are as they were then: firewalld writes
+/// the files in its own form, and leaves a copy behind. It notices the restored files by itself
+/// (inotify), and they do not change what it has loaded.
 async fn restore_zone_files(step: &Step, zone: &str, before: &ZoneFiles) -> Result<()> {
     let settings = step.running_firewalld()?.permanent_settings(zone).await?;
     if Sha256::of(settings.as_bytes()) != before.settings {
@@ -208,8 +208,8 @@ async fn restore_zone_files(step: &Step, zone: &str, before: &ZoneFiles) -> Resu
     Ok(())
 }
 
-/// Zones whose permanent settings were being changed when a run was cut off, and their files as they
-/// were before that. Of a zone that was changed to the end since, the file is no longer ours to judge.
+/// Zones whose permanent settings were being changed when a run was cut off, with their files from before that. A zone
+/// that was completely changed since is left out: its file is no longer the agent's to judge.
 pub fn cut_off(effects: &[Recorded]) -> BTreeMap<&str, Option<&SavedFile>> {
     let mut zones = BTreeMap::new();
     for recorded in effects {

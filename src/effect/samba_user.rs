@@ -1,4 +1,4 @@
-//! Accounts of Samba: one goes back to the line that Samba's database had for it.
+//! Samba accounts. An undo restores the line that Samba's database had for the account.
 
 use std::fmt;
 
@@ -16,7 +16,8 @@ use crate::host::{account, samba};
 pub enum OnSambaUser {
     SetSambaPassword {
         name: String,
-        /// The account's line of smbpasswd(5), kept as a file is; `None` where there was none.
+        /// The account's line of smbpasswd(5), kept like a file's contents; `None` if there was
+        /// none.
         before: Option<Sha256>,
     },
     RestoreSambaUser {
@@ -41,7 +42,7 @@ impl fmt::Display for OnSambaUser {
     }
 }
 
-/// What the database had before us. Only the first effect leads to it.
+/// The account's line before the agent's first change. Only the first effect has it.
 fn first_line<'a>(past: &[Past<'a, OnSambaUser>]) -> Option<&'a Sha256> {
     let mut lines = past.iter().filter_map(|one| match one.effect {
         OnSambaUser::SetSambaPassword { before, .. } => Some(before.as_ref()),
@@ -94,7 +95,7 @@ impl Reversible for OnSambaUser {
 }
 
 impl Step {
-    /// Sets the password of a Samba account, which is made where it is missing.
+    /// Sets the password of a Samba account, and makes the account if it is missing.
     pub async fn set_samba_password(
         &self,
         name: &str,
@@ -105,7 +106,7 @@ impl Step {
             return Err(Error::new(format!("the account {name} is missing")));
         };
         let before = match samba::smbpasswd_line(name).await? {
-            // Without its line the account could not be brought back.
+            // Without its line the account could not be restored.
             None if exists => {
                 return Err(Error::new(format!(
                     "pdbedit does not show the Samba account {name}, which is there"

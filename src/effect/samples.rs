@@ -1,4 +1,4 @@
-//! Effects on a file, for the tests of whatever walks them back.
+//! Sample effects on a file, for tests that walk effects back.
 
 use super::file::{OnFile, SavedFile};
 use super::{Effect, Recorded};

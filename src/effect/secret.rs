@@ -1,5 +1,5 @@
-//! Secrets of podman's, which have no history of their own: what one held is in our record, and whether somebody
-//! changed it since shows in its value alone.
+//! podman's secrets. podman keeps no history of them, so the agent's record has the previous value. Only the value
+//! itself shows whether somebody changed it since.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::host::sha256::Sha256;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnSecret {
-    /// What it held before is kept as a file is.
+    /// The previous value is kept like a file's contents.
     SetSecret {
         name: String,
         before: Option<Sha256>,
@@ -32,7 +32,7 @@ impl OnSecret {
         }
     }
 
-    /// What it held before, and what it was given.
+    /// The value before, and the value set.
     fn values(&self) -> Option<(Option<&Sha256>, &Sha256)> {
         match self {
             Self::SetSecret { before, after, .. } => Some((before.as_ref(), after)),
@@ -55,7 +55,7 @@ impl Reversible for OnSecret {
         format!("secret {}", self.name())
     }
 
-    /// Those to which no older effect leads back: a password that was replaced is forgotten.
+    /// Only values that no earlier effect wrote: a replaced password is forgotten.
     fn needed(past: &[Past<'_, Self>]) -> Vec<Sha256> {
         let (mut needed, mut written) = (Vec::new(), Vec::new());
         for (before, after) in past.iter().filter_map(|one| one.effect.values()) {
@@ -65,7 +65,7 @@ impl Reversible for OnSecret {
         needed
     }
 
-    /// Gives it what it held before, if it still holds what it got of us.
+    /// Restores the previous value, if the secret still holds what the agent set.
     async fn undo(past: &[Past<'_, Self>], undo: Undo<'_>) -> Result<Undone, Halt> {
         let mut known = past.iter().filter_map(|one| one.effect.values());
         let Some(name) = past.first().map(|first| first.effect.name()) else {
@@ -81,7 +81,7 @@ impl Reversible for OnSecret {
             return Ok(Undone::Already);
         }
         let is_known = known.any(|(before, after)| before == now || Some(after) == now);
-        // One that is gone may be so because a change of ours was cut off.
+        // A missing secret may come from the agent's own change that was cut off.
         if found
             .as_ref()
             .is_some_and(|found| !found.is_ours || !is_known)
@@ -105,7 +105,7 @@ impl Reversible for OnSecret {
 }
 
 impl Step {
-    /// Sets what a secret of podman's holds.
+    /// Sets the value of a podman secret.
     pub async fn set_secret(&self, name: &str, value: Zeroizing<Vec<u8>>) -> Result<()> {
         let found = secret::look_up(name).await?;
         let exists = found.is_some();

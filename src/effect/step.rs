@@ -1,7 +1,7 @@
-//! The work on one resource, and the gate through which all of it reaches the machine: what was
-//! there before is on record before an effect happens, and how it ended is on record after.
+//! The work on one resource, and the gate that all of it passes on its way to the machine. The
+//! previous state is recorded before an effect happens, and the outcome of the effect after it.
 //!
-//! What each kind of effect adds to a step stands in the file of that kind.
+//! The methods that each kind of effect adds to a step are in the file of that kind.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -19,17 +19,17 @@ use crate::host::failpoint;
 use crate::host::sha256::Sha256;
 use crate::host::{Host, Permit, blocking};
 
-/// Hears how far long work on a resource has come.
+/// Receives the progress of long work on a resource.
 pub type Progress = Arc<dyn Fn(&Address, String) + Send + Sync>;
 
-/// Work on one resource. Reads go straight to the [`Host`] that it stands for.
+/// Work on one resource. Reads go straight to the [`Host`] that the step dereferences to.
 pub struct Step {
     host: Arc<Host>,
     ledger: Arc<Ledger>,
     progress: Progress,
     address: Address,
     undoes: bool,
-    /// What only the change itself could tell.
+    /// Fields that became known only by the change itself.
     learned: Mutex<Vec<Field>>,
     /// How often each effect was begun, so that every fail point has a name of its own.
     begun: Mutex<HashMap<String, u32>>,
@@ -81,12 +81,12 @@ impl Step {
         &self.address
     }
 
-    /// Says how far long work is: `3 of 12 layers`.
+    /// Reports how far long work is: `3 of 12 layers`.
     pub fn progress(&self, amount: String) {
         (self.progress)(&self.address, amount);
     }
 
-    /// Adds to what is told and recorded of the change: what nobody could know before it.
+    /// Adds a field to the reported and recorded change that nobody could know before it.
     pub fn learned(&self, name: &str, value: &str) {
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         learned.retain(|field| field.name != name);
@@ -97,13 +97,13 @@ impl Step {
         });
     }
 
-    /// What was learned, once.
     pub fn take_learned(&self) -> Vec<Field> {
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *learned)
     }
 
-    /// What applies did that were killed, and that none has brought to an end since, oldest first.
+    /// The effects of applies that were killed or failed and that no later run completed, oldest
+    /// first.
     pub async fn left_unfinished(&self) -> Result<Vec<Recorded>> {
         let ledger = self.ledger();
         blocking(move || {
@@ -115,7 +115,7 @@ impl Step {
         .await
     }
 
-    /// What this run has done until now, oldest first.
+    /// The effects of this run so far, oldest first.
     pub async fn done_so_far(&self) -> Result<Vec<Recorded>> {
         let ledger = self.ledger();
         blocking(move || {
@@ -136,13 +136,13 @@ impl Step {
         blocking(move || ledger.save(&contents)).await
     }
 
-    /// Contents that were kept.
+    /// Returns contents that were kept.
     pub async fn saved(&self, name: &Sha256) -> Result<Zeroizing<Vec<u8>>> {
         let (ledger, name) = (self.ledger(), name.clone());
         blocking(move || ledger.saved(&name)).await
     }
 
-    /// The gate. `act` happens only when `effect`, with all that is needed to undo it, is on record.
+    /// The gate. `act` runs only once `effect`, with all that is needed to undo it, is on record.
     pub async fn effect<'a, T, F>(
         &'a self,
         effect: impl Into<Effect>,
@@ -151,7 +151,7 @@ impl Step {
     where
         F: Future<Output = Result<T>> + Send + 'a,
     {
-        // Boxed, so that the gate is compiled once for each type of result and not for each effect.
+        // Boxed, so that the gate is compiled once for each result type and not for each effect.
         let act: Act<'a, T> = Box::new(|permit| Box::pin(act(permit)));
         self.pass_gate(effect.into(), act).await
     }

@@ -1,4 +1,4 @@
-//! Units of systemd: whether they are enabled, whether they run, and that systemd reads their files anew.
+//! systemd units: whether they are enabled, whether they run, and the reload of their files.
 
 use std::fmt;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub enum OnUnit {
     ReloadUnits,
     Enable {
         unit: String,
-        /// Whether it was active before: a boot in between may have started it since.
+        /// Whether the unit was active before. A boot may have started it since.
         was_active: bool,
     },
     Disable {
@@ -65,7 +65,7 @@ impl Reversible for OnUnit {
         match past.first().map(|first| first.effect) {
             None | Some(Self::ReloadUnits) => Ok(Undone::Already),
             Some(Self::Disable { unit }) => {
-                // Its file is back by now; our own may have been enabled elsewhere.
+                // The unit's previous file is back by now. The agent's own file may have been enabled elsewhere.
                 undo.step.disable(unit).await?;
                 undo.step.enable(unit).await?;
                 Ok(Undone::Restored("enabled".to_owned()))
@@ -98,7 +98,7 @@ impl Step {
         self.reload_units().await
     }
 
-    /// Takes a unit out of every boot.
+    /// Disables a unit for every boot.
     pub async fn disable(&self, unit: &str) -> Result<()> {
         let effect = OnUnit::Disable {
             unit: unit.to_owned(),
@@ -109,7 +109,7 @@ impl Step {
         .await
     }
 
-    /// Runs a job of systemd and waits for its end.
+    /// Runs a systemd job and waits for its end.
     pub async fn job(&self, job: Job, unit: &str) -> Result<()> {
         let effect = OnUnit::Job {
             job,
@@ -133,7 +133,7 @@ async fn undo_enable(
     let rested = past
         .iter()
         .any(|one| matches!(one.effect, OnUnit::Enable { was_active, .. } if !was_active));
-    // An apply that was cut off before it started the unit, and then a boot that did.
+    // Apply was cut off before it started the unit, and then a boot started it.
     if rested && now.is_active() {
         undo.later.settle_units(step).await?;
         step.job(Job::Stop, unit).await?;
@@ -151,12 +151,12 @@ async fn undo_job(undo: Undo<'_>, unit: &str, before: &str) -> Result<Undone> {
     let step = undo.step;
     let now = step.systemd.unit(unit).await?;
     if matches!(before, "active" | "reloading" | "activating") && !unit.ends_with(".mount") {
-        // It goes on, with its configuration of before, once that is back.
+        // The unit keeps running, and is restarted once its previous configuration is back.
         let restart = (step.address().clone(), unit.to_owned());
         undo.later.restart.push(restart);
         return Ok(Undone::Already);
     }
-    // A stop also takes the mark of a failed start away.
+    // A stop also clears the state `failed`.
     let is_at_rest = now.active == "inactive" || now.active == before;
     if is_at_rest || !now.is_loaded() || unit.ends_with(".mount") {
         return Ok(Undone::Already);
@@ -165,8 +165,8 @@ async fn undo_job(undo: Undo<'_>, unit: &str, before: &str) -> Result<Undone> {
     Ok(Undone::Restored("stopped".to_owned()))
 }
 
-/// Stops a service whose file was not there before us: where apply was cut off before it started it,
-/// a boot may have done so since.
+/// Stops a service whose file was not there before the agent. If apply was cut off before it started the service, a
+/// boot may have started it since.
 pub(super) async fn stop_what_a_boot_has_started(step: &Step, path: &Path) -> Result<()> {
     let (Some(stem), Some(extension)) = (path.file_stem(), path.extension()) else {
         return Ok(());
@@ -182,7 +182,7 @@ pub(super) async fn stop_what_a_boot_has_started(step: &Step, path: &Path) -> Re
     Ok(())
 }
 
-/// systemd makes units of fstab(5), too.
+/// Whether systemd makes units from the file, as it also does from fstab(5).
 pub(super) fn is_unit_file(path: &Path) -> bool {
     const DIRECTORIES: [&str; 5] = [
         "/etc/systemd/system",

@@ -1,7 +1,7 @@
-//! Converges what differs: each resource after those that it needs, independent ones at the same
-//! time, each observed again afterwards until it holds. A fault that may pass by itself is tried
-//! again with growing pauses, inside a budget of time; what does not need the one that failed goes
-//! on.
+//! Converges what differs. Each resource follows those that it needs, and independent ones are
+//! converged at the same time. Each is observed again afterwards until the change holds. A
+//! transient fault is retried with growing pauses, within a time budget. Resources that do not need
+//! the failed one go on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,28 +19,28 @@ use crate::effect::Ledger;
 use crate::error::{Error, Result};
 use crate::host::{Answer, Host, until};
 
-/// How long, and how far apart, a converged resource is observed until it shows what it should:
-/// the kernel and systemd tell of a change a moment after it happened.
+/// How long, and at which intervals, a converged resource is observed until it shows the change:
+/// the kernel and systemd report a change a moment after it happened.
 const VERIFY: Duration = Duration::from_secs(10);
 const VERIFY_PAUSE: Duration = Duration::from_millis(100);
 
-/// The pauses between two tries: from the first, doubled up to the longest.
+/// The pauses between two tries: they double from the first to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// How often a pause looks whether a signal came.
+/// How often a pause checks for a signal.
 const LOOK_FOR_A_SIGNAL: Duration = Duration::from_millis(100);
 
-/// How faults that may pass are tried again.
+/// How transient faults are retried.
 pub struct RetryPolicy {
-    /// How long, from the first failure of a resource on, faults that may pass are tried again.
+    /// How long transient faults are retried, from the first try of a resource on.
     pub budget: Duration,
-    /// Set when a signal asks to stop: the steps at hand are finished and no other is begun.
+    /// Set when a signal asks to stop: running steps are finished and no other is begun.
     pub stop: Arc<AtomicBool>,
 }
 
 impl RetryPolicy {
-    /// Waits, but no longer than until a signal asks to stop.
+    /// Waits for the pause, or until a signal asks to stop; `true` after a signal.
     async fn is_stopped_within(&self, pause: Duration) -> bool {
         let end = Instant::now() + pause;
         while !self.stop.load(Ordering::Relaxed) {
@@ -53,8 +53,8 @@ impl RetryPolicy {
         true
     }
 
-    /// Tries until it succeeds, fails for good, or the budget is spent: no try is begun that would
-    /// end behind it if it took as long as the last one.
+    /// Tries until it succeeds, fails for good, or the budget is spent. No try is begun that would
+    /// overrun the budget if it took as long as the last one.
     pub async fn retry<T, F: Future<Output = Result<T>>>(
         &self,
         mut attempt: impl FnMut() -> F,
@@ -94,7 +94,7 @@ enum ResourceOutcome {
     Skipped,
 }
 
-/// Converges the graph. `plan` was made of it a moment ago.
+/// Converges the graph. `plan` was made from it a moment ago.
 pub async fn apply(
     graph: &Graph,
     host: &Arc<Host>,
@@ -124,8 +124,8 @@ pub async fn apply(
                 }
                 Readiness::Ready { a_need_changed } => {
                     begun[index] = true;
-                    // A plan made before a need changed may no longer be true, nor one that
-                    // foresaw a change that a need was then spared.
+                    // The plan may be out of date if a need changed, or if it foresaw a change that
+                    // a need then did not make.
                     let diff = planned
                         .remove(&node.address)
                         .filter(|diff| !a_need_changed && !diff.foreseen);
@@ -146,8 +146,8 @@ pub async fn apply(
         };
         match joined {
             Ok((index, outcome)) => outcomes[index] = Some(outcome),
-            // A step that panicked: its resource stays without an outcome, and what needs it is
-            // not begun. Release builds abort instead.
+            // The step panicked: its resource stays without an outcome, and resources that need it
+            // are not begun. Release builds abort instead.
             Err(fault) => tracing::error!(%fault, "a step ended without a result"),
         }
     }
@@ -195,7 +195,7 @@ fn readiness(
     Readiness::Ready { a_need_changed }
 }
 
-/// One resource on its way to what it should be.
+/// The convergence of one resource.
 struct Convergence {
     resource: Arc<dyn Managed>,
     step: Step,
@@ -205,7 +205,7 @@ struct Convergence {
 }
 
 impl Convergence {
-    /// `diff` is the one of the plan, where it still holds.
+    /// `diff` is the one from the plan, if it still holds.
     async fn run(self, diff: Option<Diff>) -> ResourceOutcome {
         let started = Instant::now();
         let address = self.step.address();
@@ -229,7 +229,7 @@ impl Convergence {
         }
     }
 
-    /// Converges the resource if it differs, and returns in what it did.
+    /// Converges the resource if it differs, and returns how it differed.
     async fn converge(&self, diff: Option<Diff>) -> Result<Diff> {
         let address = self.step.address();
         let tell = |error: &Error, pause: Duration| {
@@ -254,7 +254,7 @@ impl Convergence {
     }
 }
 
-/// The way out of any error of a step.
+/// The hint for any error of a step that has none.
 const AGAIN: &str = "mend what the message names, and run apply again: what is done stays done";
 
 async fn converge_and_verify(resource: &dyn Managed, step: &Step) -> Result<()> {
@@ -339,7 +339,7 @@ mod tests {
         let retry = retry(Duration::from_secs(60));
         let signal = || retry.stop.store(true, Ordering::Relaxed);
         assert_eq!(tries(&retry, passing(), signal).await, 1);
-        // It is set from now on.
+        // The signal stays set.
         assert_eq!(tries(&retry, passing(), || ()).await, 1);
     }
 }

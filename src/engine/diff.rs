@@ -1,5 +1,5 @@
-//! What differs between a resource as it is and as it should be, why that is to be mended, and
-//! what mending it disturbs.
+//! How a resource differs from what it should be, why it has to change, and what the change
+//! disturbs.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use serde::{Serialize, Serializer};
 
 use super::Field;
 
-/// Stands for the value of a secret wherever one changes.
+/// Stands for the value of a secret.
 pub const SECRET: &str = "(secret)";
 
-/// The names of what is taken over begin so.
+/// Prefix of the names of what is taken over.
 const ADOPT: &str = "adopt.";
 
 /// What a change does to the resource.
@@ -22,16 +22,16 @@ pub enum Action {
     Remove,
 }
 
-/// What a change does to something that works at that moment: who uses it notices.
+/// What a change does to something in use: its users notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disturbance {
     /// The unit stops and starts again.
     Restart(String),
     /// The unit reads its configuration again and goes on.
     Reload(String),
-    /// What is mounted at the path goes and comes back.
+    /// What is mounted at the path is unmounted and mounted again.
     Remount(String),
-    /// Clients of the shared directory connect to it anew.
+    /// Clients of the shared directory connect again.
     Reconnect(String),
 }
 
@@ -60,13 +60,13 @@ pub struct Diff {
     pub why: String,
     /// What the change disturbs; mostly nothing.
     pub disturbs: Vec<Disturbance>,
-    /// Some of it is no difference yet: it comes of a change to what the resource needs.
+    /// Some of the fields do not differ yet, but will once a need has changed.
     pub foreseen: bool,
-    /// What the operator should know though nothing is changed for it.
+    /// What the operator should know, although nothing is changed for it.
     pub notes: Vec<String>,
-    /// Fields by which nobody is served worse until they are changed: for health they are none.
+    /// Fields whose difference harms nobody: health ignores them.
     improves: Vec<String>,
-    /// What differs and stays so: it is shown, and no change.
+    /// Differences that stay: they are shown, but are no change.
     pub kept: Vec<Field>,
 }
 
@@ -94,7 +94,7 @@ impl Diff {
         }
     }
 
-    /// Says why more closely, once it is known what differs.
+    /// Gives a more precise reason, once it is known what differs.
     pub fn because(&mut self, why: impl Into<String>) {
         self.why = why.into();
     }
@@ -106,8 +106,8 @@ impl Diff {
         }
     }
 
-    /// Adds a field that will differ when a need has changed, unless it differs already. `why`
-    /// stands where nothing else gives a reason.
+    /// Adds a field that will differ once a need has changed, unless it differs already. `why`
+    /// becomes the reason if nothing else differs.
     pub fn foresee(&mut self, name: &str, from: &str, to: &str, why: impl Into<String>) {
         if self.changes(name) {
             return;
@@ -115,7 +115,7 @@ impl Diff {
         if self.is_empty() {
             self.because(why);
         }
-        // Also where both are shown alike, as those of a secret are.
+        // Even if both values look alike, as those of a secret do.
         self.fields.push(Field {
             name: name.to_owned(),
             from: Some(from.to_owned()),
@@ -145,7 +145,7 @@ impl Diff {
         }
     }
 
-    /// Adds a thing of somebody else's that is taken over, at the wish of whoever runs this.
+    /// Adds somebody else's thing that the agent takes over, as the operator asked.
     pub fn adopt(&mut self, thing: &str, from: impl ToString, to: Option<String>) {
         self.fields.push(Field {
             name: format!("{ADOPT}{thing}"),
@@ -154,18 +154,18 @@ impl Diff {
         });
     }
 
-    /// Whether something is taken over.
+    /// Whether the change takes something over.
     pub fn adopts(&self) -> bool {
         self.fields.iter().any(|f| f.name.starts_with(ADOPT))
     }
 
-    /// Adds a field that differs without harm: more room that could be used.
+    /// Adds a field whose difference does no harm, such as more room that could be used.
     pub fn improvement(&mut self, name: &str, from: String, to: String) {
         self.field(name, Some(from), to);
         self.improves.push(name.to_owned());
     }
 
-    /// The names of the fields by which somebody is served worse than the tier file says.
+    /// The names of the fields whose difference serves somebody worse than the tier file says.
     pub fn harmful(&self) -> Vec<&str> {
         let names = self.fields.iter().map(|field| field.name.as_str());
         names
@@ -182,7 +182,7 @@ impl Diff {
         });
     }
 
-    /// Adds a thing that was brought back, and how.
+    /// Adds a thing that was restored, and how.
     pub fn undone(&mut self, thing: &str, how: String) {
         self.fields.push(Field {
             name: thing.to_owned(),
@@ -191,7 +191,7 @@ impl Diff {
         });
     }
 
-    /// Nothing differs.
+    /// Whether nothing differs.
     pub fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }

@@ -1,14 +1,13 @@
-//! What systemd's journal is told of a run: an entry when a resource is begun, changed, undone,
-//! failed or found drifted, with fields to search by. README.md documents the fields and the message
-//! ids. Of a field that changes only its name is told, never a value; of what is as it should be,
-//! nothing.
+//! What a run writes to systemd's journal: an entry when a resource is begun, changed, undone, failed or found drifted,
+//! with fields to search by. README.md documents the fields and the message ids. A changed field is logged by its name,
+//! never with a value. Unchanged resources are not logged.
 
 use super::report::{Event, EventKind};
 use super::{Address, Field, Work};
 use crate::config::Role;
 use crate::host::systemd::journal;
 
-/// So many names of changed fields go into an entry.
+/// The most names of changed fields in one entry.
 const MOST_FIELDS: usize = 32;
 
 /// The run that an entry belongs to.
@@ -30,7 +29,7 @@ enum Told {
 }
 
 impl Told {
-    /// Made once by systemd-id128(1), and the same for ever: operators search by them.
+    /// Made once by systemd-id128(1). They never change: operators search by them.
     fn message_id(self) -> &'static str {
         match self {
             Self::Started => "d3ac631ef2274ecb96df044806a69f51",
@@ -52,14 +51,14 @@ impl Told {
     }
 }
 
-/// Tells the journal of an event, if it is one of those that the journal is told of.
+/// Logs an event to the journal, if events of its kind are logged.
 pub fn send(event: &Event, run: &EntryRun) {
     if let Some(fields) = of_event(event, run) {
         journal::send(&fields);
     }
 }
 
-/// Tells the journal that a resource is no longer as apply left it.
+/// Logs to the journal that a resource is no longer as apply left it.
 pub fn send_drifted(resource: &Address, fields: &[Field], run: &EntryRun) {
     journal::send(&drifted(resource, fields, run));
 }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use super::Address;
 use super::resource::{Managed, Resource};
 
-/// A resource, and the places in the graph of those that it needs.
+/// A resource, and the indices in the graph of those that it needs.
 pub struct Node {
     pub resource: Arc<dyn Managed>,
     pub address: Address,
     pub needs: Vec<usize>,
 }
 
-/// A handle to a resource that was added, to be named as a need of later ones. A need is always
-/// older than what needs it, so a graph cannot have a cycle.
+/// A handle to an added resource, with which later ones name it as a need. A need is always added
+/// before its dependents, so a graph cannot have a cycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Id(usize);
 

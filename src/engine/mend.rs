@@ -1,7 +1,7 @@
-//! What a power cut left of files that another program was writing for us: firewalld neither writes
-//! a zone beside its place nor syncs it, so a cut in the moment before the effect's own sync leaves
-//! the file empty. firewalld then comes up in its state FAILED and takes no change, ours or anybody's.
-//! The record has the file as it was; apply and revert put it back before they begin.
+//! Repairs what a power cut left of files that another program was writing for the agent. firewalld writes a zone's
+//! file in place and does not sync it, so a power cut just before the effect's own sync leaves the file empty.
+//! firewalld then starts in its state FAILED and accepts no change, from the agent or anybody else. The record has the
+//! file as it was; apply and revert put it back before they begin.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,8 +21,8 @@ const FIREWALLD: &str = "firewalld.service";
 /// A zone file holds a few lines.
 const MAX_ZONE: u64 = 16 << 20;
 
-/// Puts back the zones of firewalld's that a power cut left empty, and lets firewalld read them; gives
-/// back which.
+/// Restores firewalld's zone files that a power cut left empty, restarts a firewalld that failed, and returns the
+/// restored files.
 ///
 /// # Errors
 /// When a file cannot be read or put back, or firewalld does not come up again.
@@ -49,7 +49,7 @@ pub async fn zones(
             mended.push(file);
         }
     }
-    // Also after a mending that was cut off itself.
+    // Also after a repair that was itself cut off.
     let failed = match &host.firewalld {
         Some(firewalld) => firewalld.has_failed().await?,
         None => false,
@@ -60,10 +60,10 @@ pub async fn zones(
     Ok(mended)
 }
 
-/// Whether the file is there and says nothing, which none that firewalld has written to its end does.
+/// Whether the file exists but holds nothing or only zero bytes. A file that firewalld finished writing never does.
 async fn is_empty(file: &Path) -> bool {
     let at = file.to_owned();
-    // A link or whatever else is in its place is not what firewalld writes.
+    // firewalld writes regular files only: a link or anything else is not from it.
     let found = blocking(move || Ok(fs::read_regular(&at, MAX_ZONE).unwrap_or_default())).await;
     found.is_ok_and(|file| file.is_some_and(|file| file.contents.iter().all(|&byte| byte == 0)))
 }

@@ -1,5 +1,5 @@
 //! The engine: observe everything, compare it with what is wanted, converge what differs in
-//! dependency order with independent resources at the same time, observe again, record.
+//! dependency order (independent resources at the same time), observe again, record.
 
 pub mod apply;
 pub mod diff;

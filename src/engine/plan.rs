@@ -16,7 +16,7 @@ use crate::host::process::find_program;
 /// The diffs of all the resources of a graph, in its order.
 pub struct Plan {
     pub diffs: Vec<(Address, Diff)>,
-    /// For each of the diffs, the guide's steps that it stands for.
+    /// For each diff, the guide's steps that it replaces.
     pub guides: Vec<Vec<GuideStep>>,
     pub took: Duration,
 }
@@ -26,7 +26,7 @@ pub struct Plan {
 pub struct Refusals(pub Vec<(Option<Address>, Error)>);
 
 impl Refusals {
-    /// All of them as one error, which may pass by itself only if each may.
+    /// All of them as one error, which is transient only if each of them is.
     pub fn as_one(&self) -> Error {
         let messages: Vec<String> = self
             .0
@@ -46,8 +46,9 @@ impl Refusals {
 }
 
 impl Plan {
-    /// Observes every resource at the same time. Anything that is missing on the guest, cannot be
-    /// read or must not be touched is an error, all of them at once, and nothing was changed.
+    /// Observes all resources at the same time, and changes nothing. Everything that is missing on
+    /// the guest, cannot be read or must not be touched is an error; all errors are returned at
+    /// once.
     pub async fn make(graph: &Graph, host: &Arc<Host>) -> Result<Self, Refusals> {
         let started = Instant::now();
         if let Some(missing) = missing_requirements(graph, host) {
@@ -85,8 +86,8 @@ impl Plan {
         Ok(Self::of(graph, diffs, started.elapsed()))
     }
 
-    /// The plan that follows from what differs now, one diff a resource, in the graph's order: a
-    /// need is older than what needs it, so what is foreseen of one resource is known to the next.
+    /// The plan that follows from the current diffs, one for each resource in the graph's order.
+    /// Needs precede dependents, so what is foreseen of a need is known to its dependents.
     pub fn of(graph: &Graph, mut diffs: Vec<Diff>, took: Duration) -> Self {
         let nodes = graph.nodes();
         for (index, node) in nodes.iter().enumerate() {
@@ -117,7 +118,7 @@ impl Plan {
         self.diffs.iter().filter(|(_, diff)| !diff.is_empty())
     }
 
-    /// What the changes disturb in all, each once, in the order in which it happens.
+    /// All that the changes disturb, each once, in the order in which it happens.
     pub fn disturbs(&self) -> Vec<&Disturbance> {
         let mut all = Vec::new();
         for disturbance in self.changes().flat_map(|(_, diff)| &diff.disturbs) {
@@ -133,7 +134,7 @@ impl Plan {
         self.diffs.len() - self.changes().count()
     }
 
-    /// The object of `plan --format json`; with the guide's steps if they are to be told.
+    /// The object of `plan --format json`, with the guide's steps if `explain` is set.
     pub fn to_json<'a>(&'a self, role: Role, node: &'a str, explain: bool) -> PlanJson<'a> {
         let planned = self.diffs.iter().zip(&self.guides);
         PlanJson {
@@ -179,7 +180,7 @@ struct ChangeJson<'a> {
     guide: Option<&'a Vec<GuideStep>>,
 }
 
-/// A duration as the JSON has it: milliseconds, to a tenth.
+/// A duration as the JSON shows it: milliseconds, rounded to a tenth.
 pub fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10_000.0).round() / 10.0
 }

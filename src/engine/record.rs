@@ -1,5 +1,5 @@
-//! The role that this VM serves, kept under `/var/lib/wasagent` beside the record of every run. A run
-//! without news writes nothing.
+//! The role that this VM serves, kept under `/var/lib/wasagent` beside the record of every run. A run writes it only if
+//! it changes.
 
 use std::path::Path;
 
@@ -11,17 +11,17 @@ use crate::host::fs::{read_regular, write_own};
 
 const RECORD: &str = "/var/lib/wasagent/record.json";
 
-/// No record of ours comes near this size.
+/// Far above the size of any record.
 const MAX_RECORD: u64 = 1 << 20;
 
 /// The record as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Of this form of the file.
+    /// Version of the file's format.
     pub version: u32,
-    /// The role that was applied here first, and the only one from then on.
+    /// The role that was applied here. Once an apply of it succeeded, no other is accepted.
     pub role: Role,
-    /// Whether an apply of the role ever succeeded whole: only then is the role remembered.
+    /// Whether an apply of the role ever succeeded completely: only then is the role remembered.
     pub succeeded: bool,
 }
 
@@ -38,8 +38,8 @@ pub fn read() -> Result<Option<Record>> {
         })
 }
 
-/// The role to work with: the one asked for, or the one remembered. Another one than the
-/// remembered is refused.
+/// The role to work with: the one asked for, or else the remembered one. Asking for another role
+/// than the remembered one is an error.
 pub fn choose_role(asked: Option<Role>, record: Option<&Record>) -> Result<Role> {
     let remembered = record.filter(|r| r.succeeded).map(|r| r.role);
     match (asked, remembered) {
@@ -57,7 +57,7 @@ pub fn choose_role(asked: Option<Role>, record: Option<&Record>) -> Result<Role>
     }
 }
 
-/// Remembers the role, and whether an apply of it succeeded whole, if that is news.
+/// Saves the role, and whether an apply of it succeeded completely, if that is new.
 pub fn remember(previous: Option<&Record>, role: Role, succeeded: bool) -> Result<()> {
     let record = Record {
         version: 1,
@@ -72,7 +72,7 @@ pub fn remember(previous: Option<&Record>, role: Role, succeeded: bool) -> Resul
     write_own(Path::new(RECORD), &text)
 }
 
-/// Forgets the role: what apply did is undone.
+/// Forgets the role, when everything that apply did is undone.
 pub fn forget() -> Result<()> {
     match std::fs::remove_file(RECORD) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

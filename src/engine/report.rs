@@ -1,5 +1,5 @@
-//! What is told while apply runs: one event a resource and state, closed by a summary. The JSON
-//! form is the one that scripts hold on to.
+//! What a run reports while it goes on: one event per resource and state, then a summary. Scripts
+//! rely on the JSON form.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::error::Error;
 /// Where events go, in the order in which they happen.
 pub type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 
-/// Tells a listener how far long work has come.
+/// Reports the progress of long work to a listener.
 pub fn progress(listener: &Listener) -> Progress {
     let listener = Arc::clone(listener);
     Arc::new(move |address, amount| listener(&Event::progress(address, amount)))
@@ -25,9 +25,9 @@ pub fn progress(listener: &Listener) -> Progress {
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
     Start,
-    /// Long work has come so far; the amount says how far.
+    /// Long work goes on; the amount says how far it is.
     Progress,
-    /// A fault that may pass has been met; after the pause the step is tried again.
+    /// A transient fault: the step is retried after the pause.
     Retry,
     Done,
     Unchanged,
@@ -50,7 +50,7 @@ pub struct Event {
     pub fields: Vec<Field>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<EventError>,
-    /// What the operator should know though nothing is changed for it.
+    /// What the operator should know, although nothing is changed for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -140,7 +140,7 @@ impl Event {
     }
 }
 
-/// How many resources came to which end, and how long it took in all.
+/// How many resources ended in which way, and how long the run took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Summary {
     pub changed: usize,

@@ -1,7 +1,6 @@
 //! What every kind of resource does: the contract between the engine and `resource/`.
 //!
-//! Plan, apply and health all go through the same `observe`: there is no second opinion about
-//! what is true.
+//! Plan, apply and health all use the same `observe`, so they agree on what is true.
 
 use std::fmt;
 use std::future::Future;
@@ -13,8 +12,8 @@ use super::{Address, Diff, Kind, Step};
 use crate::error::Result;
 use crate::host::Host;
 
-/// Something that must be on the guest before the first change, named with its package when it is
-/// not.
+/// Something that must be on the guest before the first change. If it is missing, the error names
+/// it and its package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Requirement {
     /// A program in the system's directories.
@@ -78,18 +77,18 @@ pub trait Resource: Send + Sync + 'static {
     /// Compares. An error is a refusal: what is there must not be touched.
     fn diff(&self, observed: &Self::Observed) -> Result<Diff>;
 
-    /// Adds to a diff what else will differ once these needs, which a plan changes, are converged:
-    /// what apply finds when it observes again after them. A plan lists what apply then does only
-    /// as far as this and `converge` agree.
+    /// Adds to a diff what else will differ once these needs, which a plan changes, are converged.
+    /// Apply finds that out when it observes again after them. The plan is right only as far as
+    /// this function agrees with `converge`.
     fn foresee(&self, _changed: &ChangedNeeds<'_>, _diff: &mut Diff) {}
 
-    /// The shell steps of the guide that a change stands for, with this resource's own names.
+    /// The guide's shell steps that a change replaces, with this resource's own names.
     fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
         Vec::new()
     }
 
-    /// Makes the machine as desired, starting from what was observed; every effect goes through the
-    /// step.
+    /// Brings the machine to the desired state, starting from what was observed. Every effect goes
+    /// through the step.
     fn converge(
         &self,
         step: &Step,
@@ -99,7 +98,7 @@ pub trait Resource: Send + Sync + 'static {
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-/// [`Resource`] without its type of observation, so that a graph can hold every kind.
+/// [`Resource`] without its `Observed` type, so that a graph can hold every kind.
 pub trait Managed: Send + Sync {
     fn address(&self) -> Address;
     fn requirements(&self) -> Vec<Requirement>;
@@ -135,7 +134,7 @@ impl<R: Resource> Managed for R {
     fn converge<'a>(&'a self, step: &'a Step) -> Boxed<'a, ()> {
         Box::pin(async move {
             let observed = self.observe(step).await?;
-            // What was blank when the plan was made may not be so any more: refuse again.
+            // Refuse again: what was blank when the plan was made may no longer be.
             self.diff(&observed)?;
             Resource::converge(self, step, &observed).await
         })

@@ -1,5 +1,6 @@
-//! The life of a run: what a killed run left is swept away and mended, then comes the apply or the revert. An apply that
-//! must not stay half done is rolled back. What no revert can come back to is forgotten, and the record is closed.
+//! The course of a run. What a killed run left is removed and repaired first, then comes the apply or the revert. An
+//! apply that must not stay half done is rolled back. At the end, kept contents that no revert can need are removed,
+//! and the record is closed.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -20,22 +21,22 @@ use crate::effect::{Extent, Ledger, Recorded};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
-/// What hears of a run while it goes on.
+/// Receives the reports of a run while it goes on.
 pub trait Audience: Send + Sync {
     fn event(&self, work: Work, event: &Event);
-    /// The plan could not be made for a reason that may pass, and is tried again after the pause.
+    /// Planning failed with a transient error, and is tried again after the pause.
     fn plans_again(&self, error: &Error, pause: Duration);
-    /// Files that a power cut had left empty are back.
+    /// Files that a power cut had left empty are restored.
     fn mended(&self, files: &[PathBuf]);
-    /// `interrupted`: not all was begun, since a signal came.
+    /// `interrupted`: a signal came before everything was begun.
     fn summary(&self, work: Work, summary: &Summary, interrupted: bool);
-    /// The apply has failed, and what it has done is undone from now on.
+    /// The apply failed. From now on its changes are undone.
     fn rolls_back(&self);
 }
 
-/// Why an apply came to no end.
+/// Why an apply was not completed.
 pub enum NotApplied {
-    /// Nothing was touched. It took so long to find out.
+    /// Nothing was touched. The duration is how long it took to find out.
     Refused(Refusals, Duration),
     Failed(Error),
 }
@@ -46,13 +47,12 @@ impl From<Error> for NotApplied {
     }
 }
 
-/// How an apply goes about it.
 pub struct Options {
     pub retry: Arc<RetryPolicy>,
     pub rolls_back: bool,
 }
 
-/// Brings the machine to what the graph says, and tells whether all of it is so now.
+/// Brings the machine to what the graph says, and returns whether that succeeded completely.
 pub async fn apply(
     graph: &Graph,
     host: &Arc<Host>,
@@ -69,11 +69,11 @@ pub async fn apply(
     let mended = mend::zones(host, &ledger, &listener).await?;
     if !mended.is_empty() {
         audience.mended(&mended);
-        // What was planned before may not be true any more.
+        // The earlier plan may be out of date.
         plan = plan_with_retries(graph, host, retry, audience).await?;
     }
-    // What was taken away of somebody's work is brought back where nothing can take its place: also what
-    // a run took away that was killed.
+    // An apply that took over something made by hand is rolled back if it fails, so that the original works again. That
+    // includes what a killed run took over.
     let runs = ledger.runs()?;
     let killed = killed_adoption(&runs);
     let adopts = killed.is_some() || plan.diffs.iter().any(|(_, diff)| diff.adopts());
@@ -93,11 +93,11 @@ pub async fn apply(
     } else {
         Outcome::Failed
     };
-    // What a killed run began is at its end by now, also where it had left nothing to do.
+    // The work of a killed run is complete now, even if it had left nothing to do.
     if succeeded && !has_done_something && !history::without_an_end(&runs).is_empty() {
         ledger.open_and_close(Outcome::Done)?;
     }
-    // Before the end is told: a run that is cut off here is looked after by the next.
+    // Forget before the end is recorded: if this run is cut off here, the next run forgets instead.
     if ledger.number().is_some() && matches!(outcome, Outcome::Done | Outcome::RolledBack) {
         ledger.forget_what_is_not_needed()?;
     }
@@ -108,7 +108,7 @@ pub async fn apply(
     Ok(succeeded)
 }
 
-/// All is observed, and all refused that must be, before the first change.
+/// Observes everything, and makes every refusal, before the first change.
 async fn plan_with_retries(
     graph: &Graph,
     host: &Arc<Host>,
@@ -132,8 +132,8 @@ async fn plan_with_retries(
     })
 }
 
-/// The number of the run that began to take over what was made by hand, if that is not at an end: no later
-/// run was.
+/// The number of the run that began to take over what was made by hand, if neither that run nor a later one was
+/// completed.
 fn killed_adoption(runs: &[Run]) -> Option<u32> {
     let mut unfinished = history::without_an_end(runs).iter();
     let adopts = unfinished.find(|run| {
@@ -143,7 +143,7 @@ fn killed_adoption(runs: &[Run]) -> Option<u32> {
     adopts.map(|run| run.number)
 }
 
-/// Undoes what this run has done, and those since `first`.
+/// Undoes what this run did, and what runs from `first` on did.
 async fn roll_back(
     host: &Arc<Host>,
     ledger: &Arc<Ledger>,
@@ -156,7 +156,7 @@ async fn roll_back(
     let first = first.or(ledger.number());
     let these = runs.iter().filter(|run| Some(run.number) >= first);
     let effects: Vec<_> = these.flat_map(|run| run.effects.clone()).collect();
-    // What is begun to be undone is undone to its end.
+    // A signal does not stop a roll-back.
     let go_on = AtomicBool::new(false);
     let undoing = Undoing::new(host, ledger, &listener, Extent::OneRun, &go_on);
     let summary = undoing.run(&effects).await;
@@ -174,7 +174,7 @@ pub struct ToRevert {
     effects: Vec<Recorded>,
 }
 
-/// Looks what is to be undone; where nothing is, what may be left of the role goes.
+/// Finds what is to be undone. If there is nothing, removes what may be left of the role.
 pub fn to_revert() -> Result<Option<ToRevert>> {
     let directory = std::path::Path::new(crate::host::STATE_DIRECTORY);
     history::sweep(directory)?;
@@ -190,7 +190,7 @@ pub fn to_revert() -> Result<Option<ToRevert>> {
     Ok(Some(ToRevert { role, effects }))
 }
 
-/// Undoes it, and tells whether all of it is undone now.
+/// Undoes `what`, and returns whether all of it is undone now.
 pub async fn revert(
     host: &Arc<Host>,
     what: &ToRevert,
@@ -212,15 +212,15 @@ pub async fn revert(
         })?;
         return Ok(false);
     }
-    // The role goes first: a crash between the two leaves a revert to be repeated, which finds
-    // nothing to do.
+    // The role goes first: after a crash between the two, the revert is repeated and finds nothing
+    // to do.
     record::forget()?;
     ledger.open_and_close(Outcome::Done)?;
     ledger.forget_what_is_not_needed()?;
     Ok(true)
 }
 
-/// What hears of each event: the audience, and systemd's journal.
+/// Passes each event to the audience and to systemd's journal.
 fn listener(
     audience: &Arc<dyn Audience>,
     ledger: &Arc<Ledger>,

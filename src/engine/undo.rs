@@ -1,9 +1,10 @@
-//! Undoes what runs did, in reverse order: each thing goes back to what it was before the first
-//! effect on it, if it still is as the last one left it. What somebody changed since, and data, is
-//! kept and told of. How each kind of thing goes back stands in its file of [`crate::effect`].
+//! Undoes what runs did, in reverse order. Each thing goes back to its state before the first
+//! effect on it, if it is still as the last effect left it. Data, and anything somebody else
+//! changed since, is kept and reported. How each kind of thing is undone is in its file of
+//! [`crate::effect`].
 //!
-//! Everything is decided from the machine as it is now, so that an undo that was interrupted, or
-//! that comes after an interrupted apply, is the same undo.
+//! Every decision is made from the machine's current state. An undo is therefore the same after an
+//! undo that was interrupted, and after an interrupted apply.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,10 +18,10 @@ use crate::effect::{
 use crate::error::{Error, Result};
 use crate::host::Host;
 
-/// Why nothing was begun any more.
+/// Why resources are skipped after a signal.
 const INTERRUPTED: &str = "interrupted";
 
-/// The way out of any error of undoing.
+/// The hint for any error of undoing that has none.
 const AGAIN: &str =
     "mend what the message names, and run revert again: what is undone stays undone";
 
@@ -36,7 +37,7 @@ fn by_resource(effects: &[Recorded]) -> Vec<(&Address, Vec<&Recorded>)> {
     resources
 }
 
-/// The effects on each thing. What only an undo has touched, in the course of undoing something else, is not to be undone.
+/// The effects on each thing. A thing that was only touched while undoing something else is left out.
 fn to_undo<'a>(effects: &[&'a Recorded]) -> Vec<(Target, Vec<&'a Recorded>)> {
     by_target(effects, |first| !first.undoes)
 }
@@ -47,7 +48,7 @@ pub struct Undoing<'a> {
     ledger: &'a Arc<Ledger>,
     listener: &'a Listener,
     extent: Extent,
-    /// Set when a signal asks to stop: the resource at hand is finished and no other is begun.
+    /// Set when a signal asks to stop: the current resource is finished and no other is begun.
     stop: &'a AtomicBool,
     later: Later,
     summary: Summary,
@@ -88,7 +89,7 @@ impl<'a> Undoing<'a> {
             let step = self.step(resource);
             match self.later.settle_units(&step).await {
                 Ok(()) => self.start_what_was_there().await,
-                // Nothing is left that needs it.
+                // No resource is left to be skipped.
                 Err(Halt::Needs(address, error)) => self.failed(&address, started, error),
                 Err(Halt::Failed(error)) => self.failed(resource, started, error),
             }
@@ -155,8 +156,8 @@ impl<'a> Undoing<'a> {
         }
     }
 
-    /// Starts what was there by hand, the mount first. What fails stays to be done, and what comes after
-    /// it as well; all of it where somebody asked to stop, since not everything is as it was then.
+    /// Starts what was there by hand, the mount first. After a failure, what comes later is skipped. After a signal
+    /// everything is skipped, since not everything is restored then.
     async fn start_what_was_there(&mut self) {
         while let Some((address, start)) = self.later.start_last.pop() {
             if self.stop.load(Ordering::Relaxed) {

@@ -1,5 +1,5 @@
-//! The Linux account behind the share: a system account without login shell, made by
-//! systemd-sysusers(8) from a drop-in, so that it is made again wherever `/etc/passwd` is.
+//! The Linux account behind the share: a system account without login shell. systemd-sysusers(8)
+//! makes it from a drop-in, and makes it again if `/etc/passwd` is made again.
 
 use std::path::{Path, PathBuf};
 
@@ -13,15 +13,17 @@ use crate::host::{Host, blocking};
 
 const SYSUSERS: &str = "/etc/sysusers.d/wasagent.conf";
 
-/// The number of sysusers.d(5) that means any that is free.
+/// Stands for any free number in sysusers.d(5).
 const NEXT_FREE: &str = "-";
 
-/// An account of that name. One that exists is used as it is, if it is fit for no more than that.
+/// An account of this name. An existing account is used as it is, if it is fit to own a share and
+/// can do no more than that.
 #[derive(Debug, Clone)]
 pub struct Account {
     pub name: String,
-    /// The directory that it owns. One that is there before the account, because its disk comes from
-    /// another VM or the account was removed, has the number that the account is to get.
+    /// The directory that the account owns. It may be there before the account: its disk comes from
+    /// another VM, or the account was removed. The account then gets the number of the directory's
+    /// owner.
     pub owns: PathBuf,
 }
 
@@ -37,7 +39,7 @@ impl Account {
 }
 
 impl Resource for Account {
-    /// The account that is there, with the reason why it must not be used.
+    /// The existing account, and the reason if it must not be used.
     type Observed = Option<(account::Account, Option<Unfit>)>;
 
     fn address(&self) -> Address {
@@ -54,7 +56,7 @@ impl Resource for Account {
     async fn observe(&self, _host: &Host) -> Result<Self::Observed> {
         let found = account::look_up(&self.name).await?;
         let Some(found) = found else {
-            // Somebody else's file of that name is refused before anything is changed.
+            // A drop-in of somebody else's is refused before anything changes.
             blocking(|| mark::read(Path::new(SYSUSERS)).map(drop)).await?;
             return Ok(None);
         };

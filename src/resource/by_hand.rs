@@ -1,6 +1,6 @@
-//! A container of the application's name that somebody runs by hand: `podman run`, and a service for
-//! it of podman's own making (podman-generate-systemd(1)). It is refused, or, when whoever runs this
-//! asks for it, stopped and kept under another name, so that revert can bring back the very same.
+//! A container of the application's name that somebody runs by hand: made by `podman run`, with a
+//! service that podman generated (podman-generate-systemd(1)). The agent refuses it. If asked to, the
+//! agent stops it and keeps it under another name, so that revert can bring back the same container.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::host::systemd::{Job, UnitState};
 
 const MAX_UNIT: u64 = 1 << 20;
 
-/// Where services lie that an operator made (systemd.unit(5), "unit file load path").
+/// The directory of an operator's services (systemd.unit(5), "unit file load path").
 const SERVICES: &str = "/etc/systemd/system";
 
 /// What stands in the place of the agent's container.
@@ -24,13 +24,13 @@ pub struct ByHand {
     name: String,
     container: Option<ContainerState>,
     service: Option<Service>,
-    /// The name under which it would be kept is taken.
+    /// The name under which the container would be kept is taken.
     is_kept_already: bool,
     /// Services of another name that start the same container.
     other_services: Vec<PathBuf>,
 }
 
-/// A service of the container's name that is not of the agent's making.
+/// A service of the container's name that the agent did not make.
 #[derive(Debug)]
 struct Service {
     file: PathBuf,
@@ -38,13 +38,13 @@ struct Service {
     is_active: bool,
     /// What it does besides running this container, if anything.
     does_more: Option<String>,
-    /// It makes the container anew at each start.
+    /// It makes a new container at each start.
     makes_its_own: bool,
 }
 
 impl ByHand {
-    /// Looks for what is not ours. `unit_file` is the one of the service that runs now, where it is
-    /// somebody else's.
+    /// Looks for what the agent did not make. `unit_file` is the file of the service that is there now,
+    /// if that file is somebody else's.
     pub async fn observe(
         name: &str,
         unit: &UnitState,
@@ -55,8 +55,8 @@ impl ByHand {
         if container.is_none() && unit_file.is_none() {
             return Ok(None);
         }
-        // A service may know the container by its id alone, also after a run that was cut off when the
-        // container had its other name.
+        // A service may know the container by its id alone. After a run that was cut off, the container
+        // may still have its other name.
         let known = container.as_ref().or(kept.as_ref());
         let id = known.map(|container| container.id.clone());
         let service = match unit_file {
@@ -94,7 +94,7 @@ impl ByHand {
         }))
     }
 
-    /// What must not be touched unasked.
+    /// The error for what must not be touched unasked.
     pub fn refusal(&self) -> Error {
         let Self { name, .. } = self;
         let found = match (&self.container, &self.service) {
@@ -114,7 +114,7 @@ impl ByHand {
         )
     }
 
-    /// Adds what is taken over; an error where that is more than a container and its service.
+    /// Adds what is taken over. Fails if that is more than a container and its service.
     pub fn diff(&self, diff: &mut Diff) -> Result<()> {
         let (name, kept_as) = (&self.name, kept_as(&self.name));
         if self.is_kept_already && self.container.is_some() {
@@ -238,8 +238,8 @@ fn kept_as(name: &str) -> String {
     format!("{name}-by-hand")
 }
 
-/// podman-restart.service starts at each boot whatever was made with `--restart always`: the container
-/// that was set aside, too, which would take the port of the one in its place.
+/// At each boot podman-restart.service starts every container that was made with `--restart always`. It
+/// would also start the container that was set aside, which would take the port of the new one.
 const AT_BOOT: &str = "/etc/systemd/system/podman-restart.service.d/50-wasagent.conf";
 
 fn only_others_at_boot(name: &str) -> String {
@@ -254,17 +254,17 @@ fn only_others_at_boot(name: &str) -> String {
 /// What a service does with a container.
 #[derive(Debug, PartialEq, Eq)]
 enum Does {
-    /// It starts the one that is there.
+    /// It starts an existing container.
     StartContainer,
-    /// It makes the container, and with its end the container goes.
+    /// It makes the container at its start, and the container goes at its end.
     MakeContainer,
-    /// It does something else, too: what.
+    /// It does something else, too; the text says what.
     Other(String),
 }
 
 impl Does {
-    /// Reads a unit file: podman-generate-systemd(1) makes such with one command that starts, and none
-    /// before it but the removal of an old id file.
+    /// Reads a unit file. A unit of podman-generate-systemd(1) has one start command, and before it
+    /// only the removal of an old id file.
     fn of(unit: &str, name: &str, id: Option<&str>) -> Self {
         let mut does = None;
         for (key, command) in commands(unit) {
@@ -283,7 +283,8 @@ impl Does {
                 ("ExecStart", [podman, "run", arguments @ ..]) if is_program(podman, "podman") => {
                     is_named(arguments, name).then_some(Self::MakeContainer)
                 }
-                // How it is stopped is podman's business, and past once it was.
+                // podman decides how the container is stopped, and after the stop these commands no
+                // longer matter.
                 ("ExecStop" | "ExecStopPost" | "ExecReload", _) => continue,
                 _ => None,
             };
@@ -325,7 +326,7 @@ fn is_program(word: &str, program: &str) -> bool {
 }
 
 fn is_it(word: &str, name: &str, id: Option<&str>) -> bool {
-    // podman takes the beginning of an id, too; 12 digits are what it shows.
+    // podman also takes the beginning of an id; it shows 12 digits.
     word == name || id.is_some_and(|id| word.len() >= 12 && id.starts_with(word))
 }
 
@@ -337,7 +338,7 @@ fn is_named(arguments: &[&str], name: &str) -> bool {
         || pairs.any(|pair| pair == ["--name", name])
 }
 
-/// Services of an operator's making, but for `own`, that start this container.
+/// The operator's services, except `own`, that start this container.
 fn others_that_start(name: &str, id: Option<&str>, own: &str) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(SERVICES) else {
         return Vec::new();
@@ -360,7 +361,7 @@ fn others_that_start(name: &str, id: Option<&str>, own: &str) -> Vec<PathBuf> {
     others
 }
 
-/// Whether one of the service's commands is `podman start` of this container, or makes it.
+/// Whether a command of the service starts this container (`podman start`) or makes it.
 fn starts(unit: &str, name: &str, id: Option<&str>) -> bool {
     let mut commands = commands(unit).into_iter();
     commands.any(|(_, command)| {

@@ -1,5 +1,5 @@
-//! The share, mounted on a WAS VM: now by the kernel's mount API, at every boot by a `.mount` unit
-//! that gives the same options to `mount.cifs`.
+//! The share, mounted on a WAS VM. The agent mounts it now by the kernel's mount API. At every boot a `.mount` unit
+//! gives the same options to `mount.cifs`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -21,24 +21,24 @@ use crate::host::process::Helper;
 use crate::host::systemd::{Job, mount_unit_name};
 use crate::host::{Answer, Host, blocking, until};
 
-/// What a mount may take in all. The probe before it knows a silent server after 5 s; the kernel
-/// alone would take up to 43 s.
+/// How long a mount may take in all. The probe before it detects a silent server after 5 s; the kernel alone would
+/// take up to 43 s.
 const MOUNT_DEADLINE: Duration = Duration::from_secs(14);
 
-/// How long, and how far apart, systemd is asked whether it has seen a mount go.
+/// How long, and how often, systemd is asked whether it has seen that a mount is gone.
 const SEEN: Duration = Duration::from_secs(10);
 const SEEN_PAUSE: Duration = Duration::from_millis(20);
 
-/// What a look at a mount waits for the server's address: one that serves does not need it.
+/// How long a look at a mount waits for the server's address. A working mount does not need the address.
 const LOOK_UP: Duration = Duration::from_secs(2);
-/// What a new mount waits for it.
+/// How long a new mount waits for the server's address.
 const LOOK_UP_TO_MOUNT: Duration = Duration::from_secs(10);
 
-/// A server that is silent for three of these counts as gone.
+/// A server that is silent for three intervals counts as gone.
 const ECHO_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The container runs as root without CAP_DAC_OVERRIDE: the files are root's, and nobody else on
-/// the VM reads what may hold the database's password.
+/// The container runs as root without CAP_DAC_OVERRIDE, so root owns the files. Nobody else on the VM may read them:
+/// they may hold the database's password.
 const FILE_MODE: u32 = 0o660;
 const DIRECTORY_MODE: u32 = 0o770;
 
@@ -47,7 +47,7 @@ const OLDER_PASSWORD: &str = "a mount knows only the password that it was made w
 /// No credentials file of ours comes near this size.
 const MAX_CREDENTIALS: u64 = 64 << 10;
 
-/// The label that a container may use (container_selinux(8)); CIFS keeps none of its own.
+/// The label of files that a container may use (container_selinux(8)). CIFS keeps no labels.
 const SELINUX_CONTEXT: &str = "system_u:object_r:container_file_t:s0";
 
 /// A mounted share.
@@ -71,19 +71,19 @@ pub struct CifsShare {
 #[derive(Debug)]
 pub struct Observed {
     unit: mount_unit::Observed,
-    /// The credentials file is not as it should be, or was written after the mount was made: the
-    /// kernel knows another password than the tier file.
+    /// The credentials file is not as it should be, or was written after the mount was made. The kernel has another
+    /// password than the tier file.
     password_is_older: bool,
-    /// Nor is it there.
+    /// The credentials file is missing.
     has_no_credentials: bool,
-    /// What the server's name means now; it is asked only where the share is mounted.
+    /// The server's addresses now. Its name is resolved only if the share is mounted.
     addresses: Result<Vec<IpAddr>>,
 }
 
 impl CifsShare {
     fn source(&self) -> String {
         match self.server.parse::<IpAddr>() {
-            // An IPv6 address has colons, which a UNC path of the kernel takes in brackets only.
+            // The kernel takes an IPv6 address in a UNC path only in brackets, because of its colons.
             Ok(IpAddr::V6(address)) => format!("//[{address}]/{}", self.share),
             _ => format!("//{}/{}", self.server, self.share),
         }
@@ -101,8 +101,8 @@ impl CifsShare {
             gid: 0,
             file_mode: FILE_MODE,
             dir_mode: DIRECTORY_MODE,
-            // A process that waits for a dead server for ever can neither answer a request nor be
-            // stopped; one that gets an error can do both.
+            // A process that waits forever for a dead server can neither answer a request nor be stopped. A process
+            // that gets an error can do both.
             recovery: Recovery::Soft,
             echo_interval: ECHO_INTERVAL,
             context: self.selinux.then(|| SELINUX_CONTEXT.to_owned()),
@@ -112,7 +112,7 @@ impl CifsShare {
     }
 
     fn unit(&self) -> Result<MountUnit> {
-        // The address does not enter the unit: mount.cifs resolves the name at each boot.
+        // The unit holds no address: mount.cifs resolves the name at each boot.
         let unspecified = IpAddr::from([0, 0, 0, 0]);
         let options: Vec<String> = self
             .mount(unspecified)
@@ -123,15 +123,15 @@ impl CifsShare {
             .collect();
         Ok(MountUnit {
             description: format!("SMB share {}", self.source()),
-            // Without the default dependencies nothing at boot waits for this mount: a storage VM
-            // that is late delays the container and nothing else.
+            // Without the default dependencies, nothing at boot waits for this mount: a late storage VM delays only
+            // the container.
             unit_lines: vec![
                 "DefaultDependencies=no".to_owned(),
                 "Wants=network-online.target".to_owned(),
                 "After=network-online.target".to_owned(),
                 "Conflicts=umount.target".to_owned(),
                 "Before=umount.target".to_owned(),
-                // Whoever asks again may try again: the container's unit does, for ever.
+                // No limit on start attempts: the container's unit retries this mount forever.
                 "StartLimitIntervalSec=0".to_owned(),
             ],
             what: self.source(),
@@ -154,7 +154,7 @@ impl CifsShare {
             .output()
             .await
             .map_err(|e| e.hint(hint))?;
-        // A line for each address and type of socket (getent(1)).
+        // getent(1) prints a line for each address and socket type.
         let text = String::from_utf8_lossy(&output.stdout);
         let addresses: Vec<IpAddr> = text
             .lines()
@@ -170,7 +170,7 @@ impl CifsShare {
         Ok(addresses)
     }
 
-    /// Whether the server's name means another address by now than the one that is mounted.
+    /// Whether the server's name no longer resolves to the mounted address.
     fn has_moved(&self, state: &CifsState, observed: &Observed) -> bool {
         match (&observed.addresses, state.address) {
             (Ok(addresses), Some(address)) => !addresses.contains(&address),
@@ -178,7 +178,7 @@ impl CifsShare {
         }
     }
 
-    /// Whether somebody has mounted it who wrote that down nowhere: neither in fstab(5), nor by us.
+    /// Whether somebody mounted the share by hand: neither fstab(5) nor the agent has a record of it.
     fn is_by_hand(&self, observed: &Observed) -> bool {
         let unit = &observed.unit;
         unit.file.is_none() && unit.fstab.is_empty() && observed.has_no_credentials
@@ -208,7 +208,7 @@ impl CifsShare {
         }
     }
 
-    /// Adds the options in which the mount that is there differs from the one wanted.
+    /// Adds the options in which the present mount differs from the wanted one.
     fn diff_options(&self, state: &CifsState, diff: &mut Diff) {
         let vers = state.vers.as_deref().map(|v| {
             cifs::parse_dialect(v).map_or_else(|| v.to_owned(), |dialect| dialect.to_string())
@@ -249,7 +249,7 @@ impl CifsShare {
         }
     }
 
-    /// Adds what is taken over of the guide's step 16.
+    /// Adds what is taken over from step 16 of the guide: the fstab(5) lines, and their credentials.
     fn diff_fstab(&self, entries: &[Entry], diff: &mut Diff) -> Result<()> {
         for entry in entries {
             let unit = mount_unit_name(&self.mount_point);
@@ -273,7 +273,7 @@ impl CifsShare {
         Ok(())
     }
 
-    /// The credentials that only those lines read.
+    /// The credentials files that only these lines read.
     fn credentials_by_hand(&self, entries: &[Entry]) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = entries
             .iter()
@@ -286,8 +286,8 @@ impl CifsShare {
         files
     }
 
-    /// Removes what the unit stands for now. The line goes last: as long as it is there, the next run
-    /// knows what else is to go.
+    /// Removes what the unit replaces. The fstab line goes last: while it is there, the next run still knows what
+    /// else to remove.
     async fn clear_fstab(&self, step: &Step, entries: &[Entry]) -> Result<()> {
         for credentials in self.credentials_by_hand(entries) {
             step.remove_file(&credentials).await?;
@@ -387,8 +387,8 @@ impl Resource for CifsShare {
                 } else {
                     diff.disturb(self.remount());
                 }
-                // The kernel mounts before systemd knows: what is ordered after the mount waits
-                // for systemd's word.
+                // The kernel has the mount before systemd knows of it, and units ordered after the mount wait for
+                // systemd.
                 diff.field(
                     "unit.active",
                     Some(observed.unit.state.active.as_str()),
@@ -403,7 +403,7 @@ impl Resource for CifsShare {
     }
 
     fn foresee(&self, changed: &ChangedNeeds<'_>, diff: &mut Diff) {
-        // A file that is written again is newer than the mount, whatever in it has changed.
+        // A rewritten file is newer than the mount, whatever changed in it.
         if diff.action == Action::Update
             && changed
                 .get(Kind::Secret, self.credentials.display())
@@ -439,10 +439,10 @@ impl Resource for CifsShare {
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
-        // A server that refuses the new mount takes nothing away: neither what is mounted, nor what the next boot goes
-        // by.
+        // The new mount is made first. If the server refuses it, nothing is lost: neither the present mount nor the
+        // unit for the next boot.
         let new = self.new_mount(observed).await?;
-        // systemd knows the mount by its unit when it appears.
+        // The unit is loaded first, so that systemd knows the mount by its unit when it appears.
         self.unit()?.converge(step, &observed.unit).await?;
         if let Some(new) = new {
             self.place(step, observed, new).await?;
@@ -452,7 +452,8 @@ impl Resource for CifsShare {
 }
 
 impl CifsShare {
-    /// Whether the server lets a mount of these options in, with this password. It is attached to nothing.
+    /// Checks that the server accepts a mount with these options and this password. The mount is not attached
+    /// anywhere.
     pub async fn is_let_in(&self) -> Result<()> {
         self.mount_detached().await.map(drop)
     }
@@ -464,8 +465,8 @@ impl CifsShare {
         Ok(mount.mount_detached(password, MOUNT_DEADLINE).await?)
     }
 
-    /// The mount that is to be there instead of what is, beside which it is made: CIFS takes none of these options on
-    /// a remount. `None` where what is mounted is right.
+    /// Makes the wanted mount beside the present one: CIFS takes none of these options on a remount. `None` if the
+    /// present mount is right.
     async fn new_mount(&self, observed: &Observed) -> Result<Option<Detached>> {
         if let Some(state) = observed.unit.mounted.as_ref().and_then(cifs::observe) {
             let mut differs = Diff::update("");
@@ -479,11 +480,11 @@ impl CifsShare {
         self.mount_detached().await.map(Some)
     }
 
-    /// Lets the new mount appear in the place of the old one.
+    /// Puts the new mount in the place of the old one.
     async fn place(&self, step: &Step, observed: &Observed, new: Detached) -> Result<()> {
         let name = mount_unit_name(&self.mount_point);
         if step.systemd.unit(&name).await?.active == "activating" {
-            // The container's unit is asking for the same mount: two would lie on each other.
+            // The container's unit is starting the same mount: two mounts would lie on top of each other.
             step.job(Job::Stop, &name).await?;
         }
         if let Some(old) = &observed.unit.mounted {
@@ -493,7 +494,8 @@ impl CifsShare {
                 .await?;
             is_seen_to_be_gone(step, &name).await?;
         } else {
-            // A look at a mount point whose server is dead takes as long as the kernel hopes.
+            // Only if nothing is mounted: a look at a mount point whose server is dead blocks until the kernel gives
+            // up.
             step.make_directories(&self.mount_point, FileMeta::root(0o755))
                 .await?;
         }
@@ -505,14 +507,14 @@ impl CifsShare {
     }
 }
 
-/// Waits until systemd knows that a mount has gone: else it would take the next one for the same,
-/// and what is ordered after the mount would not be told from what saw the old one.
+/// Waits until systemd knows that a mount is gone. Otherwise systemd would take the next mount for the same one, and
+/// the agent could not tell whether a unit saw the old mount or the new one.
 async fn is_seen_to_be_gone(step: &Step, unit: &str) -> Result<()> {
     let is_gone = || async {
         let unit = step.systemd.unit(unit).await?;
         Ok(Answer::is(!unit.is_active()))
     };
-    // The verification that follows tells it, where it matters.
+    // If this matters, the verification that follows reports it.
     until(SEEN_PAUSE, SEEN, is_gone).await.map(drop)
 }
 
@@ -613,7 +615,7 @@ mod tests {
             ..wanted.clone()
         };
         assert!(adopts.diff(&by_hand(true)).unwrap().adopts());
-        // Of one that we made, somebody removed the unit.
+        // The agent made this mount, and somebody removed its unit.
         assert!(!wanted.diff(&by_hand(false)).unwrap().adopts());
     }
 

@@ -1,4 +1,4 @@
-//! Units that run beside a container's: each does one thing for it that its own unit cannot.
+//! Units that run beside a container's unit. Each does one thing that the container's own unit cannot.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use crate::host::mark::{self, OurFile};
 use crate::host::systemd::{Job, UnitState};
 use crate::host::{Answer, Host, blocking, until};
 
-/// How long, and how far apart, one that is about to run is looked at.
+/// How long, and how often, a companion that is about to run is looked at.
 const LONGEST_START: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// systemd's own for a stop (systemd-system.conf(5), `DefaultTimeoutStopSec=`).
+/// systemd's default limit for a stop (systemd-system.conf(5), `DefaultTimeoutStopSec=`).
 const LONGEST_STOP: Duration = Duration::from_secs(90);
 
 /// A service that a container's unit wants.
@@ -47,7 +47,7 @@ impl Companion {
         Ok(Observed { file, unit })
     }
 
-    /// As it should be beside a container that runs.
+    /// The wanted state beside a running container.
     #[cfg(test)]
     pub fn in_place(&self) -> Observed {
         Observed {
@@ -63,7 +63,7 @@ impl Companion {
         }
     }
 
-    /// Adds to `diff` what differs. One whose container does not run is started with it.
+    /// Adds to `diff` what differs. If the container does not run, the companion will start with it.
     pub fn diff(&self, observed: &Observed, is_running: bool, diff: &mut Diff) {
         let on_disk = observed.file.as_ref().map(|file| file.text.clone());
         diff.field(&self.unit, on_disk, self.text());
@@ -77,7 +77,7 @@ impl Companion {
         }
     }
 
-    /// Writes the unit, and says whether systemd has still to read it.
+    /// Writes the unit. Returns whether systemd still has to read it.
     pub async fn write(&self, step: &Step, observed: &Observed) -> Result<bool> {
         let text = self.text();
         let rewrite = observed.file.as_ref().map(|file| &file.text) != Some(&text);
@@ -87,8 +87,8 @@ impl Companion {
         Ok(rewrite || observed.unit.need_daemon_reload)
     }
 
-    /// Waits for the end of a stop that is under way, and says whether there was one. It may be about to stop a
-    /// container that was started in the meantime: such a one answers, and is gone after that.
+    /// Waits for the end of a stop that is under way, and returns whether there was one. The stop may hit a container
+    /// that was started in the meantime: that container answers first and is gone afterwards.
     pub async fn stop_is_over(&self, step: &Step) -> Result<bool> {
         let stops = async || {
             let unit = step.systemd.unit(&self.unit).await?;
@@ -102,7 +102,7 @@ impl Companion {
         Ok(true)
     }
 
-    /// Has it run beside a container that runs: most often the container's unit has started it.
+    /// Makes sure that the companion runs beside a running container. Most often the container's unit has started it.
     pub async fn start(&self, step: &Step) -> Result<()> {
         let runs = || async {
             match step.systemd.unit(&self.unit).await?.active.as_str() {

@@ -1,10 +1,10 @@
-//! The application's files on the share: one revision of a git repository, or a sub-directory of
-//! it, built and edited as the tier file says. What the application or an operator added stays; a
-//! deployed file that somebody changed is reported and kept.
+//! The application's files on the share: one revision of a git repository, or a sub-directory of it,
+//! built and edited as the tier file says. What the application or an operator added stays; a deployed
+//! file that somebody changed is reported and kept.
 //!
-//! A revision is put together beside the shared directory and takes its place by one exchange of
-//! the two. Before that nothing shows; after it nothing is missing. What is about to happen is on
-//! the disk first, so that a run that was cut off at any moment is finished by the next one.
+//! A revision is put together beside the shared directory and takes its place by one exchange of the
+//! two. Before the exchange nothing is visible; after it nothing is missing. The agent writes to the
+//! disk what it is about to do, so that the next run finishes a run that was cut off at any moment.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -31,7 +31,7 @@ use crate::host::start_lock::{self, NoStart};
 use crate::host::tree::Dir;
 use crate::host::{Host, Permit, blocking};
 
-/// Files that were changed by hand are compared line by line up to this size, and so many of them.
+/// The size up to which, and the number of files for which, a change by hand is compared line by line.
 const MOST_COMPARED: u64 = 256 << 10;
 const MOST_COMPARISONS: usize = 20;
 
@@ -39,7 +39,7 @@ const MOST_COMPARISONS: usize = 20;
 #[derive(Debug, Clone)]
 pub struct Content {
     pub path: PathBuf,
-    /// The disk that it will be on.
+    /// The disk that the directory will be on.
     pub disk: Option<DataDisk>,
     pub source: config::Content,
     /// Where the values of edits come from.
@@ -60,7 +60,7 @@ pub struct Observed {
     unfinished: bool,
     /// Why a revision cannot take its place at once.
     obstacle: Option<Error>,
-    /// Why the build cannot be begun.
+    /// Why the build cannot start.
     no_build: Option<Error>,
 }
 
@@ -68,7 +68,7 @@ pub struct Observed {
 #[derive(Debug)]
 struct Changed {
     path: PathBuf,
-    /// What the revision has and what is there, where both are texts without a secret.
+    /// The text in the revision and the present text, if both are texts without a secret.
     texts: Option<(String, String)>,
 }
 
@@ -127,8 +127,8 @@ impl Content {
         .await
     }
 
-    /// What the revision has in a changed file, and what is there. A file that the tier file's
-    /// values were set in is never shown.
+    /// The text of a changed file in the revision, and its present text. A file that values of the tier
+    /// file were written into is never shown.
     async fn texts(&self, manifest: &Manifest, changed: &Path) -> Option<(String, String)> {
         let edited = manifest.edits.as_ref().map(|edits| &edits.files);
         if edited.is_some_and(|files| files.contains_key(changed))
@@ -155,7 +155,7 @@ impl Content {
         (was.len() as u64 <= MOST_COMPARED).then_some((was, there))
     }
 
-    /// Whether what is deployed is the revision, built, and only its edits are others.
+    /// Whether the deployed files are the revision, built, and at most its edits differ.
     fn is_built(&self, observed: &Observed) -> bool {
         let Some(manifest) = &observed.manifest else {
             return false;
@@ -163,7 +163,7 @@ impl Content {
         let texts = manifest.edits.as_ref().map(|edits| &edits.files);
         let has_text = |path: &Path| texts.is_some_and(|texts| texts.contains_key(path));
         let edits = self.edits();
-        // One that somebody changed before it was ever edited: its own text is the repository's.
+        // A file that somebody changed before it was ever edited: only the repository has its own text.
         let unknown = |changed: &Changed| {
             !has_text(&changed.path) && edit::files(&edits).any(|file| file == changed.path)
         };
@@ -256,7 +256,8 @@ impl Content {
         .await
     }
 
-    /// Edits the new tree, brings what is not ours into it, and puts it in the place of the old one.
+    /// Edits the new tree, brings the files into it that are not the agent's, and puts it in the place
+    /// of the old one.
     async fn deploy(
         &self,
         step: &Step,
@@ -287,7 +288,7 @@ impl Content {
                 next.edits = edit::apply(&permit, &new, &edits, &known, salt()?)?;
                 next.files = staging::list(&new)?;
                 if is_built {
-                    // Those that somebody changed are the revision's all the same.
+                    // Files that somebody changed still belong to the revision.
                     for (path, deployed) in &before.files {
                         let entry = next.files.entry(path.clone());
                         entry.or_insert_with(|| deployed.clone());
@@ -316,8 +317,9 @@ impl Content {
     }
 }
 
-/// The file by which changes and starts keep apart. Once it is there, it goes from tree to tree as
-/// anybody's file does, since it has to stay the same one; a revert leaves it, as it leaves the files.
+/// Makes the file that keeps changes of revision and application starts apart. It has to stay the same
+/// file, so it goes from tree to tree like any file that is not the agent's. A revert leaves it, as it
+/// leaves those files.
 fn make_start_lock(permit: &Permit, shared: &Dir) -> Result<()> {
     let name = OsStr::new(start_lock::FILE);
     if shared.look(Path::new(name))?.is_some() {
@@ -507,7 +509,7 @@ impl Resource for Content {
 
     async fn converge(&self, step: &Step, _observed: &Observed) -> Result<()> {
         content::tidy_up(step, &self.path, Trees::Unused).await?;
-        // What was unfinished may have been all, and the branch may have moved on.
+        // The unfinished change may have been all there was to do, and the branch may have moved on.
         let observed = self.observe(step).await?;
         if self.diff(&observed)?.is_empty() {
             return Ok(());
@@ -534,7 +536,7 @@ impl Resource for Content {
         match put_together.await {
             Ok((intent, no_start)) => content::settle(step, intent, Names::Go, no_start).await?,
             Err(error) => {
-                // The revision that runs was not touched, unless the exchange is what came last.
+                // The running revision was not touched, unless the exchange was already done.
                 if let Err(left) = content::tidy_up(step, &self.path, Trees::Unused).await {
                     tracing::debug!(%left, "what was put together is left for the next apply");
                 }

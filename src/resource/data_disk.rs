@@ -1,5 +1,6 @@
-//! A path on the data disk, also before the disk is mounted: a plan must know whether what apply
-//! finds after the mount is there already. The directory that the disk will hide does not say.
+//! A path on the data disk, even before the disk is mounted. A plan must know whether what apply
+//! finds after the mount is there already, and the directory that the disk will hide does not show
+//! that.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ pub struct DataDisk {
 /// Where a path is to be looked for.
 #[derive(Debug)]
 pub enum PathOnDisk {
-    /// There, under its own name.
+    /// At its own path.
     Mounted(PathBuf),
     /// On a disk that is not mounted.
     Unmounted(DetachedMount, PathBuf),
@@ -46,13 +47,13 @@ pub fn find(path: &Path, disk: Option<&DataDisk>) -> Result<PathOnDisk> {
     if mount_at(&disk.mount)?.is_some() {
         return Ok(PathOnDisk::Mounted(path.to_owned()));
     }
-    // A disk that is missing or refused is told of by its own resource.
+    // The disk's own resource reports a disk that is missing or refused.
     let Ok(Some((device, filesystem))) = formatted(&disk.device) else {
         return Ok(PathOnDisk::Nowhere);
     };
     match DetachedMount::of(&device.path, &filesystem.fs_type) {
         Ok(detached) => Ok(PathOnDisk::Unmounted(detached, inside.to_owned())),
-        // The mount, which comes first, will say what is wrong with it.
+        // The mount comes first and will report what is wrong with the disk.
         Err(error) => {
             tracing::debug!(%error, "the data disk is not looked into");
             Ok(PathOnDisk::Nowhere)

@@ -1,6 +1,7 @@
-//! What happens when the data disk appears: its mount and what serves it are started, at a boot, and
-//! when the disk is attached again after its boot went on without it. A drop-in of the disk's device
-//! unit (systemd.device(5)) says so, which is there whatever the disk is called by then.
+//! What happens when the data disk appears, at a boot or when it is attached again after a boot
+//! without it: its mount, and the unit that serves what is mounted, are started. A drop-in of the
+//! disk's device unit (systemd.device(5)) does this. That unit is there whatever name the disk has
+//! by then.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,15 +69,16 @@ impl DeviceUnit {
         }
     }
 
-    /// Whether systemd has read the drop-in. Before version 256 it does not tell that it has not.
+    /// Whether systemd has read the drop-in. Before version 256, systemd does not report an unread
+    /// drop-in.
     fn is_read(&self, observed: &Observed) -> bool {
         let state = &observed.state;
         let path = self.path();
         !state.need_daemon_reload && state.drop_ins.iter().any(|read| Path::new(read) == path)
     }
 
-    /// Makes the drop-in and lets systemd read it, once the disk's unit is there: a mount that is
-    /// bound to a unit that is not would be taken away.
+    /// Makes the drop-in and lets systemd read it, once the disk's device unit is there. systemd
+    /// would take away a mount that is bound to a device unit that is not there.
     pub async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         self.wait_until_seen(step).await?;
         let text = self.text();

@@ -1,4 +1,4 @@
-//! The directory that is shared, owned by the share's account.
+//! The shared directory, owned by the share's account.
 
 use std::path::PathBuf;
 
@@ -9,11 +9,11 @@ use crate::host::account::{self, Account};
 use crate::host::fs::{DirState, FileMeta, dir_state};
 use crate::host::{Host, blocking};
 
-/// A directory with its owner and mode. What is in it is not touched.
+/// A directory with its owner and mode. Its contents are not touched.
 #[derive(Debug, Clone)]
 pub struct Directory {
     pub path: PathBuf,
-    /// The disk that it will be on.
+    /// The disk that the directory will be on.
     pub disk: Option<DataDisk>,
     /// The account that owns it, with its group.
     pub owner: String,
@@ -27,7 +27,7 @@ pub struct Observed {
     is_used: bool,
     /// `None` while the account is still to be made.
     owner: Option<Account>,
-    /// The account will get the number that the directory has.
+    /// The account will get the number of the directory's owner.
     owner_is_kept: bool,
 }
 

@@ -1,5 +1,5 @@
-//! The data disk: a blank one is given a file system, one that the agent formatted before is used,
-//! anything else is refused.
+//! The data disk. A blank disk is given a file system, a disk that the agent formatted before is used,
+//! and any other disk is refused.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::host::disk::{self, Blankness, BlockDevice, FsInfo};
 use crate::host::mark::{self, OurFile};
 use crate::host::{Answer, Host, blocking, until};
 
-/// The label by which a file system made by this agent is known again, whatever the disk's name
-/// has become. An XFS label has at most 12 bytes.
+/// The label by which the agent recognizes its own file system, whatever the disk's name is now. An XFS
+/// label has at most 12 bytes.
 const LABEL: &str = "wasagent";
 
-/// How long, and how far apart, a disk that is to be formatted is looked at while it seems used.
+/// How long, and how often, a disk that is to be formatted is checked while it seems to be in use.
 const SEEMS_USED: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Disk {
     pub device: Device,
     pub filesystem: Filesystem,
-    /// Where its file system will be mounted: the disk's name in addresses.
+    /// Where its file system will be mounted; also the disk's name in addresses.
     pub mount: PathBuf,
 }
 
@@ -37,7 +37,7 @@ pub struct Disk {
 pub enum Observed {
     Formatted(BlockDevice, FsInfo),
     Blank(BlockDevice),
-    /// Blank until a mkfs of ours began that was cut off.
+    /// Blank until the agent began a mkfs that was cut off.
     Unfinished(BlockDevice),
 }
 
@@ -47,7 +47,7 @@ pub fn formatted(device: &Device) -> Result<Option<(BlockDevice, FsInfo)>> {
         Device::Auto => {
             let mut ours = Vec::new();
             for disk in disk::disks()? {
-                // A disk that cannot be read is not one that we have written.
+                // The agent has not written to a disk that cannot be read.
                 if let Ok(Some(filesystem)) = our_filesystem(&disk) {
                     ours.push((disk, filesystem));
                 }
@@ -75,7 +75,7 @@ fn our_filesystem(disk: &BlockDevice) -> Result<Option<FsInfo>> {
     Ok(found.filter(|filesystem| filesystem.label.as_deref() == Some(LABEL)))
 }
 
-/// Another blank disk does not take the place of one that is missing: its data would seem gone.
+/// A blank disk does not take the place of a missing disk: the missing disk's data would seem gone.
 fn refuse_if_served_before(mount: &Path) -> Result<()> {
     match mark::read(&MountUnit::path(mount))? {
         None => Ok(()),
@@ -83,7 +83,7 @@ fn refuse_if_served_before(mount: &Path) -> Result<()> {
     }
 }
 
-/// The disk that was mounted there before is not there. It may be about to be attached.
+/// The error for a disk that was mounted there before and is missing. It may be about to be attached.
 pub fn missing(mount: &Path, unit: &OurFile) -> Error {
     let lines = unit.text.lines();
     let what = lines.filter_map(|line| line.strip_prefix("What=")).next();
@@ -99,8 +99,8 @@ pub fn missing(mount: &Path, unit: &OurFile) -> Error {
     .transient()
 }
 
-/// The disk that a run of ours, since the last revert, proved blank and began to format without
-/// coming to the end, if nothing else has been put on it since.
+/// The disk whose formatting was cut off, if nothing else has been put on it since. A run since the
+/// last revert has proved it blank and begun to format it.
 fn unfinished(device: &Device, record: &Path) -> Result<Option<BlockDevice>> {
     let effects = history::open_effects(&history::runs(record)?);
     let Some(begun) = effects
@@ -109,7 +109,7 @@ fn unfinished(device: &Device, record: &Path) -> Result<Option<BlockDevice>> {
     else {
         return Ok(None);
     };
-    // What was mounted since had a whole file system on it, whatever became of it later.
+    // A disk that was mounted since had a complete file system, whatever became of that later.
     let used_since = effects[begun..]
         .iter()
         .any(|recorded| matches!(recorded.effect, Effect::Mount(OnMount::Mount { .. })));
@@ -142,17 +142,17 @@ fn unfinished(device: &Device, record: &Path) -> Result<Option<BlockDevice>> {
     Ok(None)
 }
 
-/// The one partition that the guide makes of the disk, by the name that an operator would type.
+/// The one partition that the guide makes on the disk, by the name that an operator would type.
 pub fn partition(device: &Device) -> String {
     match device {
-        // Which disk it is shows itself when one is found; mount(8) finds it by its label.
+        // The disk is not known before it is found; mount(8) finds it by its label.
         Device::Auto => format!("LABEL={LABEL}"),
         Device::Path(path) => format!("{}1", path.display()),
         Device::Serial(serial) => format!("/dev/disk/by-id/virtio-{serial}-part1"),
     }
 }
 
-/// A disk that nothing is on, or the refusal.
+/// The disk, if it is blank, or the refusal.
 fn blank(device: &Device) -> Result<BlockDevice> {
     let disk = disk::find(device)?;
     let path = disk.path.display();
@@ -169,9 +169,9 @@ fn blank(device: &Device) -> Result<BlockDevice> {
     }
 }
 
-/// Looks once more, right before the disk is written: mkfs.ext4(8) looks only where it could ask at a
-/// terminal. A descriptor by which the disk was looked at may still be held by a helper program that
-/// another step starts at this moment.
+/// Checks once more, right before the disk is written: mkfs.ext4(8) checks only if it can ask at a
+/// terminal. The disk may seem used for a moment: a helper program that another step just started may
+/// still hold the descriptor of an earlier check.
 async fn still_free(path: &Path, fs_type: &str, over_unfinished: bool) -> Result<()> {
     let free = until(PAUSE, SEEMS_USED, || async {
         let (looked_at, fs_type) = (path.to_owned(), fs_type.to_owned());
@@ -275,7 +275,8 @@ impl Resource for Disk {
             Observed::Unfinished(disk) => (disk, true),
         };
         let fs_type = self.filesystem.as_str();
-        // Before it is on record that the disk is formatted: what fails then may be ours.
+        // The check comes before the record of the formatting: after a recorded failure, the disk may
+        // hold an unfinished mkfs of the agent's.
         still_free(&disk.path, fs_type, over_unfinished).await?;
         let effect = OnDisk::Format {
             device: disk.path.clone(),

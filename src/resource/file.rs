@@ -1,4 +1,4 @@
-//! A file of our own, checked before it takes effect.
+//! A file of the agent's own, checked before it takes effect.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::host::mark::{self, OurFile};
 use crate::host::samba;
 use crate::host::{Host, blocking};
 
-/// What must find a candidate good before it takes the file's place.
+/// The check that a candidate must pass before it takes the file's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Check {
     None,

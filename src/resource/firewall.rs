@@ -1,5 +1,6 @@
-//! Openings in one zone of firewalld, in its runtime and in its permanent settings: those that are
-//! wanted are there, and of the others those that an apply has made, by an older tier file, are not.
+//! Openings in one zone of firewalld, in its runtime and its permanent settings. The wanted
+//! openings are there. Openings that an apply made from an older tier file, and that are no longer
+//! wanted, are not.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,7 +20,8 @@ use crate::host::{Host, blocking};
 pub struct Firewall {
     pub zone: String,
     pub openings: Vec<Opening>,
-    /// Openings that somebody else made would undo the point of these; they are told of.
+    /// Openings that would defeat the wanted ones if somebody else made them; they are only
+    /// reported.
     pub unwanted: Vec<Opening>,
 }
 
@@ -27,9 +29,9 @@ pub struct Firewall {
 pub struct Observed {
     /// For each opening, whether it is in the runtime and in the permanent settings.
     openings: Vec<(Opening, bool, bool)>,
-    /// Those of the unwanted that are open now, and not by us.
+    /// The unwanted openings that are open now and that the agent did not make.
     unwanted: Vec<Opening>,
-    /// Those that an apply has opened, that are open now, and that the tier file no longer says.
+    /// Openings that an apply made, that are open now, and that the tier file no longer names.
     outdated: Vec<(Settings, Opening)>,
 }
 
@@ -65,7 +67,8 @@ impl Firewall {
         })
     }
 
-    /// What the record says that we opened in this zone, is open, and is not wanted any more.
+    /// The openings in this zone that the agent made by its own record, that are open, and that are
+    /// no longer wanted.
     async fn outdated(
         &self,
         firewalld: &Firewalld,
@@ -99,7 +102,7 @@ impl Firewall {
         Ok(outdated)
     }
 
-    /// The error that says so, if firewalld does not have the zone.
+    /// The error to report if firewalld does not have the zone.
     async fn no_such_zone(&self, firewalld: &Firewalld) -> Option<Error> {
         let zones = firewalld.zones().await.ok()?;
         (!zones.contains(&self.zone)).then(|| {
@@ -124,7 +127,7 @@ impl Resource for Firewall {
         let firewalld = host.running_firewalld()?;
         match self.look(host, firewalld).await {
             Ok(observed) => Ok(observed),
-            // Only now is it worth a call to know whether the zone is there.
+            // Only after a failure is it worth a call to ask whether the zone is there.
             Err(error) => Err(self.no_such_zone(firewalld).await.unwrap_or(error)),
         }
     }
@@ -173,7 +176,8 @@ impl Resource for Firewall {
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         for (opening, runtime, permanent) in &observed.openings {
-            // The permanent settings first: what is lost between the two is back at a reload.
+            // The permanent settings come first: an opening that is lost between the two is back at
+            // a reload.
             if !permanent {
                 step.open(Settings::Permanent, &self.zone, opening).await?;
             }
@@ -181,7 +185,7 @@ impl Resource for Firewall {
                 step.open(Settings::Runtime, &self.zone, opening).await?;
             }
         }
-        // What is wanted is open by now: nobody is shut out in between.
+        // The wanted openings are open by now, so nobody is shut out in between.
         for (settings, opening) in &observed.outdated {
             step.close(*settings, &self.zone, opening).await?;
         }

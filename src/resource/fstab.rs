@@ -1,5 +1,5 @@
-//! An entry of fstab(5) for a place that the agent mounts something on is refused, or taken out when its owner asks for
-//! that: two masters of one mount are none.
+//! An entry of fstab(5) for a mount point of the agent's is refused, or removed if its owner asks for that: a mount
+//! must have only one master.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::host::fstab::{Entry, FSTAB, entries, without};
 
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Takes the entries for `mount_point` out, and systemd's units of them.
+/// Removes the entries for `mount_point`, and systemd's units for them.
 pub async fn take_out(step: &Step, mount_point: &Path) -> Result<()> {
     let read = blocking(|| read_regular(Path::new(FSTAB), MAX_SIZE));
     let Some(file) = read.await? else {

@@ -1,5 +1,5 @@
-//! The container's image, in podman's store. A tag may come to mean another image at its registry, and
-//! an archive may be replaced: that is told by plan, and taken only when somebody asks for it.
+//! The container's image, in podman's store. A tag may come to mean another image at its registry, and an archive may
+//! be replaced. plan reports that, and the agent takes the other image only when asked to.
 
 use crate::config;
 use crate::effect::image::OnImage;
@@ -9,10 +9,10 @@ use crate::host::podman::archive;
 use crate::host::podman::registry::{self, LocalImage, RegistryImage};
 use crate::host::{Host, blocking, podman};
 
-/// What is done about an image that is there, when its name means another one by now.
+/// What to do if the name of a present image means another image by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NewerImage {
-    /// Nobody is asked: a registry that is down holds nothing up.
+    /// The registry is not asked, so a registry that is down delays nothing.
     #[default]
     Ignore,
     Tell,
@@ -28,14 +28,13 @@ pub struct Image {
 
 #[derive(Debug)]
 pub struct Observed {
-    /// What podman has under the name.
+    /// The id of the image that podman has under the name.
     id: Option<String>,
-    /// What the name means where it comes from, in short, if that is another image; an error where
-    /// nobody can tell.
+    /// The image that the name means at its source, in short, if it is another one. An error if nobody can tell.
     newer: Result<Option<String>>,
 }
 
-/// As podman shows an id.
+/// The id as podman shows it.
 pub fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
@@ -45,7 +44,7 @@ impl Image {
         podman::reference(&self.image)
     }
 
-    /// What helps against what podman said of a pull.
+    /// The hint for what podman said of a failed pull.
     fn way_out(&self, said: &str) -> String {
         let said = said.to_lowercase();
         let who = [
@@ -54,7 +53,7 @@ impl Image {
             "access to the resource is denied",
         ];
         match &self.image {
-            // The file in which `podman login` keeps it by itself is of one session, and gone with a boot.
+            // By default `podman login` writes to a file of one session, which is gone after a boot.
             config::Image::Registry(reference) if who.iter().any(|word| said.contains(word)) => {
                 format!(
                     "is was.container.image right? Where its registry wants to know who asks: \
@@ -71,7 +70,7 @@ impl Image {
         }
     }
 
-    /// The image that the name means where it comes from, if it is not the one that is here.
+    /// The image that the name means at its source, if it is not the one that is here.
     async fn newer(&self, id: &str) -> Result<Option<String>> {
         match &self.image {
             // A digest never means another image.
@@ -113,7 +112,7 @@ impl Resource for Image {
                         "copy the archive there, or name a registry in was.container.image",
                     ));
                 }
-                // podman reads to the fault, and leaves layers behind.
+                // podman would read a damaged archive up to the fault, and leave layers behind.
                 let path = path.clone();
                 blocking(move || archive::image_id(&path)).await?;
                 Ok(None)
@@ -167,7 +166,7 @@ impl Resource for Image {
             let hint = self.way_out(&e.message);
             e.hint(hint)
         })?;
-        // Which image a tag meant on that day is nowhere else to be read.
+        // Nothing else records which image a tag meant on that day.
         let LocalImage { id, digests } = registry::here(&self.reference()).await?;
         step.learned("digest", digests.first().unwrap_or(&id));
         Ok(())

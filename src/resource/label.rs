@@ -1,5 +1,5 @@
-//! What SELinux lets smbd serve: the shared files labelled by a rule of the policy, which a full relabel
-//! leaves as it is, and no boolean that would open every file of the VM to it.
+//! What SELinux lets smbd serve. A rule of the policy labels the shared files, so a full relabel keeps
+//! their label. No boolean is set that would open every file of the VM to smbd.
 
 use std::path::{Path, PathBuf};
 
@@ -16,9 +16,9 @@ use crate::host::{Host, blocking};
 #[derive(Debug, Clone)]
 pub struct Label {
     pub path: PathBuf,
-    /// The disk that it is on, all of which is labelled: smbd has to pass through it.
+    /// The disk that the directory is on. All of it is labelled: smbd has to pass through it.
     pub disk: Option<DataDisk>,
-    /// Whether revisions take its place.
+    /// Whether revisions take the directory's place.
     pub has_content: bool,
 }
 
@@ -29,13 +29,13 @@ pub struct Observed {
     shared: Option<String>,
 }
 
-/// A tree that a rule is for.
+/// A tree that needs a rule.
 #[derive(Debug)]
 struct Tree {
     path: PathBuf,
-    /// The type that a rule gives.
+    /// The type that a rule gives; `None` without a rule.
     rule: Option<String>,
-    /// The type that its top has; `None` while it is missing.
+    /// The type that its top directory has; `None` while that is missing.
     label: Option<String>,
 }
 
@@ -50,10 +50,11 @@ impl Tree {
 }
 
 impl Label {
-    /// What is labelled, first of all what holds the shared directory.
+    /// The trees to label. The first one holds the shared directory.
     ///
-    /// A tree that was replaced is read for a while, and holds the operator's files as well: where no
-    /// rule is for it, a full relabel takes it from smbd, and them if it comes to it last.
+    /// Clients read a replaced tree for a while, and it holds links to the operator's files. Without a
+    /// rule for that tree, a full relabel takes it from smbd. The operator's files go with it if the
+    /// relabel reaches that tree last.
     fn trees(&self) -> Result<Vec<PathBuf>> {
         let disk = self.disk.as_ref().map(|disk| &disk.mount);
         let tree = disk
@@ -179,7 +180,7 @@ impl Resource for Label {
 }
 
 impl Label {
-    /// Fails where restorecon has left a type that somebody chose.
+    /// Fails if restorecon has left a type that somebody chose by hand.
     async fn is_held(&self, tree: &Tree) -> Result<()> {
         let (label, tree) = (self.clone(), tree.path.clone());
         blocking(move || {

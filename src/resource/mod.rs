@@ -1,5 +1,28 @@
-//! One kind of thing each. Every file reads in the same order: the desired state, `observe` (what
+//! One kind of resource per file. Every file has the same order: the desired state, `observe` (what
 //! is there now), `diff` (pure; both values of every field), `converge` (from one to the other).
+//!
+//! # How to add a resource
+//!
+//! Say it is `sysctl`, which sets a parameter of the kernel.
+//!
+//! 1. **Its name.** Add a line to `kinds!` in `src/effect/address.rs`. Addresses such as
+//!    `sysctl:net.core.somaxconn` are known everywhere from then on.
+//! 2. **The resource.** Write `src/resource/sysctl.rs` and add its two lines to this file. `directory.rs` is a
+//!    short example to start from. A struct holds the desired state. `observe` reads the machine by functions of
+//!    [`crate::host`], and changes nothing. `diff` compares, and refuses with an error what must not be touched.
+//!    `converge` changes the machine by methods of [`Step`](crate::effect::Step) alone: each puts what was there
+//!    before on record first.
+//! 3. **Its effects.** Files, directories, units, openings, mounts, accounts, images and secrets have theirs
+//!    already: `step.write_file()`, `step.enable()`, `step.open()`. A change of another kind gets a file of its own in
+//!    `src/effect/`: an enum that is [`Reversible`](crate::effect::Reversible), and a method of `Step` that does it.
+//!    Add its two lines to `src/effect/mod.rs`. `src/effect/account.rs` is a short example. Plan, roll-back, revert,
+//!    history and the fail points of the tests need nothing more.
+//! 4. **Its place in a role.** Add it to the graph in `src/role/storage.rs` or `src/role/was.rs`, after what it
+//!    needs. Health checks it from then on, too.
+//! 5. **The tier file**, if the operator chooses something: the field in `src/config/model.rs`, its key in `keys.rs` and
+//!    how it is read in `load.rs`.
+//! 6. **Tests.** Table tests of `diff` in the resource's file. The campaigns `kill`, `fault` and `revert` of `tests/lab`
+//!    take the new effect in by themselves.
 
 mod account;
 mod by_hand;

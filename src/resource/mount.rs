@@ -1,5 +1,5 @@
-//! The data disk's file system in its place, now and at every boot, by UUID: a disk's name may be
-//! another one after the next boot. It comes and goes with the disk, and grows with it.
+//! The data disk's file system, mounted now and at every boot. It is mounted by UUID: a disk's name may
+//! change at a boot. The mount comes and goes with the disk, and the file system grows with it.
 
 use std::path::{Path, PathBuf};
 
@@ -19,11 +19,11 @@ use crate::host::{Host, blocking};
 /// A share holds data, not programs that gain rights and not devices.
 const OPTIONS: [&str; 2] = ["nodev", "nosuid"];
 
-/// The boot does not wait for the disk (systemd.mount(5)): what is on it does, and nothing else.
+/// The boot does not wait for the disk (systemd.mount(5)). Only what is on the disk waits for it.
 const NOFAIL: &str = "nofail";
 
-/// What a file system may leave of its disk: ext4 does not begin a block group that would hold little
-/// but its own tables, and has 128 MiB in one.
+/// How much of its disk a file system may leave unused. ext4 does not begin a block group that would
+/// hold little but its own tables; a block group has 128 MiB.
 const LEFT_OVER: u64 = 128 << 20;
 
 /// A local file system that is mounted.
@@ -34,11 +34,11 @@ pub struct Mount {
     pub mount_point: PathBuf,
     /// Whether udev gives disks units of their own.
     pub udev: bool,
-    /// The unit that serves what is mounted: it is started when the disk comes.
+    /// The unit that serves what is mounted. It is started when the disk comes.
     pub serves: String,
 }
 
-/// What is in the place, and what should be.
+/// What is mounted, and what should be.
 #[derive(Debug)]
 pub struct Observed {
     /// `None` while the disk is still blank.
@@ -53,7 +53,7 @@ fn by_uuid(filesystem: &FsInfo) -> PathBuf {
     Path::new("/dev/disk/by-uuid").join(&filesystem.uuid)
 }
 
-/// A size as a plan shows it: what an operator reads, and what two sizes are compared by.
+/// A size as a plan shows it: in words for the operator, and in bytes to compare two sizes.
 fn shown(bytes: u64) -> String {
     format!("{} ({bytes} bytes)", size_in_words(bytes))
 }
@@ -63,8 +63,8 @@ impl Mount {
         let what = by_uuid(filesystem);
         let mut unit_lines = Vec::new();
         if let Some(device) = self.device_unit(filesystem) {
-            // A file system whose disk is gone gives errors for ever: it makes room for the disk's
-            // return. Only BindsTo= does so when a disk goes unannounced.
+            // A file system whose disk is gone gives errors forever, so it is unmounted to make room
+            // for the disk's return. Only BindsTo= does that when a disk goes unannounced.
             unit_lines.push(format!("BindsTo={}", device.name()));
             unit_lines.push(format!("After={}", device.name()));
         }
@@ -87,7 +87,7 @@ impl Mount {
         })
     }
 
-    /// The file system's size as it is now: of a mounted xfs only the kernel knows it.
+    /// The file system's size now. Only the kernel knows the size of a mounted xfs.
     fn with_size(&self, mut filesystem: FsInfo, is_mounted: bool) -> Result<FsInfo> {
         if is_mounted && filesystem.fs_type == "xfs" {
             filesystem.size_bytes = grow::xfs_size(&self.mount_point)?;
@@ -159,8 +159,8 @@ impl Resource for Mount {
             format!("UUID={}", filesystem.uuid),
         );
         if observed.unit.mounted.is_some() {
-            // The kernel mounts before systemd knows: what is ordered after the mount waits for
-            // systemd's word, or systemd would mount a second time.
+            // The kernel has the mount before systemd knows of it. Units ordered after the mount wait
+            // for systemd, or systemd would mount a second time.
             diff.field(
                 "unit.active",
                 Some(observed.unit.state.active.as_str()),

@@ -1,5 +1,5 @@
-//! The `.mount` unit (systemd.mount(5)) by which a mount is there at every boot. The mount itself
-//! is made by system calls: the unit file tells systemd what it is looking at, and repeats it
+//! The `.mount` unit (systemd.mount(5)) that makes a mount at every boot. The agent makes the
+//! present mount by system calls. The unit file tells systemd what that mount is, and repeats it
 //! after a reboot.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::host::{Host, blocking};
 
 const UNIT_DIRECTORY: &str = "/etc/systemd/system";
 
-/// Why a mount is changed that is there and is right.
+/// Why a mount is changed although it is there and right.
 pub const DIFFERS: &str = "what mounts it at every boot is not as it should be";
 
 /// A `.mount` unit: what `[Mount]` and `[Install]` say, and further lines of `[Unit]`.
@@ -41,7 +41,7 @@ pub struct Observed {
     pub mounted: Option<MountInfo>,
     /// Entries of fstab(5) for the same place.
     pub fstab: Vec<Entry>,
-    /// Something lies in the directory that the mount will hide.
+    /// The directory holds something that the mount will hide.
     hides: bool,
 }
 
@@ -78,7 +78,7 @@ impl MountUnit {
         ))
     }
 
-    /// Whether this diff has the unit in it, and not only the mount itself.
+    /// Whether this diff changes the unit, and not only the mount itself.
     pub fn differs(diff: &Diff) -> bool {
         diff.changes("unit.file") || diff.changes("unit.enabled")
     }
@@ -125,7 +125,7 @@ impl MountUnit {
 }
 
 /// Looks at the unit of a mount point. An entry of fstab(5) for the same place, or a unit that is
-/// not ours, is an error: two masters of one mount are none.
+/// not the agent's, is an error: a mount must have only one master.
 pub async fn observe(host: &Host, mount_point: &Path) -> Result<Observed> {
     let observed = observe_beside_fstab(host, mount_point).await?;
     match observed.fstab.first() {
@@ -137,14 +137,14 @@ pub async fn observe(host: &Host, mount_point: &Path) -> Result<Observed> {
     }
 }
 
-/// The same, and what fstab(5) says of the place is only told.
+/// The same, but an entry of fstab(5) for the same place is only reported.
 pub async fn observe_beside_fstab(host: &Host, mount_point: &Path) -> Result<Observed> {
     let at = mount_point.to_owned();
     let files = blocking(move || {
         let fstab = on_this_guest(&at);
         refuse_symbolic_link(&at)?;
         let mounted = mount_at(&at)?;
-        // Only while nothing is mounted: to look into a dead share takes for ever.
+        // Only while nothing is mounted: a look into a dead share never ends.
         let hides = mounted.is_none()
             && std::fs::read_dir(&at).is_ok_and(|mut entries| entries.next().is_some());
         Ok((mark::read(&MountUnit::path(&at))?, mounted, fstab, hides))
@@ -160,8 +160,9 @@ pub async fn observe_beside_fstab(host: &Host, mount_point: &Path) -> Result<Obs
     })
 }
 
-/// The kernel shows a mount under its real path: through a symbolic link it would never be found
-/// again. The mount point itself is not looked at; what is mounted there may be dead.
+/// The kernel shows a mount under its real path: the agent would never find a mount again that it
+/// made through a symbolic link. The mount point itself is not checked, because what is mounted
+/// there may be dead.
 fn refuse_symbolic_link(mount_point: &Path) -> Result<()> {
     for ancestor in mount_point.ancestors().skip(1) {
         if let Ok(real) = std::fs::canonicalize(ancestor) {

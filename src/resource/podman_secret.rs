@@ -1,4 +1,4 @@
-//! A secret of the application's, in podman's store: it is in no unit, in no argument list and in nothing that podman
+//! A secret of the application, in podman's store. It is in no unit, in no argument list and in nothing that podman
 //! shows of a container.
 
 use crate::config::Secret;
@@ -53,7 +53,7 @@ impl Resource for PodmanSecret {
     }
 
     fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
-        // The guide writes such a thing into `podman run`.
+        // The guide writes such a value into `podman run`.
         Vec::new()
     }
 

@@ -1,6 +1,6 @@
-//! What an operator's configuration of Samba may hold that our share cannot stand beside: a share of
-//! the same name, lines that fall into our section, and settings of the server with which nobody gets
-//! in. Each is told with its place and the way out, and none is overwritten.
+//! Conflicts of an operator's Samba configuration with our share: a share of the same name, lines that
+//! fall into our section, and server settings that let nobody in. Each conflict is reported with its
+//! place and the way out, and nothing is overwritten.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::error::{Error, Result};
 use crate::host::samba::conf::{Setting, SmbConf, is_yes, section_name};
 
-/// Our share, as far as it can be in conflict.
+/// The parts of our share that can conflict.
 #[derive(Debug, Clone)]
 pub struct OurShare {
     pub name: String,
@@ -19,7 +19,7 @@ pub struct OurShare {
     pub clients: Vec<IpNet>,
 }
 
-/// Refuses the first conflict; without one, what is worth a note.
+/// Refuses the first conflict. Without a conflict, returns what is worth a note.
 pub fn check(conf: &SmbConf, ours: &OurShare) -> Result<Vec<String>> {
     same_name(conf, ours)?;
     stray_settings(conf, ours)?;
@@ -48,7 +48,7 @@ fn same_name(conf: &SmbConf, ours: &OurShare) -> Result<()> {
     }
 }
 
-/// Whoever adds a line at the end of smb.conf adds it to the section of what is included last: ours.
+/// A line at the end of smb.conf falls into the last section of the last included file: ours.
 fn stray_settings(conf: &SmbConf, ours: &OurShare) -> Result<()> {
     let name = section_name(&ours.name);
     let mut strays = conf.settings.iter();
@@ -66,7 +66,7 @@ fn stray_settings(conf: &SmbConf, ours: &OurShare) -> Result<()> {
     }
 }
 
-/// smb.conf is not what Samba goes by.
+/// Refuses settings that make Samba take its configuration from elsewhere than smb.conf.
 fn elsewhere(conf: &SmbConf, _ours: &OurShare) -> Result<()> {
     let registry = conf
         .global("configbackend")
@@ -109,8 +109,8 @@ fn dialect(conf: &SmbConf, _ours: &OurShare) -> Result<()> {
     }
 }
 
-/// Turned off for the server, encryption cannot be had for a share, and one that demands it lets
-/// nobody in (smb.conf(5), `server smb encrypt`).
+/// If encryption is off for the server, no share can have it, and a share that demands it lets nobody
+/// in (smb.conf(5), `server smb encrypt`).
 fn encryption(conf: &SmbConf, ours: &OurShare) -> Result<()> {
     const OFF: [&str; 5] = ["off", "no", "false", "0", "disabled"];
     let is_off = |one: &&Setting| OFF.iter().any(|off| one.value.eq_ignore_ascii_case(off));
@@ -160,7 +160,7 @@ fn port(conf: &SmbConf, _ours: &OurShare) -> Result<()> {
     ))
 }
 
-/// The server's own `hosts allow` and `hosts deny` are asked before those of any share.
+/// Samba checks the server's own `hosts allow` and `hosts deny` before those of any share.
 fn shut_out(conf: &SmbConf, ours: &OurShare) -> Result<()> {
     let setting = |key| {
         conf.global(key)
@@ -185,11 +185,11 @@ fn shut_out(conf: &SmbConf, ours: &OurShare) -> Result<()> {
     Ok(())
 }
 
-/// What a word of hosts_access(5) stands for, as far as it is plain.
+/// What a word of hosts_access(5) stands for, if that is clear.
 enum Hosts {
     All,
     Network(IpNet),
-    /// A name, a netgroup, EXCEPT.
+    /// A name, a netgroup, or EXCEPT.
     Unclear,
 }
 
@@ -214,7 +214,7 @@ fn one_of_hosts(word: &str) -> Hosts {
     if let Ok(address) = word.parse::<std::net::IpAddr>() {
         return Hosts::Network(address.into());
     }
-    // `192.168.` is all that begins so.
+    // `192.168.` means all addresses that begin with it.
     let octets: Vec<&str> = word.trim_end_matches('.').split('.').collect();
     let padded = (0..4).map(|index| octets.get(index).copied().unwrap_or("0"));
     let network = format!(
@@ -246,8 +246,8 @@ fn surely_means(list: &str, client: &IpNet) -> bool {
     hosts.iter().any(means) && !hosts.iter().any(|h| matches!(h, Hosts::Unclear))
 }
 
-/// Encryption comes with SMB 3. Without it the lowest dialect is the server's, which is every
-/// share's, and not ours to raise.
+/// Encryption needs SMB 3. Without encryption, the server's lowest dialect counts. It holds for every
+/// share, so the agent does not raise it.
 fn older_dialects(conf: &SmbConf, ours: &OurShare) -> Option<String> {
     const KEYS: [&str; 3] = ["serverminprotocol", "minprotocol", "smb3"];
     let lowest = KEYS.iter().find_map(|key| conf.global(key));
@@ -268,7 +268,7 @@ fn impossible(setting: &Setting, why: &str, way_out: &str) -> Error {
 mod tests {
     use super::*;
 
-    /// An operator's smb.conf with our include at the end, and what stands behind that.
+    /// An operator's smb.conf with our include at the end, followed by `behind`.
     fn conf(before: &str, behind: &str) -> (SmbConf, OurShare) {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("wasagent.conf");
@@ -365,7 +365,7 @@ mod tests {
         ] {
             is_fine(&format!("[global]\n{setting}"), "");
         }
-        // Of another share, not of the server.
+        // These are settings of another share, not of the server.
         is_fine("[other]\nhosts deny = ALL\nsmb encrypt = off", "");
     }
 

@@ -1,4 +1,4 @@
-//! The line of smb.conf that takes in the agent's own file. All else in smb.conf is the
+//! The line of smb.conf that includes the agent's own file. Everything else in smb.conf is the
 //! operator's and stays as it is, byte for byte.
 
 use std::path::Path;
@@ -27,8 +27,8 @@ pub struct Observed {
     file: RegularFile,
     /// smb.conf with what it includes.
     conf: SmbConf,
-    /// What else knows of the operator's shares, and their names: files whose names Samba alone can
-    /// tell, the registry, `net usershare`.
+    /// Other places that define the operator's shares, with the names of those shares and the way
+    /// out: files whose names only Samba can tell, the registry, `net usershare`.
     elsewhere: Vec<(&'static str, Vec<String>, &'static str)>,
 }
 
@@ -37,7 +37,7 @@ impl SambaInclude {
         format!("include = {}", self.share.file.display())
     }
 
-    /// What no file that smb.conf plainly includes tells of.
+    /// The shares that are defined outside the files that smb.conf plainly includes.
     async fn elsewhere(
         &self,
         text: &str,
@@ -54,8 +54,8 @@ impl SambaInclude {
             usershares,
             "run `net usershare delete` for it",
         ));
-        // While our line is absent, testparm tells of the operator's shares in every file that
-        // smb.conf includes; later it would tell of ours too.
+        // Without our line, testparm lists the operator's shares in every file that smb.conf
+        // includes. With our line, it would list our share too.
         if !self.has_line(text) {
             let shares = samba::check_configuration(Path::new(SMB_CONF)).await?;
             elsewhere.push((SMB_CONF, shares, "remove that section"));
@@ -63,8 +63,8 @@ impl SambaInclude {
         Ok(elsewhere)
     }
 
-    /// smb.conf with the line at its end: after every section of the operator's, so that none of
-    /// their settings fall into another section.
+    /// smb.conf with the line at its end, after all of the operator's sections, so that none of
+    /// their settings falls into another section.
     fn with_line(&self, text: &[u8]) -> Vec<u8> {
         let mut with = text.to_vec();
         if !text.is_empty() && !text.ends_with(b"\n") {

@@ -1,5 +1,5 @@
-//! A file that holds a secret: 0600, root's, its contents shown nowhere. One that works is not written over by one that
-//! does not.
+//! A file that holds a secret: mode 0600, owned by root, its contents shown nowhere. A secret that does not work
+//! never replaces a secret that works.
 
 use std::path::PathBuf;
 
@@ -18,10 +18,10 @@ const MAX_SIZE: u64 = 64 << 10;
 pub struct SecretFile {
     pub path: PathBuf,
     pub contents: Secret,
-    /// How every file of this kind begins: one that begins otherwise is somebody else's.
+    /// How every file of this kind begins. A file that begins otherwise is somebody else's.
     pub begins: &'static str,
-    /// What is to be let in by it, which is tried before the secret that is there is written over: the next boot would
-    /// go by the new one.
+    /// The share that the secret must open. The agent tries that before it overwrites an existing secret, because the
+    /// next boot would use the new one.
     pub lets_in: CifsShare,
 }
 

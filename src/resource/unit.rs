@@ -20,9 +20,9 @@ const LOADED: &str = "loaded";
 pub struct Unit {
     pub name: String,
     pub configuration: Vec<PathBuf>,
-    /// Of the agent's own, read with the unit.
+    /// The agent's own drop-ins, read with the unit.
     pub drop_ins: Vec<PathBuf>,
-    /// What brings the unit.
+    /// What provides the unit.
     pub requirements: Vec<Requirement>,
 }
 
@@ -35,11 +35,11 @@ pub struct Observed {
 
 impl Observed {
     /// Whether the unit last started or reloaded before its configuration was written. This is
-    /// seen from outside, so that an apply that was killed between the write and the reload is
-    /// made good by the next one.
+    /// judged from outside, so that the next apply makes good an apply that was killed between the
+    /// write and the reload.
     fn is_stale(&self) -> bool {
         match (self.configured, self.state.state_changed) {
-            // A time in the future is one that a clock was set back from: it says nothing.
+            // A time in the future means that the clock was set back: it tells nothing.
             (Some(configured), Some(changed)) => {
                 configured > changed && configured <= SystemTime::now()
             }
@@ -72,7 +72,7 @@ impl Resource for Unit {
         });
         let ((configured, drop_ins), mut state) =
             tokio::try_join!(looked_at, host.systemd.unit(&self.name))?;
-        // Up to version 255 systemd does not tell of a drop-in in a directory that is newer than
+        // Up to version 255, systemd does not report a drop-in in a directory that is newer than
         // its cache of paths (unit_find_dropin_paths() in src/core/load-dropin.h).
         state.need_daemon_reload |= drop_ins
             .iter()
@@ -121,7 +121,7 @@ impl Resource for Unit {
             let why = format!("systemd must read {} again", file.display());
             diff.foresee("definition", CHANGED, LOADED, why);
         }
-        // One that does not run reads its configuration when it starts.
+        // A unit that does not run reads its configuration when it starts.
         if !diff.changes("active")
             && let Some(file) = self.configuration.iter().find(changes)
         {
@@ -135,7 +135,7 @@ impl Resource for Unit {
         let verbs = [
             ("enabled", "enable"),
             ("active", "start"),
-            // The guide has no word for a later change; this is how it would be done.
+            // The guide does not cover a later change; this is how to do it.
             ("definition", "daemon-reload"),
             ("configuration", "reload"),
         ];
@@ -182,7 +182,7 @@ mod tests {
         Some(SystemTime::UNIX_EPOCH + Duration::from_secs(second))
     }
 
-    /// Of a unit that started in second 10.
+    /// The state of a unit that started in second 10.
     fn observed(active: &str, need_daemon_reload: bool, configured: u64) -> Observed {
         Observed {
             state: UnitState {

@@ -1,15 +1,15 @@
-//! User and password for `mount.cifs`, which takes them from a file: in the options of a unit
-//! everybody could read them.
+//! User and password for `mount.cifs`, which reads them from a file. In a unit's options everybody
+//! could read them.
 
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 
-/// Text of a credentials file for `mount.cifs` (its manual page, CREDENTIALS). A comma needs no
-/// escape there, and `mount.cifs` takes the value up to the end of the line as it is.
+/// Text of a credentials file for `mount.cifs` (its manual page, CREDENTIALS). `mount.cifs` takes
+/// each value unchanged up to the end of the line, so a comma needs no escape.
 ///
 /// # Errors
-/// When user or password has a line break or NUL. The error shows neither.
+/// When user or password has a line break or NUL. The error shows neither user nor password.
 pub fn credentials(user: &str, password: &str) -> Result<Zeroizing<String>> {
     let breaks = ['\n', '\r', '\0'];
     if user.contains(breaks) || password.contains(breaks) {
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn credentials_are_taken_as_they_are_or_refused_unseen() {
-        // As open_cred_file() of mount.cifs.c reads it: a value is all behind the first `=` of its line.
+        // open_cred_file() in mount.cifs.c takes everything after the first `=` of a line as the value.
         let longest = "암".repeat(85);
         for password in [" a,b%=c", ",,", "=", "#;'\"`$\\", " \t ", &longest] {
             let text = credentials("user1", password).unwrap();

@@ -1,31 +1,31 @@
-//! What the kernel's client knows of a share that is mounted and says nowhere else: whether the server demands
-//! encryption. Told not to encrypt, the kernel then encrypts without a word.
+//! The kernel's debug data on a mounted share: the only place that shows whether the server demands encryption.
+//! If the server does, the kernel encrypts silently, even when told not to.
 
 use super::share::CifsMount;
 
-/// What the kernel's client knows of its servers and shares (`fs/smb/client/cifs_debug.c`).
+/// The kernel client's state of its servers and shares (`fs/smb/client/cifs_debug.c`).
 const DEBUG_DATA: &str = "/proc/fs/cifs/DebugData";
 
 /// Share flag of a tree connect ([MS-SMB2] 2.2.10, SMB2_SHAREFLAG_ENCRYPT_DATA).
 const SHAREFLAG_ENCRYPT_DATA: u32 = 0x8000;
 
 impl CifsMount {
-    /// Where a share demands encryption and the client can, the kernel encrypts without being told
-    /// (`fs/smb/client/smb2pdu.c`, `smb3_encryption_required`); it shows in its debug data alone.
+    /// If a share demands encryption and the client supports it, the kernel encrypts without being told
+    /// (`fs/smb/client/smb2pdu.c`, `smb3_encryption_required`). Only its debug data shows this.
     pub(super) fn is_encrypted_all_the_same(&self) -> bool {
         let text = std::fs::read(DEBUG_DATA).unwrap_or_default();
         demands_encryption(&String::from_utf8_lossy(&text), &self.source)
     }
 }
 
-/// Whether the kernel's debug data tells of a connection to the share of `source`, `//server/share`,
-/// on which the server demands encryption.
+/// Whether the kernel's debug data lists a connection to `source` (`//server/share`) on which the
+/// server demands encryption.
 fn demands_encryption(debug_data: &str, source: &str) -> bool {
     let parts: Vec<&str> = source.trim_start_matches('/').split('/').take(2).collect();
     let unc = format!("\\\\{}", parts.join("\\"));
     let mut is_ours = false;
     for line in debug_data.lines() {
-        // A share begins `1) \\server\share Mounts: …`; its flags come on one of the lines below.
+        // A share begins with `1) \\server\share Mounts: …`; its flags are on one of the lines below.
         if let Some((_, name)) = line.trim().split_once(") ") {
             let name = name.strip_prefix("IPC: ").unwrap_or(name);
             is_ours = name

@@ -1,9 +1,8 @@
-//! Of one dialect there are three words: the tier file's, the kernel's, which is not always the same, and its number on
-//! the wire.
+//! A dialect has three notations: the tier file's, the kernel's, which sometimes differs, and its number on the wire.
 
 use crate::config::Dialect;
 
-/// Reads the kernel's word: `3.0`, `3.0.2` or `3.02`, and `3.1.1`.
+/// Parses the kernel's notation: `3.0`, `3.0.2` or `3.02`, and `3.1.1`.
 pub fn parse(vers: &str) -> Option<Dialect> {
     match vers {
         "3.0" => Some(Dialect::V3_0),
@@ -13,7 +12,7 @@ pub fn parse(vers: &str) -> Option<Dialect> {
     }
 }
 
-/// Its number on the wire (MS-SMB2 2.2.3).
+/// The dialect's number on the wire (MS-SMB2 2.2.3).
 pub const fn number(dialect: Dialect) -> u16 {
     match dialect {
         Dialect::V3_0 => 0x0300,

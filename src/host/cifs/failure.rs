@@ -1,5 +1,5 @@
-//! A failed mount for the operator: its kind, a sentence that says what came back, and a way out. The sentences
-//! stand here together, whoever finds out that it failed: our probe, the kernel, or the mount point.
+//! A failed mount for the operator: its kind, a sentence that says what came back, and a hint. All sentences are
+//! here, whether the agent's probe, the kernel or the mount point showed the failure.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::share::CifsMount;
 use crate::error::Error;
 
-/// How long a connection to the server, and then its first answer, may take.
+/// How long connecting to the server may take, and then its first answer.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Why a mount, or the probe before it, failed.
@@ -24,66 +24,66 @@ pub enum CifsErrorKind {
     NoAnswer,
     /// Nothing listens on the port.
     Refused,
-    /// The server accepts connections and says nothing.
+    /// The server accepts connections but sends nothing.
     Silent,
     /// The server accepts the connection and closes it.
     Dropped,
-    /// What answers does not speak SMB2.
+    /// Something answers, but does not speak SMB2.
     NotSmb,
-    /// The server speaks none of the dialects that were offered.
+    /// The server speaks none of the offered dialects.
     DialectRefused,
-    /// Encryption was wanted and the server cannot.
+    /// Encryption was wanted, but the server does not support it.
     SealUnsupported,
-    /// Unknown user or wrong password: a server tells nobody which.
+    /// Unknown user or wrong password: a server does not say which.
     WrongPassword,
     AccountDisabled,
     AccountLocked,
     PasswordExpired,
     /// The server has no such account, and lets the user in as a guest.
     Guest,
-    /// The user was accepted, the share is not for this user or this address.
+    /// The user was accepted, but the share does not admit this user or this address.
     ShareDenied,
-    /// The user was refused, while we did not encrypt: the server may demand it.
+    /// The user was refused on an unencrypted connection: the server may demand encryption.
     EncryptionDemanded,
-    /// The share can only be had encrypted, and we were told not to encrypt.
+    /// The share requires encryption, but the agent was told not to encrypt.
     EncryptedShare,
     /// EACCES, and neither the server's status nor the kernel log says why.
     AccessDenied,
     /// The connection broke after the server had answered.
     Broken,
     NoSuchShare,
-    /// The share is there, the directory in it is not.
+    /// The share exists, but the directory in it does not.
     NoSuchDirectory,
-    /// The mount point is not there or no directory.
+    /// The mount point is missing or not a directory.
     NoTarget,
-    /// The kernel refused an option, or we did before it.
+    /// The kernel refused an option, or the agent did before asking the kernel.
     BadOption,
     /// Root's capability is missing.
     NotPermitted,
     /// The kernel has no CIFS.
     NoCifs,
-    /// A share is mounted on the mount point already.
+    /// A share is already mounted on the mount point.
     AlreadyMounted,
-    /// Everything together took longer than the caller allowed.
+    /// The whole mount took longer than the caller allowed.
     Deadline,
     Other,
 }
 
-/// A failed mount: what it was, and what the kernel said. It converts into an [`Error`] with a
-/// sentence of its own for each kind.
+/// A failed mount: its kind, and what the kernel said. It converts into an [`Error`] with a
+/// sentence for each kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CifsError {
     pub kind: CifsErrorKind,
-    /// What the system call gave; `None` where none failed.
+    /// The errno of the failed system call; `None` if no call failed.
     pub errno: Option<i32>,
-    /// The kernel's own words, from the context's descriptor and the kernel log.
+    /// The kernel's messages, from the context's descriptor and the kernel log.
     pub kernel: Vec<String>,
     message: String,
     hint: String,
 }
 
 impl CifsError {
-    /// Whether it may pass without anybody changing a setting: a server that boots, a network.
+    /// Whether the failure may go away without a changed setting, once the server or network is up.
     pub fn may_pass(&self) -> bool {
         use CifsErrorKind as K;
         matches!(
@@ -95,7 +95,7 @@ impl CifsError {
                 | K::Dropped
                 | K::Broken
                 | K::Deadline
-                // systemd made it meanwhile, asked by the container's unit: the next look finds it.
+                // systemd mounted it meanwhile for the container's unit; the next check finds it.
                 | K::AlreadyMounted
                 | K::Other
         )
@@ -119,7 +119,7 @@ impl From<CifsError> for Error {
 }
 
 impl CifsMount {
-    /// The error with the sentence and the way out of its kind.
+    /// The error with the sentence and hint of its kind.
     pub(super) fn failure(
         &self,
         kind: CifsErrorKind,
@@ -136,7 +136,7 @@ impl CifsMount {
         let at = SocketAddr::new(self.address, self.port);
         let address = self.address;
         let seconds = PROBE_DEADLINE.as_secs();
-        // The last line often repeats the errno and says nothing more.
+        // The last line often only repeats the errno.
         let telling = |line: &&String| !line.contains("failed w/return code");
         let status = kernel.iter().find_map(|line| line.split_once("STATUS_"));
         let heard = kernel.iter().rev().find(telling).map_or_else(

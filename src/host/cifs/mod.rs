@@ -1,9 +1,9 @@
-//! The share, mounted by the kernel's mount API: `fsopen("cifs")`, one `fsconfig` an option, so that
-//! no character of a password needs escaping.
+//! Mounts the share through the kernel's mount API: `fsopen("cifs")`, then one `fsconfig` call per
+//! option, so that no character of a password needs escaping.
 //!
-//! The kernel waits up to 43 s for a server that is not there and then says little. So the server
-//! is asked first, by us and with deadlines: a connection, and one SMB2 negotiation. What the
-//! kernel refuses after that is told apart by its errno together with its log.
+//! The kernel waits up to 43 s for a server that is not there and then says little. So the agent
+//! probes the server first, with deadlines: a connection, and one SMB2 negotiation. If the kernel
+//! then refuses the mount, its errno and its log together give the cause.
 
 mod credentials;
 mod debug_data;

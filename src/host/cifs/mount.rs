@@ -1,5 +1,5 @@
-//! The share mounted, attached to nothing at first: a system call that hangs is given up with its thread, and
-//! what it mounts after that nobody sees. Only a mount that is there appears in its place.
+//! Mounts the share detached first. If a system call hangs, the agent gives up its thread, and a mount that it makes
+//! later stays invisible. Only a finished mount is attached to its place.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -25,17 +25,17 @@ use crate::host::kmsg::Kmsg;
 use crate::host::mount;
 
 impl CifsMount {
-    /// Asks the server and mounts the share, with `nosuid` and `nodev`, attached to nothing yet: what is
-    /// mounted where it is to appear goes on being used until [`Detached::attach`].
+    /// Probes the server and mounts the share detached, with `nosuid` and `nodev`. Whatever is mounted
+    /// at its future place stays in use until [`Detached::attach`].
     ///
-    /// It works on a thread of its own, which is given up after `deadline`. A system call cannot be
-    /// called off: the thread goes on until the kernel returns, and what it mounted then goes when its
-    /// descriptor closes, unseen.
+    /// The mount runs on a thread of its own, which is given up after `deadline`. A system call cannot
+    /// be cancelled: the thread goes on until the kernel returns. A mount made by then was never
+    /// visible, and disappears when its descriptor closes.
     ///
     /// # Errors
-    /// One kind for each cause that can be told apart, and [`CifsErrorKind::Deadline`]. The first
-    /// failing option stops, because the kernel has freed the password by then and would report a
-    /// refusal that is none (`fs/smb/client/fs_context.c`, `cifs_parse_mount_err`).
+    /// One kind for each cause that can be told apart, and [`CifsErrorKind::Deadline`]. The attempt
+    /// stops at the first failing option: the kernel has freed the password by then and would report a
+    /// false refusal (`fs/smb/client/fs_context.c`, `cifs_parse_mount_err`).
     pub async fn mount_detached(
         &self,
         password: &str,
@@ -45,11 +45,11 @@ impl CifsMount {
         let thread = {
             let share = self.clone();
             let password = Zeroizing::new(password.to_owned());
-            // No thread of the runtime: that would wait for it when the program ends.
+            // Not a thread of the runtime: the runtime would wait for it when the program ends.
             std::thread::Builder::new()
                 .name("mount-cifs".to_owned())
                 .spawn(move || {
-                    // Nobody listens any more when the deadline has passed: the mount is dropped.
+                    // After the deadline the receiver is gone, and the mount is dropped.
                     let _ = done.send(share.mount(&password));
                 })
         };
@@ -77,7 +77,7 @@ impl CifsMount {
         Ok(mounted)
     }
 
-    /// Makes the mount, attached to nothing yet.
+    /// Makes the detached mount.
     fn create(&self, password: &str) -> Result<OwnedFd, CifsError> {
         let failed = match self.attempt(password, None) {
             Ok(mounted) => return Ok(mounted),
@@ -94,17 +94,17 @@ impl CifsMount {
         Err(error)
     }
 
-    /// Whether the server knows no such user and lets everybody of that kind in as a guest (smb.conf(5),
-    /// `map to guest`, which Debian sets). A guest's session has no key, so the server ends the connection
-    /// at the first encrypted request, and the kernel says no more than EAGAIN. That it is a guest's
-    /// it says when it was to sign (`fs/smb/client/smb2pdu.c`, `SMB2_sess_setup`).
+    /// Whether the server does not know the user and lets unknown users in as guests (smb.conf(5),
+    /// `map to guest`, which Debian sets). A guest session has no key, so the server closes the connection
+    /// at the first encrypted request, and the kernel reports only EAGAIN. The kernel names a guest
+    /// session only if it was told to sign (`fs/smb/client/smb2pdu.c`, `SMB2_sess_setup`).
     fn is_taken_for_guest(&self, password: &str) -> bool {
         let plain = Self {
             seal: false,
             ..self.clone()
         };
         match plain.attempt(password, Some("sign")) {
-            // Let in with a key: nobody's guest. The mount goes as it came.
+            // The session has a key, so the user is no guest. This mount is dropped.
             Ok(_) => false,
             Err(failed) => failed.says("authenticated as guest"),
         }
@@ -146,7 +146,7 @@ impl CifsMount {
             }
         }
         fsconfig_set_string(context.as_fd(), "username", &self.user)?;
-        // As a C string of ours, wiped: a &str would be copied to a buffer that is not.
+        // A C string that is wiped: a &str would be copied to a buffer that is not wiped.
         let mut bytes = Zeroizing::new(Vec::with_capacity(password.len() + 1));
         bytes.extend_from_slice(password.as_bytes());
         bytes.push(0);
@@ -155,7 +155,7 @@ impl CifsMount {
     }
 }
 
-/// A share that is mounted and attached to nothing: nobody sees it, and dropped it is gone.
+/// A share that is mounted but attached nowhere: it is invisible, and dropping it unmounts it.
 #[derive(Debug)]
 pub struct Detached {
     share: CifsMount,
@@ -163,14 +163,14 @@ pub struct Detached {
 }
 
 impl Detached {
-    /// Lets the share appear on `target` (`move_mount(2)`).
+    /// Attaches the share to `target` (`move_mount(2)`).
     ///
     /// # Errors
-    /// When `target` is no directory, or has a share mounted on it already.
+    /// When `target` is no directory, or already has a share mounted on it.
     pub fn attach(&self, _permit: &Permit, target: &Path) -> Result<(), CifsError> {
         let share = &self.share;
         match mount::mount_at(target) {
-            // Said before the mount point is opened: the share there may be a dead one.
+            // Checked before the mount point is opened: the share there may be dead.
             Ok(Some(found)) if found.fs_type == "cifs" => {
                 let found = format!("{} is mounted on {}", found.source, target.display());
                 return Err(share.failure(CifsErrorKind::AlreadyMounted, None, vec![found]));
@@ -195,8 +195,8 @@ impl Detached {
     }
 }
 
-/// What the kernel says about options: one record a read, `e cifs: …` with a letter for its level
-/// in front, then ENODATA (`fs/fsopen.c`, `fscontext_read`).
+/// The kernel's messages about options: each read returns one record such as `e cifs: …`, where the
+/// first letter is its level; ENODATA ends them (`fs/fsopen.c`, `fscontext_read`).
 fn words_of_context(context: OwnedFd) -> Vec<String> {
     let mut context = File::from(context);
     let mut words = Vec::new();

@@ -1,6 +1,6 @@
-//! The server, asked by us before the kernel asks it: a connection to its port, and one SMB2 negotiation
-//! ([MS-SMB2] 2.2.3 and 2.2.4), each with a deadline that is shorter than the kernel's. It tells apart the ways
-//! in which a server is not there.
+//! The agent's probe of the server before the kernel mounts: a connection to its port, and one SMB2 negotiation
+//! ([MS-SMB2] 2.2.3 and 2.2.4), each with a deadline shorter than the kernel's. The probe tells apart the ways
+//! in which a server can be absent.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -29,11 +29,11 @@ pub struct Negotiated {
 }
 
 impl CifsMount {
-    /// Connects to the server and negotiates this dialect, each within [`PROBE_DEADLINE`]. No user
-    /// and no password is sent.
+    /// Connects to the server and negotiates this dialect, each within [`PROBE_DEADLINE`]. It sends
+    /// neither user nor password.
     ///
     /// # Errors
-    /// A kind for each way in which a server is not there, and `DialectRefused`, `SealUnsupported`.
+    /// A kind for each way in which a server can be absent, and `DialectRefused`, `SealUnsupported`.
     pub fn probe(&self) -> Result<Negotiated, CifsError> {
         let mut stream = probe_port(self.address, self.port, PROBE_DEADLINE)
             .map_err(|kind| self.failure(kind, None, Vec::new()))?;
@@ -46,8 +46,7 @@ impl CifsMount {
     }
 }
 
-/// Connects to a port of the server. A refusal, silence and the lack of a route are kinds of their
-/// own.
+/// Connects to a port of the server.
 ///
 /// # Errors
 /// `Refused`, `NoAnswer`, `Unreachable`, `Other`.
@@ -60,15 +59,15 @@ fn probe_port(address: IpAddr, port: u16, deadline: Duration) -> Result<TcpStrea
                 CifsErrorKind::Unreachable
             }
             ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => CifsErrorKind::Dropped,
-            // What an nftables or iptables REJECT with icmp-admin-prohibited can turn into.
+            // An nftables or iptables REJECT with icmp-admin-prohibited can cause this.
             ErrorKind::PermissionDenied => CifsErrorKind::Refused,
             _ => CifsErrorKind::Other,
         }
     })
 }
 
-/// Asks an SMB server whether it speaks this dialect, on a fresh connection (MS-SMB2 2.2.3, 2.2.4).
-/// The kernel asks the same, and waits 21 to 43 s for an answer; this waits for `deadline`.
+/// Asks an SMB server on a fresh connection whether it speaks this dialect (MS-SMB2 2.2.3, 2.2.4).
+/// The kernel asks the same but waits 21 to 43 s for an answer; this function waits for `deadline`.
 ///
 /// # Errors
 /// `Silent`, `Dropped`, `NotSmb`, `DialectRefused`.
@@ -92,7 +91,7 @@ fn negotiate(
         .map_err(kind_of)?;
     let mut length = [0; 4];
     read_until(stream, &mut length, end).map_err(kind_of)?;
-    // Direct TCP: a zero byte, then the length in three (MS-SMB2 2.1).
+    // Direct TCP: a zero byte, then the length in three bytes (MS-SMB2 2.1).
     let length = match length {
         [0, high, middle, low] => {
             usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low)
@@ -123,7 +122,7 @@ fn negotiate_request(dialect: Dialect, random: &[u8; 48]) -> Vec<u8> {
     message.extend_from_slice(&CAP_ENCRYPTION.to_le_bytes());
     message.extend_from_slice(&random[..16]); // ClientGuid
     if dialect == Dialect::V3_1_1 {
-        // Two contexts, at the next multiple of eight behind the dialect: 104.
+        // Two contexts, at the next multiple of eight after the dialect: 104.
         message.extend_from_slice(&104u32.to_le_bytes());
         message.extend_from_slice(&2u16.to_le_bytes());
         message.extend_from_slice(&0u16.to_le_bytes());
@@ -164,7 +163,7 @@ fn read_negotiate_answer(answer: &[u8], dialect: Dialect) -> Result<Negotiated, 
     if !answer.starts_with(b"\xfeSMB") {
         return Err(CifsErrorKind::NotSmb);
     }
-    // STATUS_NOT_SUPPORTED, STATUS_INVALID_PARAMETER …: none of the dialects offered is spoken.
+    // STATUS_NOT_SUPPORTED, STATUS_INVALID_PARAMETER …: the server speaks none of the offered dialects.
     if u32_at(8) != Some(0) || u16_at(SMB2_HEADER + 4) != Some(dialect::number(dialect)) {
         return Err(CifsErrorKind::DialectRefused);
     }
@@ -174,7 +173,7 @@ fn read_negotiate_answer(answer: &[u8], dialect: Dialect) -> Result<Negotiated, 
         (0..count).any(|_| {
             let (kind, length) = (u16_at(at), u16_at(at + 2).unwrap_or(0));
             let cipher = u16_at(at + 10).unwrap_or(0);
-            // Each begins at a multiple of eight.
+            // Each context begins at a multiple of eight.
             at += (8 + usize::from(length)).next_multiple_of(8);
             kind == Some(CONTEXT_ENCRYPTION) && cipher != 0
         })
@@ -187,7 +186,7 @@ fn read_negotiate_answer(answer: &[u8], dialect: Dialect) -> Result<Negotiated, 
     })
 }
 
-/// Fills `buffer` before `end`, however slowly the bytes drip.
+/// Fills `buffer`, and fails at `end` however slowly bytes still arrive.
 fn read_until(stream: &mut TcpStream, buffer: &mut [u8], end: Instant) -> io::Result<()> {
     let mut filled = 0;
     while filled < buffer.len() {

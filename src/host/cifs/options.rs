@@ -1,5 +1,5 @@
-//! A mount of a share and its options, one list for both who mount: the system calls, and `mount.cifs`, which a
-//! unit runs at boot. So the two mounts are the same. What the kernel would take and cut is refused here.
+//! The mount options of a share. One list serves both the system calls and `mount.cifs`, which a unit runs at boot,
+//! so both mounts are the same. Values that the kernel would accept and truncate are refused here.
 
 use std::path::Path;
 
@@ -7,19 +7,19 @@ use super::failure::{CifsError, CifsErrorKind};
 use super::share::{CifsMount, Recovery, SMB_PORT};
 use crate::error::{Error, Result};
 
-/// Longest value that `fsconfig(2)` takes, without its NUL (`fs/fsopen.c`: `strndup_user(…, 256)`).
+/// Longest value that `fsconfig(2)` accepts, without its NUL (`fs/fsopen.c`: `strndup_user(…, 256)`).
 const VALUE_MAX: usize = 255;
 
 impl CifsMount {
-    /// The same options for `Options=` of a systemd mount unit, which runs `mount.cifs`: the mount
-    /// at boot and the one by system calls look alike in mountinfo. User and password come from
+    /// The same options for `Options=` of a systemd mount unit, which runs `mount.cifs`. The mount
+    /// at boot and the mount by system calls look alike in mountinfo. User and password come from
     /// the file `credentials_file`, whose text [`credentials`](super::credentials()) makes.
     ///
-    /// `%` is doubled, as systemd expands specifiers in `Options=` (`systemd.unit(5)`); it takes
-    /// off no quotes there. `mount.cifs` splits at commas and knows no escape for one.
+    /// `%` is doubled because systemd expands specifiers in `Options=` (`systemd.unit(5)`). systemd
+    /// removes no quotes there. `mount.cifs` splits at commas and has no escape for a comma.
     ///
     /// # Errors
-    /// When a value has a comma or a line break, and so cannot be said.
+    /// When a value has a comma or a line break, which cannot be written there.
     pub fn options_for_mount_cifs(&self, credentials_file: &Path) -> Result<String> {
         let mut options = vec![
             format!("credentials={}", credentials_file.display()),
@@ -29,7 +29,7 @@ impl CifsMount {
         for option in self.options() {
             options.push(match option {
                 (flag, None) => flag.to_owned(),
-                // Commas of SELinux categories: the kernel wants the quotes here, and only here.
+                // SELinux categories contain commas. Only in this list does the kernel want quotes around them.
                 ("context", Some(label)) if label.contains(',') => format!("context=\"{label}\""),
                 (key, Some(value)) => format!("{key}={value}"),
             });
@@ -47,18 +47,18 @@ impl CifsMount {
         Ok(options.join(",").replace('%', "%%"))
     }
 
-    /// Every option but the source, the user and the password, in the words that the kernel and
-    /// `mount.cifs` share.
+    /// Every option except source, user and password, with the names that the kernel and `mount.cifs`
+    /// share.
     pub(super) fn options(&self) -> Vec<(&'static str, Option<String>)> {
         let mut options = vec![
             ("ip", Some(self.address.to_string())),
             ("vers", Some(self.dialect.to_string())),
             ("uid", Some(self.uid.to_string())),
             ("gid", Some(self.gid.to_string())),
-            // Implied by uid= today; said aloud, as the owner of every file hangs on it.
+            // uid= and gid= imply these today. They are explicit because the owner of every file depends on them.
             ("forceuid", None),
             ("forcegid", None),
-            // The kernel reads them as numbers of C: octal by the leading zero alone.
+            // The kernel parses these as C numbers: only the leading zero makes them octal.
             ("file_mode", Some(format!("0{:03o}", self.file_mode))),
             ("dir_mode", Some(format!("0{:03o}", self.dir_mode))),
             match self.recovery {
@@ -69,12 +69,12 @@ impl CifsMount {
                 "echo_interval",
                 Some(self.echo_interval.as_secs().to_string()),
             ),
-            // Else a mount shares connection and superblock with another of the same share, also
-            // with one that was detached and is still in use: old options, a dead connection.
+            // Without this, a mount shares connection and superblock with any other mount of the share, even
+            // a detached one still in use, and so gets its old options or its dead connection.
             ("nosharesock", None),
-            // A new revision is another directory in the share's place. With the server's inode
-            // numbers the root of a mount that is there is "stale" from then on (ESTALE of
-            // `update_inode_info` in fs/smb/client/inode.c), until it is mounted anew.
+            // A new revision puts another directory in the share's place. With the server's inode
+            // numbers, the root of an existing mount would then be "stale" (ESTALE of
+            // `update_inode_info` in fs/smb/client/inode.c) until the share is mounted again.
             ("noserverino", None),
         ];
         if self.port != SMB_PORT {
@@ -95,12 +95,12 @@ impl CifsMount {
         options
     }
 
-    /// The SELinux label without the quotes that `mount(8)` wants and the kernel does not.
+    /// The SELinux label without quotes: `mount(8)` wants them, `fsconfig(2)` does not.
     pub(super) fn label(&self) -> Option<&str> {
         self.context.as_deref().map(|label| label.trim_matches('"'))
     }
 
-    /// What the kernel would refuse without saying what, or take and cut.
+    /// Refuses what the kernel would refuse without saying why, or accept and truncate.
     pub(super) fn check(&self, password: &str) -> Result<(), CifsError> {
         let bad =
             |what: &str| Err(self.failure(CifsErrorKind::BadOption, None, vec![what.to_owned()]));
@@ -114,7 +114,7 @@ impl CifsMount {
         if self.user.is_empty() || password.is_empty() {
             return bad("user and password may not be empty");
         }
-        // smb3_fs_context.password: NTLMSSP takes 128 UTF-16 units.
+        // smb3_fs_context.password: NTLMSSP accepts 128 UTF-16 units.
         if password.len() > VALUE_MAX || password.encode_utf16().count() > 128 {
             return bad("a password has at most 255 bytes, and at most 128 characters");
         }

@@ -1,23 +1,23 @@
-//! What the kernel refused, and why: one errno stands for several causes, which its log alone tells apart. The
-//! log is everybody's, so lines about another server are left out, and its silence counts only where it was read.
+//! Why the kernel refused a mount. One errno stands for several causes, and only the kernel log tells them apart.
+//! The log is shared, so lines about other servers are left out. A missing line counts only if the log was read.
 
 use rustix::io::Errno;
 
 use super::failure::{CifsError, CifsErrorKind};
 use super::share::CifsMount;
 
-/// A mount that the kernel refused, and what it said about that.
+/// A mount that the kernel refused, and the kernel's messages about it.
 pub(super) struct Failed {
     pub(super) errno: Errno,
     pub(super) words: Vec<String>,
-    /// Those of its words that may be told on.
+    /// The messages that may be shown.
     pub(super) told: Vec<String>,
-    /// Whether the kernel log may be read: else its silence says nothing.
+    /// Whether the kernel log was read. If not, a missing message proves nothing.
     pub(super) log_was_read: bool,
 }
 
 impl Failed {
-    /// One of before the kernel had anything to say.
+    /// A failure before the kernel could log anything.
     pub(super) fn unheard(errno: Errno) -> Self {
         Self {
             errno,
@@ -27,8 +27,8 @@ impl Failed {
         }
     }
 
-    /// The kernel prints no password. Should it ever, or should a password be part of what it does print
-    /// (`LOGON`), the line says why the mount failed and is not told on.
+    /// The kernel prints no password. If it ever does, or if a password happens to be part of a message
+    /// (`LOGON`), that line still gives the cause but is not shown.
     pub(super) fn keep_silent_about(mut self, password: &str) -> Self {
         let silent = |line: &&String| !line.contains(password);
         self.told = self.words.iter().filter(silent).cloned().collect();
@@ -39,8 +39,8 @@ impl Failed {
         self.words.iter().any(|line| line.contains(word))
     }
 
-    /// Whether the server let the user in and refused something after that: the kernel logs the status of a
-    /// session's setup, and of no request after it (`fs/smb/client/smb2pdu.c`, CIFS_LOG_ERROR).
+    /// Whether the server let the user in and refused a later request. The kernel logs the status of the
+    /// session setup, but not of later requests (`fs/smb/client/smb2pdu.c`, CIFS_LOG_ERROR).
     fn is_behind_the_session(&self) -> bool {
         self.log_was_read && !self.says("Status code returned") && !self.says("in SessSetup")
     }
@@ -56,13 +56,13 @@ impl CifsMount {
             .is_some_and(|directory| !directory.is_empty())
     }
 
-    /// Lines of the kernel log that are not about another server.
+    /// The lines of the kernel log, without lines about other servers.
     pub(super) fn about_us(&self, lines: Vec<String>) -> Vec<String> {
         let server = self.source.trim_start_matches('/').split('/').next();
         let ours = server.unwrap_or_default().to_lowercase();
         lines
             .into_iter()
-            // Said of each mount, and so of none.
+            // Logged for every mount, so it tells nothing.
             .filter(|line| !line.contains("Attempting to mount"))
             .filter(|line| match line.split_once("\\\\") {
                 Some((_, named)) => named
@@ -76,12 +76,12 @@ impl CifsMount {
             .collect()
     }
 
-    /// The cause, from what the system call gave and what the kernel wrote.
+    /// The cause, from the errno and the kernel's messages.
     pub(super) fn classify(&self, failed: &Failed) -> CifsError {
         use CifsErrorKind as K;
         let says = |word| failed.says(word);
         let kind = match failed.errno {
-            // The status is the better word: for STATUS_PASSWORD_MUST_CHANGE the kernel knows no errno but EIO.
+            // The status says more than the errno: STATUS_PASSWORD_MUST_CHANGE, for example, is only EIO.
             _ if says("STATUS_LOGON_FAILURE") || says("STATUS_WRONG_PASSWORD") => K::WrongPassword,
             _ if says("STATUS_ACCOUNT_LOCKED_OUT") => K::AccountLocked,
             _ if says("STATUS_ACCOUNT_DISABLED") => K::AccountDisabled,
@@ -97,7 +97,7 @@ impl CifsMount {
             }
             Errno::NOENT | Errno::NOTDIR => K::NoSuchDirectory,
             Errno::INVAL => K::BadOption,
-            // The dialect was negotiated by the probe, so with encryption it is that.
+            // The probe has negotiated the dialect, so with `seal` it is encryption that is unsupported.
             Errno::OPNOTSUPP if self.seal => K::SealUnsupported,
             Errno::OPNOTSUPP => K::DialectRefused,
             Errno::CONNREFUSED => K::Refused,

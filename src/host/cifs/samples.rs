@@ -1,4 +1,4 @@
-//! A share, and servers for it on this machine, for the tests of whatever is made from them.
+//! A sample share, and local servers for it, for the tests of this module.
 
 use std::io::Read;
 use std::net::{IpAddr, TcpListener, TcpStream};
@@ -36,7 +36,7 @@ pub(super) fn local(port: u16) -> CifsMount {
     }
 }
 
-/// A server that reads one request and does `answer` with the connection.
+/// Starts a server that reads one request and passes the connection to `answer`; returns its port.
 pub(super) fn server(answer: impl FnOnce(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! A mount of a share, as it is asked for.
+//! The wanted mount of a share.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,23 +8,23 @@ use crate::config::Dialect;
 /// Port of SMB over TCP, the only one that SMB3 needs.
 pub const SMB_PORT: u16 = 445;
 
-/// What a process gets whose file operation meets a server that is gone.
+/// What a process gets when the server is gone during its file operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovery {
-    /// An error after a while: the process can see it, and can be stopped.
+    /// An error after a while: the process can see the error, and can be stopped.
     Soft,
-    /// It waits until the server is back.
+    /// The process waits until the server is back.
     Hard,
 }
 
-/// A mount of a share, without its password: that is handed to [`CifsMount::mount_detached`] alone.
+/// A mount of a share, without its password: only [`CifsMount::mount_detached`] gets the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CifsMount {
     /// `//server/share[/directory]`.
     pub source: String,
-    /// Where the server is: the kernel resolves no names.
+    /// The server's address: the kernel resolves no names.
     pub address: IpAddr,
-    /// [`SMB_PORT`], but in tests.
+    /// [`SMB_PORT`], except in tests.
     pub port: u16,
     pub user: String,
     pub dialect: Dialect,
@@ -37,12 +37,12 @@ pub struct CifsMount {
     pub file_mode: u32,
     pub dir_mode: u32,
     pub recovery: Recovery,
-    /// Whole seconds, 1 to 600; a server that is silent for three of them counts as gone.
+    /// Whole seconds, 1 to 600. A server that is silent for three intervals counts as gone.
     pub echo_interval: Duration,
-    /// SELinux label that all files have here; `None` where SELinux is off.
+    /// SELinux label that all files have here; `None` if SELinux is off.
     pub context: Option<String>,
-    /// Whether a symbolic link may be made here (kept as a small file on the server).
+    /// Whether symbolic links may be made here (the server stores each as a small file).
     pub mfsymlinks: bool,
-    /// How long attributes are believed without asking; `None` leaves the kernel's second.
+    /// How long attributes are cached; `None` keeps the kernel's default of one second.
     pub actimeo: Option<Duration>,
 }

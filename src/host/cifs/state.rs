@@ -1,5 +1,5 @@
-//! How a share is mounted, read back from mountinfo: never an access to the share itself, since a dead one hangs
-//! whoever touches it. What a mount is to look like has the same type, so that the two can be compared.
+//! How a share is mounted, read from mountinfo. The share itself is never accessed, since a dead share hangs
+//! whoever touches it. The wanted state has the same type, so that the two can be compared.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,15 +8,15 @@ use super::dialect;
 use super::share::{CifsMount, Recovery};
 use crate::host::mount::MountInfo;
 
-/// For how long the kernel believes attributes unless told (`fs/smb/client/cifsfs.h`, CIFS_DEF_ACTIMEO).
+/// How long the kernel caches attributes by default (`fs/smb/client/cifsfs.h`, CIFS_DEF_ACTIMEO).
 const KERNEL_ACTIMEO: Duration = Duration::from_secs(1);
 
-/// What a mounted share looks like, from mountinfo: never an access to the share itself.
+/// How a share is mounted, as mountinfo shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CifsState {
     /// As mounted: `//server/share`.
     pub source: String,
-    /// The kernel's word, `3.1.1`; [`dialect::parse`] reads it.
+    /// Such as `3.1.1`; [`dialect::parse`] reads it.
     pub vers: Option<String>,
     pub user: Option<String>,
     pub address: Option<IpAddr>,
@@ -34,12 +34,12 @@ pub struct CifsState {
     pub nosuid: bool,
     pub nodev: bool,
     pub read_only: bool,
-    /// Files have the inode numbers that the server has for them.
+    /// Whether files have the server's inode numbers.
     pub server_inodes: bool,
 }
 
 impl CifsMount {
-    /// How this mount will look to [`observe`] once it is there.
+    /// How [`observe`] will see this mount once it exists.
     pub fn expected(&self) -> CifsState {
         CifsState {
             source: self.source.clone(),
@@ -64,8 +64,8 @@ impl CifsMount {
     }
 }
 
-/// Reads how a share is mounted (`fs/smb/client/cifsfs.c`, `cifs_show_options`); `None` when the
-/// mount is of another file system.
+/// Reads how a share is mounted (`fs/smb/client/cifsfs.c`, `cifs_show_options`); `None` for a mount
+/// of another file system.
 pub fn observe(info: &MountInfo) -> Option<CifsState> {
     if !matches!(info.fs_type.as_str(), "cifs" | "smb3") {
         return None;
@@ -76,7 +76,7 @@ pub fn observe(info: &MountInfo) -> Option<CifsState> {
     let text = |key| Some(info.super_option(key)?.trim_matches('"').to_owned());
     Some(CifsState {
         source: info.source.clone(),
-        // The kernel says 3.02; one word for one thing.
+        // The kernel writes 3.02; this normalizes it to the tier file's notation.
         vers: text("vers")
             .map(|vers| dialect::parse(&vers).map_or(vers, |known| known.to_string())),
         user: text("username"),

@@ -1,16 +1,12 @@
-//! git as a reader of revisions: which commit a name means, which files it holds, and their bytes.
+//! Reads revisions with git: which commit a name means, which files the commit holds, and their bytes.
 //!
-//! A repository on a local path is read in place. One behind a URL is fetched, one commit deep,
-//! into a bare repository of our own. Neither way runs a hook, a filter or a shell.
-
-mod refs;
+//! A repository on a local path is read in place. A repository behind a URL is fetched, one commit
+//! deep, into a bare repository of the agent's own. Neither runs a hook, a filter or a shell.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::refs::is_commit;
 use crate::error::{Doing, Error, Result};
-use crate::host::blocking;
 use crate::host::permit::Permit;
 use crate::host::process::{Helper, Tell, over_network};
 
@@ -25,7 +21,7 @@ const FETCH_DEADLINE: Duration = Duration::from_secs(600);
 pub struct TreeEntry {
     /// Path below the sub-directory.
     pub path: PathBuf,
-    /// git's name of the bytes: SHA-1 in hexadecimal.
+    /// git's hash of the file's bytes: SHA-1 in hexadecimal.
     pub blob: String,
     pub executable: bool,
 }
@@ -35,6 +31,12 @@ pub struct TreeEntry {
 pub struct Source {
     pub git: String,
     pub rev: String,
+}
+
+/// Whether the name is a commit's hash: gitrevisions(7) takes 40 digits for the object of that name, whatever refs
+/// are called.
+fn is_commit(rev: &str) -> bool {
+    rev.len() == 40 && rev.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// A commit whose objects can be read.
@@ -52,16 +54,13 @@ impl Source {
 
     /// The commit that the revision's name means now. Changes nothing on this machine.
     ///
-    /// `deployed` is the commit that was deployed last: that a repository here still means the
-    /// same one is seen without git.
+    /// `deployed` is the commit that was deployed last: it is known to be one, and complete.
     pub async fn resolve(&self, deployed: Option<&str>) -> Result<String> {
+        let named = deployed.filter(|commit| self.rev.eq_ignore_ascii_case(commit));
+        if let Some(commit) = named {
+            return Ok(commit.to_owned());
+        }
         if let Some(directory) = self.local_path() {
-            let (refs, rev) = (git_directory(directory), self.rev.clone());
-            let named = blocking(move || Ok(refs::named_by(&refs, &rev))).await?;
-            // That one is known to be a commit, and whole: it was deployed.
-            if named.is_some() && named.as_deref() == deployed {
-                return Ok(named.unwrap_or_default());
-            }
             return self.rev_parse(directory, &self.rev).await;
         }
         if is_commit(&self.rev) {
@@ -80,7 +79,7 @@ impl Source {
             .ok_or_else(|| self.no_such_revision())
     }
 
-    /// The objects of `commit` where they are, if the repository is on this VM.
+    /// `commit` read in place, if the repository is on this VM.
     pub fn in_place(&self, commit: &str) -> Option<Revision> {
         self.local_path().map(|directory| Revision {
             directory: git_directory(directory),
@@ -88,7 +87,7 @@ impl Source {
         })
     }
 
-    /// A commit that was obtained before: nothing is fetched for it.
+    /// A commit that was obtained before. Nothing is fetched.
     pub fn known(&self, commit: &str) -> Revision {
         self.in_place(commit).unwrap_or_else(|| Revision {
             directory: PathBuf::from(STORE),
@@ -96,15 +95,14 @@ impl Source {
         })
     }
 
-    /// Makes the objects of `commit` readable by fetching them into a repository of our own,
-    /// and tells how far that has come.
+    /// Fetches the objects of `commit` into the agent's own repository, and reports progress to `tell`.
     pub async fn fetch(&self, _permit: &Permit, commit: &str, tell: Tell<'_>) -> Result<Revision> {
         let directory = PathBuf::from(STORE);
         git()
             .args(["init", "--quiet", "--bare", "--template=", STORE])
             .run()
             .await?;
-        // Of a fetch that was killed: no other one runs, and git would wait for nobody and fail.
+        // A killed fetch leaves this lock, and git would fail at once on it. No other fetch is running.
         match std::fs::remove_file(directory.join("shallow.lock")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).doing(format_args!("remove {STORE}/shallow.lock"));
@@ -169,8 +167,8 @@ impl Source {
     }
 }
 
-/// What a name may stand for, in the order of gitrevisions(7): a tag before a branch. `heads/x`
-/// names a branch though a tag has the name too.
+/// The refs that a name may mean, in the order of gitrevisions(7): a tag before a branch. `heads/x`
+/// names the branch even if a tag has the same name.
 fn refs(rev: &str) -> Vec<String> {
     if rev.starts_with("refs/") || rev == "HEAD" {
         return vec![rev.to_owned()];
@@ -180,8 +178,8 @@ fn refs(rev: &str) -> Vec<String> {
         .to_vec()
 }
 
-/// The commit that `rev` names in a listing of git-ls-remote(1): `object TAB ref`, and for a tag
-/// with a message `ref^{}` and the commit that it was put on.
+/// The commit that `rev` names in a listing of git-ls-remote(1): `object TAB ref`. For an annotated
+/// tag, a line with `ref^{}` gives the tagged commit.
 fn named_in(listing: &str, rev: &str) -> Option<String> {
     let object = |name: &str| {
         let mut lines = listing.lines().filter_map(|line| line.split_once('\t'));
@@ -194,7 +192,7 @@ fn named_in(listing: &str, rev: &str) -> Option<String> {
         .find_map(|name| object(&format!("{name}^{{}}")).or_else(|| object(name)))
 }
 
-/// The way out of what ssh(1) and git say most often; nobody is there to be asked for a password.
+/// Adds a hint for the most common errors of ssh(1) and git. Nobody is there to enter a password.
 fn with_way_out(error: Error) -> Error {
     let says = |words: &str| error.message.contains(words);
     let hint = if says("Host key verification failed") {
@@ -210,8 +208,8 @@ fn with_way_out(error: Error) -> Error {
 }
 
 impl Revision {
-    /// The regular files below `subdir`. Symbolic links and submodules are an error: the WAS would
-    /// see neither over SMB.
+    /// The regular files below `subdir`. Symbolic links and submodules are an error: the WAS would not
+    /// see them over SMB.
     pub async fn files(&self, subdir: Option<&Path>) -> Result<Vec<TreeEntry>> {
         let tree = match subdir {
             Some(subdir) => format!("{}:{}", self.commit, subdir.display()),
@@ -245,14 +243,14 @@ impl Revision {
     }
 }
 
-/// git that fetches nothing: an object that is missing would else be asked for as the repository's
-/// own configuration says, with a command of its choice (gitprotocol, partial clones).
+/// git that fetches nothing. Otherwise git would fetch a missing object as the repository's own
+/// configuration says, with a command of its choice (gitprotocol, partial clones).
 fn reading_git() -> Helper<'static> {
     git().args(["-c", "protocol.allow=never"])
 }
 
-/// git, told to read no hooks, to start no background work and to trust a repository of another
-/// owner: it only reads objects.
+/// git without hooks and without background work. It trusts a repository of another owner, because
+/// it only reads objects.
 fn git() -> Helper<'static> {
     Helper::new("git").args([
         "-c",
@@ -270,8 +268,8 @@ fn git() -> Helper<'static> {
     ])
 }
 
-/// Takes the lines by which a fetch goes on, such as `Receiving objects:  42% (5/12), 1.20 MiB |
-/// 600.00 KiB/s` (git's progress.c), its own and the server's.
+/// Whether `line` is a progress line of git or the server, such as `Receiving objects:  42% (5/12),
+/// 1.20 MiB | 600.00 KiB/s` (git's progress.c). Its amount goes to `tell`.
 fn is_progress(line: &str, tell: Tell<'_>) -> bool {
     let line = line.strip_prefix("remote: ").unwrap_or(line).trim_end();
     if let Some(amount) = amount(line) {
@@ -320,7 +318,7 @@ fn parse_tree(listing: &[u8]) -> Result<Vec<TreeEntry>> {
             .ok_or_else(unreadable)?;
         let head = std::str::from_utf8(&record[..tab]).doing("read git ls-tree")?;
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(&record[tab + 1..]));
-        // A tree may be made by hand: a name that leads out of the directory is no name.
+        // A handmade tree may contain names that lead out of the directory.
         if !path
             .components()
             .all(|part| matches!(part, std::path::Component::Normal(_)))
@@ -379,15 +377,12 @@ mod tests {
     #[tokio::test]
     async fn only_the_deployed_commit_is_known_without_git() {
         let commit = "a".repeat(40);
+        // git itself would refuse this directory: it has no HEAD and no objects.
         let directory = tempfile::tempdir().unwrap();
-        let heads = directory.path().join("refs/heads");
-        std::fs::create_dir_all(&heads).unwrap();
-        std::fs::write(heads.join("main"), format!("{commit}\n")).unwrap();
         let source = Source {
             git: directory.path().display().to_string(),
-            rev: "main".to_owned(),
+            rev: commit.to_ascii_uppercase(),
         };
-        // git itself would refuse: a repository has a HEAD and objects.
         assert_eq!(source.resolve(Some(&commit)).await.unwrap(), commit);
         for deployed in [None, Some("b".repeat(40).as_str())] {
             assert!(source.resolve(deployed).await.is_err());

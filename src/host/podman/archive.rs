@@ -1,6 +1,6 @@
 //! Which image an archive holds (`podman save --format docker-archive`, `docker save`), read without podman
-//! and without unpacking a layer: `manifest.json` names the image's configuration by its SHA-256, which is
-//! the id that podman gives the image (github.com/moby/moby, image/spec).
+//! and without unpacking a layer. `manifest.json` names the image's configuration by its SHA-256, which is
+//! also podman's id of the image (github.com/moby/moby, image/spec).
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 
-/// No archive of one image has a longer list.
+/// Limit of `manifest.json`. With one image it is never longer.
 const LONGEST_LIST: u64 = 1 << 20;
 
 #[derive(Deserialize)]
@@ -22,7 +22,7 @@ struct Listed {
 /// The id of the one image in the archive.
 ///
 /// # Errors
-/// When the archive cannot be read to its end, is none, or holds more than one image.
+/// When the file cannot be read to its end, is no image archive, or holds more than one image.
 pub fn image_id(archive: &Path) -> Result<String> {
     let wrong = |what: String| {
         Error::new(format!("{}: {what}", archive.display())).hint(
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn an_archive_that_is_cut_off_anywhere_is_refused() {
         let whole = archive(&[LAYER, ("manifest.json", r#"[{"Config":"f13d.json"}]"#)]);
-        // Two blocks of zeros end an archive, and are not missed.
+        // Two blocks of zeros end an archive; the reader does not need them.
         let needed = whole.len() - 2 * 512 - 512 + r#"[{"Config":"f13d.json"}]"#.len();
         for length in (0..needed).step_by(64) {
             let error = read(&whole[..length]).unwrap_err();

@@ -1,11 +1,11 @@
-//! conmon(8), by which podman watches a container: the main process of the container's unit, whose child the container's
-//! first process is.
+//! conmon(8), with which podman watches a container. conmon is the main process of the container's unit, and the
+//! container's first process is its child.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The first process of the container that this conmon watches; none of one that has ended. Read from the children of its
-/// first thread (`proc_tid_children(5)`), which a process without a parent of its own is given to.
+/// The first process of the container that this conmon watches; empty if the container has ended. It is read from the
+/// children of conmon's first thread (`proc_tid_children(5)`), which adopts processes whose own parent is gone.
 pub fn watched(conmon: u32) -> Vec<u32> {
     let path = format!("/proc/{conmon}/task/{conmon}/children");
     let numbers = std::fs::read_to_string(path).unwrap_or_default();
@@ -13,7 +13,7 @@ pub fn watched(conmon: u32) -> Vec<u32> {
     numbers.filter_map(|number| number.parse().ok()).collect()
 }
 
-/// Ends a container's first process at once, if it is there; the kernel ends the others with it
+/// Kills a container's first process, if it exists. The kernel then kills the container's other processes
 /// (`pid_namespaces(7)`).
 pub fn end(process: u32) {
     if let Ok(process) = i32::try_from(process) {
@@ -28,7 +28,7 @@ mod tests {
 
     use super::*;
 
-    /// Asks until it is so, or for 20 s.
+    /// Polls until `is_so` holds, for at most 20 s.
     fn comes(is_so: impl Fn() -> bool) -> bool {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(20) {
@@ -48,7 +48,7 @@ mod tests {
             .unwrap();
         assert!(comes(|| watched(shell.id()).len() == 1));
         end(watched(shell.id())[0]);
-        // Nothing is left to wait for.
+        // The shell has no child left to wait for.
         assert!(shell.wait().unwrap().success());
         assert!(watched(shell.id()).is_empty());
     }

@@ -1,4 +1,4 @@
-//! podman's images, through its program where its store does not tell: it has no daemon to ask.
+//! podman's images and containers. podman has no daemon, so its program is run where its store gives no answer.
 
 pub mod archive;
 pub mod conmon;
@@ -16,11 +16,11 @@ use crate::host::blocking;
 use crate::host::permit::Permit;
 use crate::host::process::{Helper, Tell, over_network};
 
-/// A pull unpacks some hundred megabytes: slow on a small guest.
+/// A pull unpacks some hundred megabytes, which is slow on a small guest.
 const PULL_DEADLINE: Duration = Duration::from_secs(900);
 
-/// The id of the image that podman stores under `reference`, if it has it. podman takes its time
-/// to start, so it is asked only where its store does not tell.
+/// The id of the image that podman stores under `reference`, if any. podman is slow to start, so it
+/// is asked only if its store gives no answer.
 pub async fn image_id(reference: &str) -> Result<Option<String>> {
     let wanted = reference.to_owned();
     let listed = blocking(move || Ok(Store::of_this_guest().and_then(|s| s.image_id(&wanted))));
@@ -37,8 +37,8 @@ pub async fn image_id(reference: &str) -> Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&id).trim().to_owned()))
 }
 
-/// Whether podman has an `image` or `container` of that name. That podman cannot tell is an error:
-/// what it does not show may be there, and somebody's.
+/// Whether podman has an `image` or `container` of that name. If podman cannot tell, that is an error:
+/// the object may exist and belong to somebody.
 pub async fn exists(kind: &str, name: &str) -> Result<bool> {
     let output = Helper::new("podman")
         .args([kind, "exists", name])
@@ -56,14 +56,14 @@ pub async fn exists(kind: &str, name: &str) -> Result<bool> {
     }
 }
 
-/// A container as podman has it.
+/// A container as podman shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerState {
     pub id: String,
     pub is_running: bool,
-    /// It was made with `--restart always` (podman-run(1)): podman-restart.service starts it.
+    /// Made with `--restart always` (podman-run(1)): podman-restart.service starts it at boot.
     pub restarts_at_boot: bool,
-    /// It was made with `--rm`.
+    /// Made with `--rm`.
     pub goes_when_stopped: bool,
 }
 
@@ -88,19 +88,19 @@ pub async fn container(name: &str) -> Result<Option<ContainerState>> {
     }))
 }
 
-/// Stops a container, if it is there: it has 10 s to end by itself, whatever it was made with.
+/// Stops a container, if it exists. It has 10 s to end by itself, whatever timeout it was made with.
 pub async fn stop_container(_permit: &Permit, name: &str) -> Result<()> {
     let stop = ["stop", "--ignore", "--time=10", name];
     Helper::new("podman").args(stop).run().await.map(drop)
 }
 
-/// Starts a container that is there.
+/// Starts an existing container.
 pub async fn start_container(_permit: &Permit, name: &str) -> Result<()> {
     let start = ["container", "start", name];
     Helper::new("podman").args(start).run().await.map(drop)
 }
 
-/// Gives a container another name, if it is there: one that was made with `--rm` goes when it stops.
+/// Renames a container, if it exists: a container made with `--rm` disappears when it stops.
 pub async fn rename_container(_permit: &Permit, from: &str, to: &str) -> Result<()> {
     if !exists("container", from).await? {
         return Ok(());
@@ -109,8 +109,8 @@ pub async fn rename_container(_permit: &Permit, from: &str, to: &str) -> Result<
     Helper::new("podman").args(rename).run().await.map(drop)
 }
 
-/// The reference by which a container runs `image`. An archive has no name of its own that could
-/// be relied on, so what was loaded from a path is tagged after that path.
+/// The reference by which a container runs `image`. An archive has no reliable name of its own, so
+/// an image loaded from an archive is tagged with a hash of the archive's path.
 pub fn reference(image: &Image) -> String {
     match image {
         Image::Registry(reference) => reference.clone(),
@@ -123,13 +123,13 @@ pub fn reference(image: &Image) -> String {
     }
 }
 
-/// Removes an image's name, and the image when that was its last; `false` when a container uses it.
+/// Removes a name of an image, and the image with its last name; `false` if a container uses the image.
 pub async fn remove_image(_permit: &Permit, reference: &str) -> Result<bool> {
     let output = Helper::new("podman")
         .args(["image", "rm", reference])
         .output()
         .await?;
-    // podman-rmi(1): 2 says that a container uses it.
+    // podman-rmi(1): 2 means that a container uses the image.
     match output.code {
         Some(0) => Ok(true),
         Some(2) => Ok(false),
@@ -141,7 +141,7 @@ pub async fn remove_image(_permit: &Permit, reference: &str) -> Result<bool> {
     }
 }
 
-/// Brings an image from its registry, or from an archive on this VM, and tells how far it has come.
+/// Pulls an image from its registry or from an archive on this VM, and reports progress to `tell`.
 pub async fn pull(_permit: &Permit, image: &Image, tell: Tell<'_>) -> Result<()> {
     let source = match image {
         Image::Registry(reference) => reference.clone(),
@@ -163,32 +163,32 @@ pub async fn pull(_permit: &Permit, image: &Image, tell: Tell<'_>) -> Result<()>
     blocking(sync_store).await
 }
 
-/// Gives an image a name, which may be another's until then.
+/// Gives an image a name, and takes the name from any image that had it.
 pub async fn tag(_permit: &Permit, id: &str, reference: &str) -> Result<()> {
     let tag = ["tag", id, reference];
     Helper::new("podman").args(tag).run().await.map(drop)
 }
 
-/// The id of the image that the container of that name was made from, if its store tells.
+/// The id of the image that the container of that name was made from, if podman's store tells.
 pub async fn image_of_container(name: &str) -> Result<Option<String>> {
     let name = name.to_owned();
     blocking(move || Ok(Store::of_this_guest().and_then(|s| s.image_of_container(&name)))).await
 }
 
-/// podman brings none of the files that it unpacks to the disk: after a power cut in the next half
-/// minute the image would be there with empty files, and its programs would end with SIGBUS.
+/// podman does not sync the files that it unpacks. After a power cut within the next half minute, the
+/// image would exist with empty files, and its programs would die with SIGBUS.
 pub(super) fn sync_store() -> Result<()> {
     let doing = || format!("sync {GRAPH_ROOT}");
     match std::fs::File::open(GRAPH_ROOT) {
         Ok(store) => rustix::fs::syncfs(&store).doing(doing()),
-        // An operator keeps it elsewhere (containers-storage.conf(5), `graphroot`).
+        // The operator keeps the store elsewhere (containers-storage.conf(5), `graphroot`).
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).doing(doing()),
     }
 }
 
-/// Makes podman's rules for a container's ports anew (podman-network-reload(1)). They are podman's, and
-/// go with the container: nothing of it is to be undone.
+/// Recreates podman's rules for a container's ports (podman-network-reload(1)). The rules are podman's and
+/// disappear with the container, so nothing has to be undone.
 pub async fn publish_again(container: &str) -> Result<()> {
     Helper::new("podman")
         .args(["network", "reload", container])
@@ -197,15 +197,15 @@ pub async fn publish_again(container: &str) -> Result<()> {
         .map(drop)
 }
 
-/// What podman says of a pull while it runs.
+/// The progress of a running pull, as podman prints it.
 #[derive(Default)]
 struct Pull {
     layers: AtomicUsize,
 }
 
 impl Pull {
-    /// Takes the lines by which a pull goes on. Where standard error is no terminal there are no
-    /// bytes and no total in them, only a line when a layer is begun, at most six at a time, and one
+    /// Whether `line` is a progress line of a pull. If standard error is no terminal, the lines show
+    /// neither bytes nor a total: podman prints a line when a layer begins, at most six at a time, and one
     /// when all are there (containers/image, copy/single.go; the same in podman 4.3 and 5).
     fn is_progress(&self, line: &str, tell: Tell<'_>) -> bool {
         if line.starts_with("Copying blob ") {

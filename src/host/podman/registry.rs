@@ -1,4 +1,4 @@
-//! Which image a tag means at its registry, asked through podman: mirrors, certificates and log-ins are
+//! Which image a tag means at its registry. podman is asked because mirrors, certificates and log-ins are
 //! podman's settings, and what podman cannot reach cannot be pulled either.
 
 use std::time::Duration;
@@ -8,15 +8,15 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::host::process::{Helper, over_network};
 
-/// A registry that is silent keeps nobody longer.
+/// How long a silent registry is waited for.
 const DEADLINE: Duration = Duration::from_secs(8);
 
 /// What a registry has under a tag.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RegistryImage {
-    /// One image: its id, which is the digest of its configuration.
+    /// A single image: its id, which is the digest of its configuration.
     One(String),
-    /// One for each platform: the digests of their manifests.
+    /// An image for each platform: the digests of their manifests.
     Several(Vec<String>),
 }
 
@@ -24,7 +24,7 @@ pub enum RegistryImage {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LocalImage {
     pub id: String,
-    /// Of its manifest, and of the list that it was chosen from.
+    /// The digests of the image's manifest and of the list that the image was chosen from.
     pub digests: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ impl RegistryImage {
     }
 }
 
-/// The OCI image specification's index or manifest, or docker's schema 2 of either.
+/// An index or manifest of the OCI image specification, or docker's schema 2 equivalent.
 #[derive(Deserialize)]
 struct Manifest {
     config: Option<Descriptor>,
@@ -88,7 +88,7 @@ pub async fn in_registry(reference: &str) -> Result<RegistryImage> {
     Err(over_network(error))
 }
 
-/// podman 4.3 shows the manifest of a single image of the OCI's only in the error that it is no list
+/// podman 4.3 shows the manifest of a single OCI image only in its error that the manifest is no list
 /// (github.com/containers/podman, pkg/domain/infra/abi/manifest.go), quoted as Go does.
 fn shown_in_error(said: &str) -> Option<String> {
     let (_, rest) = said.split_once("parsing manifest blob \"")?;

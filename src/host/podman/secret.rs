@@ -1,6 +1,6 @@
-//! podman's secrets (podman-secret(1)): written by podman, which reads the value from its standard
-//! input; read from podman's own files, so that a look costs no start of podman, and since older
-//! versions never tell a value.
+//! podman's secrets (podman-secret(1)). To write a secret, the agent passes its value to podman on
+//! standard input. To read a secret, the agent reads podman's own files: this saves starting podman,
+//! and older versions never show a value.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -19,15 +19,15 @@ use crate::host::blocking;
 use crate::host::permit::Permit;
 use crate::host::process::Helper;
 
-/// The label of a secret that we made.
+/// The label of a secret that the agent made.
 const LABEL: (&str, &str) = ("written-by", "wasagent");
 
 /// A secret as podman keeps it.
 pub struct StoredSecret {
     pub value: Zeroizing<Vec<u8>>,
-    /// Whether it was made by us.
+    /// Whether the agent made it.
     pub is_ours: bool,
-    /// When it got this value.
+    /// When the secret got this value.
     pub set: Option<SystemTime>,
 }
 
@@ -93,7 +93,7 @@ fn look_up_in(root: &Path, name: &str) -> Result<Option<StoredSecret>> {
     let value = values.as_ref().and_then(|values| values.get(id));
     let value = value.and_then(|value| STANDARD.decode(value.as_bytes()).ok());
     let mut labels = entry.labels.iter().flatten();
-    // A value that podman has lost is none.
+    // If podman has lost the value, it is empty here.
     Ok(Some(StoredSecret {
         value: Zeroizing::new(value.unwrap_or_default()),
         is_ours: labels.any(|(key, value)| (key.as_str(), value.as_str()) == LABEL),
@@ -108,7 +108,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).doing(doing()),
     };
-    // Its words could hold a part of a value.
+    // The parser's message is dropped: it could contain part of a value.
     let parsed = serde_json::from_slice(&text).map_err(|_| {
         Error::new(format!("{} is no list of podman's", path.display())).hint(
             "podman itself cannot read it: move it away, and make the secrets anew that were in it",
@@ -117,7 +117,8 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     parsed.map(Some)
 }
 
-/// Gives the secret `name` this value. It is made anew: podman changes none before 4.7.
+/// Gives the secret `name` this value. An existing secret is removed and created again: podman
+/// before 4.7 cannot change one.
 pub async fn set(permit: &Permit, name: &str, value: &[u8], exists: bool) -> Result<()> {
     if exists {
         remove(permit, name).await?;
@@ -132,7 +133,7 @@ pub async fn set(permit: &Permit, name: &str, value: &[u8], exists: bool) -> Res
     blocking(sync_store).await
 }
 
-/// Removes the secret `name`. Containers that run keep what they got of it.
+/// Removes the secret `name`. Running containers keep the value that they got.
 pub async fn remove(_permit: &Permit, name: &str) -> Result<()> {
     Helper::new("podman")
         .args(["secret", "rm", name])

@@ -1,6 +1,6 @@
 //! podman's own list of its images, read without podman: a file of the library containers/storage
-//! (images.go; storage.conf(5)). It only ever says that an image is there, and which; whatever it
-//! does not say for certain is a question for podman.
+//! (images.go; storage.conf(5)). This module only tells that an image exists, and its id. Whatever
+//! is not certain is left to podman.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
-/// The first one that exists is the one that counts (types/options.go).
+/// The first file that exists counts (types/options.go).
 const CONFIGURATION: [&str; 2] = [
     "/etc/containers/storage.conf",
     "/usr/share/containers/storage.conf",
@@ -16,14 +16,14 @@ const CONFIGURATION: [&str; 2] = [
 /// Where podman keeps images unless told otherwise.
 pub const GRAPH_ROOT: &str = "/var/lib/containers/storage";
 
-/// Where images lie, and by which driver their layers are kept.
+/// Where images are stored, and which driver keeps their layers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Store {
     root: PathBuf,
     driver: &'static str,
 }
 
-/// `Image` of images.go, as far as it is needed.
+/// The needed fields of `Image` in images.go.
 #[derive(Deserialize)]
 struct StoredImage {
     id: String,
@@ -31,7 +31,7 @@ struct StoredImage {
     layer: Option<String>,
 }
 
-/// `Container` of containers.go, as far as it is needed.
+/// The needed fields of `Container` in containers.go.
 #[derive(Deserialize)]
 struct Container {
     names: Option<Vec<String>>,
@@ -68,7 +68,7 @@ impl Store {
             Some(DeValue::String(text)) => Some(text.to_string()),
             Some(_) => None,
         };
-        // Images in another place than their layers.
+        // Images are stored apart from their layers.
         if !text("imagestore")?.is_empty() {
             return None;
         }
@@ -90,12 +90,12 @@ impl Store {
         &self.root
     }
 
-    /// The id of the image with the name `reference`; `None` where it is not certain to be there.
+    /// The id of the image with the name `reference`; `None` if it is not certain that the image exists.
     pub fn image_id(&self, reference: &str) -> Option<String> {
         let list = self.root.join(format!("{}-images", self.driver));
         let images: Vec<StoredImage> =
             serde_json::from_slice(&fs::read(list.join("images.json")).ok()?).ok()?;
-        // podman completes a name that has neither a tag nor a digest.
+        // podman adds `:latest` to a name that has neither a tag nor a digest.
         let name = reference.rsplit('/').next().unwrap_or_default();
         let tagged = if name.contains([':', '@']) {
             reference.to_owned()
@@ -108,7 +108,7 @@ impl Store {
         let (Some(image), None) = (named.next(), named.next()) else {
             return None;
         };
-        // The list alone proves little when somebody removed what it lists.
+        // The list alone is no proof: somebody may have removed the files of the image.
         let layer = self
             .layers()
             .join(image.layer.as_deref().filter(|l| is_id(l))?);
@@ -116,8 +116,8 @@ impl Store {
             .then(|| image.id.clone())
     }
 
-    /// The id of the image that the container of that name was made from (containers.go). One that goes
-    /// with a boot is in a list of its own in newer versions.
+    /// The id of the image that the container of that name was made from (containers.go). Newer versions
+    /// keep a separate list of the containers that do not survive a boot.
     pub fn image_of_container(&self, name: &str) -> Option<String> {
         let list = self.root.join(format!("{}-containers", self.driver));
         ["containers.json", "volatile-containers.json"]
@@ -137,8 +137,8 @@ impl Store {
     }
 }
 
-/// Versions to come read more files beside storage.conf (`storage.conf.d`): their order is
-/// podman's business.
+/// Future versions also read files in directories beside storage.conf (`storage.conf.d`). Their
+/// order is left to podman.
 fn has_drop_ins(configuration: &Path) -> bool {
     let beside = configuration.parent().and_then(|d| fs::read_dir(d).ok());
     beside.into_iter().flatten().flatten().any(|entry| {
@@ -161,7 +161,7 @@ fn only_driver(root: &Path) -> Option<&'static str> {
     }
 }
 
-/// Lower-case SHA-256, so no path.
+/// Whether `text` is a lower-case SHA-256, which cannot be a path.
 fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -173,7 +173,7 @@ mod tests {
     const ID: &str = "a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90";
     const LAYER: &str = "00b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f00";
 
-    /// A store as podman 4.3 and 5.4 leave it, with this text as its list.
+    /// A store as podman 4.3 and 5.4 write it, with this text as its list.
     fn store(driver: &'static str, list: &str) -> (tempfile::TempDir, Store) {
         let root = tempfile::tempdir().unwrap();
         let store = Store {
@@ -277,7 +277,7 @@ mod tests {
             assert_eq!(driver(unclear), None, "{unclear}");
         }
 
-        // No driver is named: the one that the store was made with.
+        // If no driver is named, the driver that the store was made with counts.
         let (root, _) = store("vfs", "[]");
         let text = format!("graphroot = \"{}\"", root.path().display());
         assert_eq!(driver(&text), at(root.path().to_str().unwrap(), "vfs"));

@@ -1,20 +1,19 @@
 //! smb.conf(5) as Samba reads it, with every file that it includes: which sections there are, and what
-//! each file sets in which of them. It is read here, and not by `testparm`, because it is looked at in
-//! every plan, and because `testparm` does not tell from which file a setting comes.
+//! each file sets in them. The agent does not use `testparm` because every plan needs this, and because
+//! `testparm` does not tell which file a setting comes from.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Result};
 
-/// `MAX_INCLUDE_DEPTH` of source3/param/loadparm.c is 100; nobody needs that many.
+/// `MAX_INCLUDE_DEPTH` in source3/param/loadparm.c is 100; nobody needs that many.
 const INCLUDE_DEPTH: u32 = 16;
 
-/// The section that holds for the server; settings of shares in it are the defaults of those that
-/// follow.
+/// The section for the whole server. Share settings in it are the defaults of the shares that follow.
 pub const GLOBAL: &str = "global";
 
-/// A place in a file, as an editor counts its lines.
+/// A line in a file; the first line is 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub file: PathBuf,
@@ -31,14 +30,14 @@ impl std::fmt::Display for Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     pub place: Place,
-    /// The section that it is in, in the form of [`section_name`].
+    /// The section of the setting, in the form of [`section_name`].
     pub section: String,
-    /// Without blanks, in small letters, a synonym replaced by the name that smb.conf(5) explains.
+    /// In lower case, without blanks. A synonym is replaced by the name that smb.conf(5) explains.
     pub key: String,
     pub value: String,
 }
 
-/// What is written in the files.
+/// The content of the files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SmbConf {
     pub sections: Vec<(String, Place)>,
@@ -46,11 +45,11 @@ pub struct SmbConf {
 }
 
 impl SmbConf {
-    /// Reads `path` and what it includes. An include with a variable in its name is another file for
-    /// each client and cannot be followed.
+    /// Reads `path` and what it includes. An include with a variable in its name means a different file
+    /// for each client and is not followed.
     pub fn read(path: &Path) -> Result<Self> {
         let mut conf = Self::default();
-        // What stands before the first section belongs to the server.
+        // Settings before the first section belong to the server.
         let mut section = GLOBAL.to_owned();
         conf.add(path, &mut section, INCLUDE_DEPTH)?;
         Ok(conf)
@@ -59,7 +58,7 @@ impl SmbConf {
     fn add(&mut self, file: &Path, section: &mut String, depth: u32) -> Result<()> {
         let text = match std::fs::read(file) {
             Ok(text) => text,
-            // Samba passes over an include that is not there.
+            // Samba skips an include that does not exist.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error).doing(format_args!("read {}", file.display())),
         };
@@ -82,7 +81,7 @@ impl SmbConf {
                     key,
                     value,
                 });
-                // The section that an included file ends in goes on behind the include: `lp_include()`
+                // The section in which an included file ends continues after the include: `lp_include()`
                 // has no state of its own.
                 if let (true, Some(depth)) = (follow, depth.checked_sub(1)) {
                     self.add(&included, section, depth)?;
@@ -92,7 +91,7 @@ impl SmbConf {
         Ok(())
     }
 
-    /// The setting that holds for the server: the last one.
+    /// The setting that counts for the server: the last one.
     pub fn global(&self, key: &str) -> Option<&Setting> {
         let all = self.settings.iter().rev();
         let mut global = all.filter(|setting| setting.section == GLOBAL);
@@ -100,7 +99,7 @@ impl SmbConf {
     }
 }
 
-/// The lines that are neither blank nor a comment, each with its number, continued ones as one
+/// The lines that are neither blank nor comments, with their numbers. Continued lines are joined
 /// (`get_line()` in lib/util/tini.c).
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut all: Vec<(usize, String)> = Vec::new();
@@ -129,8 +128,8 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     all
 }
 
-/// The name of a section as Samba compares them: without regard to case, and to blanks at its ends or
-/// more than one between its words.
+/// A section name as Samba compares it: it ignores case, blanks at the ends, and repeated blanks between
+/// words.
 pub fn section_name(name: &str) -> String {
     let words: Vec<&str> = name.split_whitespace().collect();
     match words.join(" ").to_lowercase().as_str() {
@@ -139,7 +138,7 @@ pub fn section_name(name: &str) -> String {
     }
 }
 
-/// The name of an option as Samba compares them: without regard to case and blanks.
+/// An option name as Samba compares it: it ignores case and blanks.
 fn option_name(name: &str) -> String {
     let name: String = name.split_whitespace().collect::<String>().to_lowercase();
     let explained = match name.as_str() {
@@ -153,7 +152,7 @@ fn option_name(name: &str) -> String {
     explained.to_owned()
 }
 
-/// A boolean of smb.conf(5).
+/// Whether a boolean of smb.conf(5) is true.
 pub fn is_yes(value: &str) -> bool {
     ["yes", "true", "on", "1"]
         .iter()

@@ -1,5 +1,5 @@
-//! Samba's accounts, read from its database or shown by `pdbedit`, and Samba's own tools:
-//! `smbpasswd` sets a password read from standard input, `testparm` checks a candidate
+//! Samba's accounts, read from its database or through `pdbedit`, and Samba's own tools:
+//! `smbpasswd` sets a password that it reads from standard input, `testparm` checks a candidate
 //! configuration.
 
 pub mod conf;
@@ -29,23 +29,23 @@ const PRIVATE_DIRECTORY: &str = "/var/lib/samba/private";
 const PASSDB: &str = "/var/lib/samba/private/passdb.tdb";
 const SMB_CONF: &str = "/etc/samba/smb.conf";
 const REGISTRY: &str = "/var/lib/samba/registry.tdb";
-/// The `lock directory` of smb.conf(5) unless it says otherwise.
+/// The default `lock directory` of smb.conf(5).
 const RUNTIME: &str = "/run/samba";
-/// Where Samba keeps what `net usershare` makes, unless smb.conf says otherwise.
+/// Where Samba keeps the shares that `net usershare` makes, unless smb.conf says otherwise.
 pub const USERSHARES: &str = "/var/lib/samba/usershares";
 
-/// How deep what smb.conf includes is followed.
+/// How many levels of includes in smb.conf are followed.
 const INCLUDE_DEPTH: u32 = 4;
 
-/// A Samba account, compared with what it should be.
+/// A Samba account, compared with the wanted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SambaUser {
     pub password_matches: bool,
     pub disabled: bool,
 }
 
-/// The account `name` in Samba's database, if it is there. The stored hash is compared here and
-/// goes no further.
+/// The account `name` in Samba's database, if it exists. The stored hash is compared here and not
+/// passed on.
 pub async fn user(name: &str, password: &Secret) -> Result<Option<SambaUser>> {
     let wanted = NtHash::of(password);
     let Some(place) = place_of_database().await? else {
@@ -67,7 +67,7 @@ pub async fn user(name: &str, password: &Secret) -> Result<Option<SambaUser>> {
     Ok(line.and_then(|line| parse_smbpasswd(&line, name, &wanted)))
 }
 
-/// The account's line in the form of smbpasswd(5), with its hash; `None` where there is none.
+/// The account's line in the form of smbpasswd(5), with its hash; `None` if there is no such account.
 pub async fn smbpasswd_line(name: &str) -> Result<Option<Zeroizing<String>>> {
     match place_of_database().await? {
         Some(_) => ask_pdbedit(name).await,
@@ -75,8 +75,8 @@ pub async fn smbpasswd_line(name: &str) -> Result<Option<Zeroizing<String>>> {
     }
 }
 
-/// Where the accounts are kept; `None` where no database is there yet: pdbedit would make an empty
-/// one, which a plan must not.
+/// Where the accounts are kept; `None` if no database exists yet. pdbedit would then make an empty
+/// database, which a plan must not do.
 async fn place_of_database() -> Result<Option<Backend>> {
     let place = blocking(|| Ok(place_of_accounts(Path::new(SMB_CONF), INCLUDE_DEPTH))).await?;
     Ok((place == Backend::Elsewhere || Path::new(PASSDB).exists()).then_some(place))
@@ -90,25 +90,25 @@ async fn ask_pdbedit(name: &str) -> Result<Option<Zeroizing<String>>> {
         .await?;
     let listing = Zeroizing::new(output.stdout);
     let listing = Zeroizing::new(String::from_utf8_lossy(&listing).into_owned());
-    // pdbedit fails on an unknown name as on a broken database; the database is made by the first
-    // account, so "no account" is what a failure means, and smbpasswd tells what is broken.
+    // pdbedit fails alike on an unknown name and on a broken database. The first account creates the
+    // database, so a failure is taken as "no account"; smbpasswd reports a broken database later.
     Ok(listing
         .lines()
         .find(|line| output.success && line.split(':').next() == Some(name))
         .map(|line| Zeroizing::new(format!("{line}\n"))))
 }
 
-/// Where smb.conf(5) has accounts kept.
+/// Where accounts are kept according to smb.conf(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Backend {
-    /// In passdb.tdb in its place.
+    /// In passdb.tdb in its default place.
     Passdb,
     /// Only Samba itself can tell.
     Unclear,
     Elsewhere,
 }
 
-/// Follows what `smb_conf` includes, as far as a plain path leads.
+/// Reads `smb_conf` and follows its includes that are plain paths.
 fn place_of_accounts(smb_conf: &Path, depth: u32) -> Backend {
     match std::fs::read(smb_conf) {
         Ok(text) => place_in(&String::from_utf8_lossy(&text), |included| {
@@ -117,13 +117,13 @@ fn place_of_accounts(smb_conf: &Path, depth: u32) -> Backend {
                 None => Backend::Unclear,
             }
         }),
-        // Samba passes over an include that is not there.
+        // Samba skips an include that does not exist.
         Err(error) if error.kind() == ErrorKind::NotFound => Backend::Passdb,
         Err(_) => Backend::Unclear,
     }
 }
 
-/// What a text in the form of smb.conf(5) says of the place of accounts.
+/// Where accounts are kept according to a text in the form of smb.conf(5).
 fn place_in(text: &str, mut place_of_included: impl FnMut(&Path) -> Backend) -> Backend {
     let settings = text
         .lines()
@@ -146,7 +146,7 @@ fn place_in(text: &str, mut place_of_included: impl FnMut(&Path) -> Backend) -> 
             _ if line.ends_with('\\') => Backend::Unclear,
             "passdbbackend" => is(value == "tdbsam"),
             "privatedir" | "privatedirectory" => is(value == PRIVATE_DIRECTORY),
-            // A domain controller of Active Directory keeps them in its directory.
+            // An Active Directory domain controller keeps accounts in its directory.
             "serverrole" => is(matches!(
                 value.to_lowercase().as_str(),
                 "auto" | "standalone" | "standalone server" | "member" | "member server"
@@ -181,12 +181,12 @@ fn parse_smbpasswd(listing: &str, name: &str, wanted: &NtHash) -> Option<SambaUs
     })
 }
 
-/// Makes [`RUNTIME`], where SELinux is on, before a program of Samba's does.
+/// Makes [`RUNTIME`] before one of Samba's programs does, if SELinux is on.
 ///
-/// Debian has no tmpfiles.d(5) for that directory: whichever of Samba's programs comes first makes it,
-/// also one that only looks, and the policy gives it its type if that is smbd. What an administrator's
-/// pdbedit or smbpasswd made is of the type of /run, and smbd is denied to read and write it:
-/// gencache.tdb at each client.
+/// Debian has no tmpfiles.d(5) entry for this directory. The first Samba program that runs makes it,
+/// even a program that only reads, and the policy gives it the right type only if that program is smbd.
+/// If an administrator's pdbedit or smbpasswd makes it, it gets the type of /run. smbd is then denied
+/// reading and writing there: gencache.tdb at each client.
 async fn make_runtime() -> Result<()> {
     if selinux::is_on() {
         selinux::make_runtime_directory(Path::new(RUNTIME)).await?;
@@ -194,7 +194,7 @@ async fn make_runtime() -> Result<()> {
     Ok(())
 }
 
-/// The same, and lets what an operator's tool left there have the label under which smbd may use it.
+/// Also relabels what an operator's tool left in [`RUNTIME`], so that smbd may use it.
 async fn label_runtime(permit: &Permit) -> Result<()> {
     make_runtime().await?;
     if selinux::is_on() {
@@ -213,8 +213,8 @@ pub async fn remove_user(permit: &Permit, name: &str) -> Result<()> {
         .map(drop)
 }
 
-/// Brings an account back from its line in the form of smbpasswd(5), which pdbedit(8) reads from a
-/// file: one that has no name, for that moment.
+/// Restores an account from its line in the form of smbpasswd(5). pdbedit(8) reads the line from a
+/// file, which is anonymous and exists only for this call.
 pub async fn restore_user(permit: &Permit, line: &str) -> Result<()> {
     label_runtime(permit).await?;
     let file = AnonymousFile::holding(line.as_bytes())?;
@@ -222,8 +222,8 @@ pub async fn restore_user(permit: &Permit, line: &str) -> Result<()> {
         .args([format!("--import=smbpasswd:{}", file.path().display())])
         .run()
         .await?;
-    // It exits with 0 whatever became of the account (`export_database()` in
-    // source3/utils/pdbedit.c), and says nothing of a line that it does not understand.
+    // pdbedit exits with 0 whether or not it imported the account (`export_database()` in
+    // source3/utils/pdbedit.c), and prints nothing about a line that it does not understand.
     let said = String::from_utf8_lossy(&said);
     if said.lines().any(|line| line.ends_with("...ok")) {
         return Ok(());
@@ -234,28 +234,28 @@ pub async fn restore_user(permit: &Permit, line: &str) -> Result<()> {
     )
 }
 
-/// What smbpasswd(8) and pdbedit(8) read of a password at most: the `fstring` of
-/// `stdin_new_passwd()` in source3/utils/passwd_util.c, without the end of the line and of the string.
+/// The longest password that smbpasswd(8) and pdbedit(8) read: the `fstring` of `stdin_new_passwd()`
+/// in source3/utils/passwd_util.c, without its line feed and NUL.
 const LONGEST_LINE: usize = 254;
 
 /// Adds the Samba account `name`, which belongs to the Linux account `uid`, with this password.
 ///
-/// What Samba keeps is the hash, and the hash is what it is given: so the account is there at once
-/// and whole, no character and no length of a password matters, and neither does a `unix charset`
-/// of the operator's. The flags are those of an ordinary user whose password does not expire.
+/// Samba stores only the hash, so it is given the hash. The account then appears in one step and
+/// complete. The password's characters and length do not matter, nor does the operator's
+/// `unix charset`. The flags are those of an ordinary user whose password does not expire.
 pub async fn add_user(permit: &Permit, name: &str, uid: u32, password: &Secret) -> Result<()> {
     permit.during()?;
     restore_user(permit, &smbpasswd_line_of(name, uid, password)).await
 }
 
-/// Sets the password of the Samba account `name`, which is there, and enables it.
+/// Sets the password of the existing Samba account `name`, and enables the account.
 pub async fn set_password(permit: &Permit, name: &str, uid: u32, password: &Secret) -> Result<()> {
     if password.expose().len() > LONGEST_LINE {
         return add_user(permit, name, uid, password).await;
     }
     label_runtime(permit).await?;
-    // By smbpasswd, because an import gives the account the identifier (SID) of a new one: whoever
-    // made this account may have written that into ACLs.
+    // smbpasswd, because an import would give the account a new SID: whoever made the account may
+    // have used its SID in ACLs.
     let twice = Zeroizing::new(format!("{0}\n{0}\n", password.expose()));
     Helper::new("smbpasswd")
         .args(["-s", "-a", name])
@@ -267,13 +267,13 @@ pub async fn set_password(permit: &Permit, name: &str, uid: u32, password: &Secr
     Ok(())
 }
 
-/// An account in the form of smbpasswd(5), its password set now.
+/// An account's line in the form of smbpasswd(5); its password change time is now.
 fn smbpasswd_line_of(name: &str, uid: u32, password: &Secret) -> Zeroizing<String> {
     use std::fmt::Write;
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(1, |since| since.as_secs());
-    // In one piece, so that no copy is left behind.
+    // Allocated once, so that no copy is left behind.
     let mut line = Zeroizing::new(String::with_capacity(name.len() + 128));
     let no_lm_hash = "X".repeat(32);
     let _ = write!(line, "{name}:{uid}:{no_lm_hash}:");
@@ -307,7 +307,8 @@ pub fn has_registry_shares(conf: &SmbConf) -> bool {
     included || on_demand.is_some_and(|setting| conf::is_yes(&setting.value))
 }
 
-/// The shares in Samba's registry. Without a database there are none: `net` would make one.
+/// The shares in Samba's registry. Without a database there are none, and `net` is not run, because it
+/// would make a database.
 pub async fn registry_shares() -> Result<Vec<String>> {
     if !Path::new(REGISTRY).exists() {
         return Ok(Vec::new());
@@ -321,7 +322,7 @@ pub async fn registry_shares() -> Result<Vec<String>> {
     Ok(listed.lines().map(str::to_owned).collect())
 }
 
-/// The shares that users have made by `net usershare`: a file for each.
+/// The shares that users have made with `net usershare`: a file for each.
 pub fn usershares() -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(USERSHARES) {
         Ok(entries) => entries,
@@ -332,7 +333,7 @@ pub fn usershares() -> Result<Vec<String>> {
     Ok(names.map(|n| n.to_string_lossy().into_owned()).collect())
 }
 
-/// The names of the sections of a text in the form of smb.conf(5).
+/// The section names of a text in the form of smb.conf(5).
 pub fn sections(text: &str) -> Vec<String> {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix('[')?.split_once(']'))
@@ -340,14 +341,14 @@ pub fn sections(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The processes of smbd that work in one of these directories.
+/// The smbd processes whose working directory is one of these directories.
 pub fn servers_in(device: u64, directories: &HashSet<u64>) -> Vec<i32> {
     let Some(smbd) = find_program("smbd") else {
         return Vec::new();
     };
     let works_there = |pid: &i32| {
         let process = Path::new("/proc").join(pid.to_string());
-        // One that was upgraded while it runs is told as `/usr/sbin/smbd (deleted)`.
+        // If smbd was upgraded while it runs, the link reads `/usr/sbin/smbd (deleted)`.
         let is_smbd = std::fs::read_link(process.join("exe"))
             .is_ok_and(|exe| exe.to_string_lossy().starts_with(&*smbd.to_string_lossy()));
         is_smbd
@@ -361,7 +362,8 @@ pub fn servers_in(device: u64, directories: &HashSet<u64>) -> Vec<i32> {
         .collect()
 }
 
-/// Ends servers of single clients. On SIGTERM smbd closes what its client has open (smbd(8)).
+/// Ends smbd processes, each of which serves one client. On SIGTERM smbd closes its client's open files
+/// (smbd(8)).
 pub fn end_servers(_permit: &Permit, servers: &[i32]) -> Result<()> {
     use nix::sys::signal::{Signal, kill};
     for &pid in servers {
@@ -381,7 +383,7 @@ mod tests {
     fn an_account_is_written_as_it_is_read() {
         let password = Secret::new("암호 of 128, \"or\" less".to_owned());
         let line = smbpasswd_line_of("user1", 996, &password);
-        // pdb_smbpasswd.c finds the hashes and flags by their places, in a line of at most 255 bytes.
+        // pdb_smbpasswd.c finds the hashes and flags by position, in a line of at most 255 bytes.
         assert!(line.len() < 255 && line.ends_with(":\n"), "{}", line.len());
         assert!(line.starts_with("user1:996:XXXXXXXX"));
         let user = parse_smbpasswd(&line, "user1", &NtHash::of(&password)).unwrap();

@@ -1,12 +1,12 @@
-//! What Samba keeps of a password.
+//! The hash of a password that Samba stores.
 
 use md4::{Digest, Md4};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::config::Secret;
 
-/// The NT hash of a password: MD4 of its UTF-16LE form ([MS-NLMP] 3.3.1). Worth as much as the
-/// password, so never printed, and wiped from memory.
+/// The NT hash of a password: MD4 of its UTF-16LE form ([MS-NLMP] 3.3.1). The hash is worth as much
+/// as the password, so it is never printed, and is wiped from memory.
 #[derive(PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct NtHash(pub [u8; 16]);
 
@@ -23,7 +23,7 @@ impl NtHash {
         Self(bytes)
     }
 
-    /// `None` for what is no hash: pdbedit prints `X` or words in its place.
+    /// `None` if `digits` is no hash: pdbedit may print `X` or words instead.
     pub fn from_hex(digits: &str) -> Option<Self> {
         let mut hash = Self([0; 16]);
         if digits.len() != 2 * hash.0.len() {
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn the_nt_hash_is_the_one_samba_stores() {
-        // Known pairs of [MS-NLMP] 4.2.2.1.2 ("Password") and of the empty password.
+        // Known hashes of "Password" ([MS-NLMP] 4.2.2.1.2) and of the empty password.
         for (password, stored) in [
             ("Password", "A4F49C406510BDCAB6824EE7C30FD852"),
             ("", "31d6cfe0d16ae931b73c59d7e0c089c0"),

@@ -1,9 +1,9 @@
-//! passdb.tdb, where Samba keeps its accounts, read without a helper: whether an account has the
-//! right password is asked at every plan, and `pdbedit` takes longer than all the rest of one.
+//! Reads passdb.tdb, Samba's account database, without a helper: every plan checks an account's
+//! password, and `pdbedit` takes longer than all the rest of a plan.
 //!
-//! Only what is certain is answered. A file that is being written, that a crash left in need of
-//! recovery, or that differs in anything from the layout below is [`Unclear`], and `pdbedit` is
-//! asked. The layout is that of Samba's lib/tdb/common/tdb_private.h and, of a record,
+//! Only certain answers are given. A file that is being written, that a crash left in need of
+//! recovery, or that differs from the layout below in any way is [`Unclear`], and `pdbedit` is
+//! asked. The layout of the file is in Samba's lib/tdb/common/tdb_private.h, and of a record in
 //! `SAMU_BUFFER_FORMAT_V3` in source3/passdb/passdb.c; both are unchanged since Samba 3.2.
 
 use std::fs::OpenOptions;
@@ -19,7 +19,7 @@ use super::nt_hash::NtHash;
 /// A few accounts take 0.4 MB.
 const LARGEST: u64 = 16 << 20;
 
-/// `struct tdb_header`; the hash table lies behind it, first the list of what is free.
+/// `struct tdb_header`; after it comes the hash table, which begins with the free list.
 const HEADER: usize = 168;
 const MAGIC_FOOD: &[u8; 10] = b"TDB file\n\0";
 const VERSION: u32 = 0x2601_1967 + 6;
@@ -30,16 +30,16 @@ const RECORD_MAGIC: u32 = 0x2601_1999;
 const DEAD_MAGIC: u32 = 0xFEE1_DEAD;
 const RECOVERY_MAGIC: u32 = 0xf53b_c0e7;
 
-/// The key of the version of the records (source3/passdb/pdb_tdb.c), and the one read here.
+/// The key of the records' version (source3/passdb/pdb_tdb.c), and the version that is read here.
 const VERSION_KEY: &[u8] = b"INFO/version\0";
 const TDBSAM_VERSION: [u8; 4] = 4_u32.to_le_bytes();
 
-/// `ACB_DISABLED` of librpc/idl/samr.idl.
+/// `ACB_DISABLED` in librpc/idl/samr.idl.
 const DISABLED: u32 = 1;
 
 /// An account as Samba stores it.
 pub struct SamAccount {
-    /// `None` for one without a password.
+    /// `None` for an account without a password.
     pub nt_hash: Option<NtHash>,
     pub disabled: bool,
 }
@@ -50,14 +50,14 @@ pub struct Unclear(pub &'static str);
 
 type Answer<T> = Result<T, Unclear>;
 
-/// The account `name` in the database at `path`; `None` if it is not there.
+/// The account `name` in the database at `path`; `None` if it does not exist.
 pub fn account(path: &Path, name: &str) -> Answer<Option<SamAccount>> {
     find(&read(path)?, name)
 }
 
-/// The whole file, as it is between two transactions: a shared lock on the hash table keeps
-/// writers out (`tdb_lockall_read`). It is tied to the open file, not to the process, so that it
-/// neither meets nor drops a lock of another thread.
+/// The whole file, read between two transactions: a shared lock on the hash table keeps writers
+/// out (`tdb_lockall_read`). The lock belongs to the open file, not to the process, so it neither
+/// conflicts with nor releases another thread's lock.
 fn read(path: &Path) -> Answer<Zeroizing<Vec<u8>>> {
     let unreadable = |_| Unclear("it cannot be read");
     let mut file = OpenOptions::new()
@@ -77,7 +77,7 @@ fn read(path: &Path) -> Answer<Zeroizing<Vec<u8>>> {
         l_pid: 0,
     };
     fcntl(&file, FcntlArg::F_OFD_SETLK(&table)).map_err(|_| Unclear("it is being written"))?;
-    // As long as it is under the lock, in a buffer that never moves and leaves no copy behind.
+    // The length is taken under the lock. The buffer never grows, so it leaves no copy behind.
     let length = file.metadata().map_err(unreadable)?.len().min(LARGEST);
     let mut bytes = Zeroizing::new(vec![0; length as usize]);
     file.read_exact(&mut bytes).map_err(unreadable)?;
@@ -102,7 +102,7 @@ struct Database<'a> {
 }
 
 impl<'a> Database<'a> {
-    /// Checks that the file is one that this module can read, and that no transaction was cut off.
+    /// Checks that this module can read the file, and that no transaction was interrupted.
     fn open(bytes: &'a [u8]) -> Answer<Self> {
         let unknown = Unclear("its header is of another layout");
         let word = |at| word(bytes, at).ok_or(unknown);
@@ -111,7 +111,7 @@ impl<'a> Database<'a> {
         }
         let (hash_size, rwlocks, recovery) = (word(36)?, word(40)?, word(44)?);
         let magics = (word(52)?, word(56)?);
-        // Another hash function, and the mutexes of newer files, change `rwlocks` too.
+        // A different hash function, or mutexes in newer files, also change `rwlocks`.
         let ours = (hash(MAGIC_FOOD), hash(&RECORD_MAGIC.to_le_bytes()));
         if hash_size == 0 || rwlocks != 0 || magics != ours {
             return Err(unknown);
@@ -132,7 +132,7 @@ impl<'a> Database<'a> {
             .ok_or(broken)
             .and_then(|bucket| offset(bucket, HEADER))?;
         let mut next = word(top)?;
-        // No chain has more records than the file has room for, unless it runs in a circle.
+        // A chain with more records than fit in the file is circular.
         for _ in 0..=self.bytes.len() / RECORD {
             if next == 0 {
                 return Ok(None);
@@ -161,7 +161,7 @@ impl<'a> Database<'a> {
     }
 }
 
-/// Samba writes numbers as the machine has them; on one that is big-endian the version differs.
+/// Samba writes numbers in the machine's byte order. In a big-endian file the version does not match.
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..)?.first_chunk()?;
     Some(u32::from_le_bytes(*bytes))
@@ -173,7 +173,7 @@ fn offset(from: u32, further: usize) -> Answer<usize> {
         .ok_or(Unclear("one of its offsets is out of range"))
 }
 
-/// `tdb_old_hash` of lib/tdb/common/hash.c.
+/// `tdb_old_hash` in lib/tdb/common/hash.c.
 fn hash(key: &[u8]) -> u32 {
     let start = 0x238F_13AF_u32.wrapping_mul(key.len() as u32);
     let value = key.iter().enumerate().fold(start, |value, (i, &byte)| {
@@ -182,8 +182,8 @@ fn hash(key: &[u8]) -> u32 {
     value.wrapping_mul(1_103_515_243).wrapping_add(12345)
 }
 
-/// Unpacks `dddddddBBBBBBBBBBBBddBBBdwdBwwd`, where `d` has four bytes, `w` two, and `B` as many
-/// as the four before them say.
+/// Unpacks `dddddddBBBBBBBBBBBBddBBBdwdBwwd`: `d` has four bytes, `w` has two, and `B` is a
+/// four-byte length followed by that many bytes.
 fn unpack(record: &[u8], name: &str) -> Answer<SamAccount> {
     let mut left = Packed(record);
     left.skip(7 * 4)?; // times
@@ -198,7 +198,7 @@ fn unpack(record: &[u8], name: &str) -> Answer<SamAccount> {
     let flags = left.number()?;
     left.skip(2 + 4)?; // divisions of the week, and how many
     left.bytes()?; // hours
-    left.skip(2 + 2 + 4)?; // counts, and one that nobody knows
+    left.skip(2 + 2 + 4)?; // counts, and an unknown field
     let named = user
         .strip_suffix(b"\0")
         .is_some_and(|user| user.eq_ignore_ascii_case(name.as_bytes()));
@@ -211,7 +211,7 @@ fn unpack(record: &[u8], name: &str) -> Answer<SamAccount> {
     })
 }
 
-/// What is still to be unpacked of a record.
+/// The rest of a record that is still to be unpacked.
 struct Packed<'a>(&'a [u8]);
 
 impl<'a> Packed<'a> {
@@ -280,7 +280,7 @@ mod tests {
             assert!(!has(&share, "password"));
             let other = find(&bytes, "Other").ok().flatten().unwrap();
             assert!(has(&other, "other one") && other.disabled);
-            // Deleted: its record is still in the file, and in no chain.
+            // This account was deleted: its record is still in the file, but in no chain.
             assert!(find(&bytes, "gone").ok().unwrap().is_none());
             assert!(find(&bytes, "share").ok().unwrap().is_none());
         }
@@ -367,7 +367,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().write_all_at(&database(FILES[1]), 0).unwrap();
         assert!(account(file.path(), "share1").ok().flatten().is_some());
-        // As tdb_transaction_commit holds it: on the hash table and all behind it.
+        // The lock of tdb_transaction_commit: the hash table and everything after it.
         let all = libc::flock {
             l_type: libc::F_WRLCK as libc::c_short,
             l_whence: libc::SEEK_SET as libc::c_short,

@@ -1,6 +1,6 @@
-//! Entries for systemd's journal, in its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): one
-//! datagram of fields an entry. A machine without journald, such as a container or a chroot, has
-//! nowhere to send one, and that is no fault.
+//! Sends entries to systemd's journal in its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL):
+//! one datagram of fields per entry. On a machine without journald, such as a container or a chroot,
+//! an entry is dropped without an error.
 
 use std::io::{Error, ErrorKind};
 use std::os::unix::net::UnixDatagram;
@@ -9,14 +9,14 @@ use std::time::Duration;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// A value is cut here. With the few fields that an entry has, it then always fits a datagram, and
-/// the protocol's way for larger ones (a sealed memory file) is not needed.
+/// Longer values are cut. An entry has few fields, so it then always fits into a datagram, and the
+/// protocol's way for larger entries (a sealed memory file) is not needed.
 const LONGEST_VALUE: usize = 4096;
 
-/// A journald that hangs holds nobody up for longer.
+/// How long a hanging journald is waited for.
 const TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Sends one entry. A field may come more than once.
+/// Sends one entry. A field may occur more than once.
 pub fn send(fields: &[(&str, String)]) {
     match send_to(Path::new(SOCKET), fields) {
         Err(error)

@@ -1,36 +1,36 @@
-//! What systemd's journal has of a unit or a container, for the error that reaches the operator.
+//! What systemd's journal holds about a unit or a container, for the operator's error message.
 
 use std::time::{Duration, SystemTime};
 
 use crate::host::process::Helper;
 
-/// The lines of a failed unit's journal that reach the operator.
+/// How many lines of a failed unit's journal are shown to the operator if its processes logged nothing.
 const JOURNAL_LINES: &str = "5";
 
-/// Among how many of its last lines an error is looked for.
+/// How many of a unit's last lines are searched for an error.
 const LOOKED_AT_LINES: &str = "100";
 
-/// How many of them are told where none begins as an error.
+/// How many of these lines are shown if none begins as an error.
 const TOLD_LINES: usize = 5;
 
-/// Those of a unit that ran a program of others, which may have more to say.
+/// How many lines are shown of a unit that ran somebody else's program, which may have more to say.
 const PRINTED_LINES: &str = "12";
 
-/// The last lines that the processes of a unit printed, without what systemd says of the unit.
+/// The last lines that the processes of a unit printed, without systemd's own lines about the unit.
 pub(super) async fn printed(unit: &str) -> String {
     sync().await;
     quoted(&logged(&[&format!("_SYSTEMD_UNIT={unit}")], PRINTED_LINES).await)
 }
 
-/// The last lines that a container of this name logged since then, as podman hands them to journald.
+/// The last lines that a container of this name logged since `begun`, as podman hands them to journald.
 pub async fn printed_by_container(name: &str, begun: SystemTime) -> String {
     sync().await;
     let matches = [&since(begun), &format!("CONTAINER_NAME={name}")];
     quoted(&logged(&matches.map(String::as_str), PRINTED_LINES).await)
 }
 
-/// What the processes of a unit said in a job that failed, the errors among it alone if there are any; what systemd said
-/// where they kept silent.
+/// What the processes of a unit logged in a failed job, reduced to the error if there is one. If they logged nothing,
+/// what systemd logged about the unit.
 pub(super) async fn why_it_failed(unit: &str, begun: SystemTime) -> String {
     sync().await;
     let matches = [&since(begun), &format!("_SYSTEMD_UNIT={unit}")];
@@ -41,11 +41,11 @@ pub(super) async fn why_it_failed(unit: &str, begun: SystemTime) -> String {
     quoted(worth_telling(&own))
 }
 
-/// The errors among lines, as programs begin them; the last lines where none begins so.
+/// The last line that begins with `error`, and the line after it; the last lines if there is no such line.
 fn worth_telling(lines: &[String]) -> &[String] {
     let is_error = |line: &String| line.to_lowercase().starts_with("error");
     let last = lines.iter().rposition(is_error);
-    // What comes after an error is often its hint, and then the end of all.
+    // The line after an error is often its hint. The lines after that only report the end.
     let (first, end) = match last {
         Some(last) => (last, (last + 2).min(lines.len())),
         None => (lines.len().saturating_sub(TOLD_LINES), lines.len()),
@@ -53,7 +53,7 @@ fn worth_telling(lines: &[String]) -> &[String] {
     &lines[first..end]
 }
 
-/// A pipe to journald may still hold some of what was printed (journalctl(1), --sync).
+/// Waits for output that may still be in a pipe to journald (journalctl(1), --sync).
 async fn sync() {
     let _ = Helper::new("journalctl").args(["--sync"]).run().await;
 }
@@ -82,7 +82,7 @@ async fn logged(matches: &[&str], most: &str) -> Vec<String> {
         .collect()
 }
 
-/// For an error. Empty where there are none.
+/// The lines as the tail of an error message; empty if there are none.
 fn quoted(lines: &[String]) -> String {
     if lines.is_empty() {
         String::new()

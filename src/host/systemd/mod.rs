@@ -1,4 +1,4 @@
-//! systemd's manager over D-Bus (org.freedesktop.systemd1(5)): unit properties, jobs, enablement.
+//! systemd's manager over D-Bus (org.freedesktop.systemd1(5)): unit properties, jobs, enabling units.
 
 mod job;
 pub mod journal;
@@ -24,7 +24,7 @@ pub use job::Job;
 pub use logged::printed_by_container;
 pub use unit_name::{device_unit_name, mount_unit_name};
 
-/// How long a job may take: a container's first start on a slow machine is the longest.
+/// How long a job may take. The longest is a container's first start on a slow machine.
 const JOB_DEADLINE: Duration = Duration::from_secs(300);
 
 #[zbus::proxy(
@@ -82,7 +82,7 @@ trait Properties {
 /// A unit as systemd sees it now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UnitState {
-    /// The unit's own name, where it was asked for by an alias.
+    /// The unit's own name, even if the unit was asked for by an alias.
     pub id: String,
     /// `loaded`, `not-found`, `masked`, `bad-setting` …
     pub load: String,
@@ -90,23 +90,23 @@ pub struct UnitState {
     pub active: String,
     /// `running`, `exited`, `auto-restart` …
     pub sub: String,
-    /// `enabled`, `disabled`, `generated`, `masked`, empty where there is no file.
+    /// `enabled`, `disabled`, `generated`, `masked`; empty if there is no file.
     pub file_state: String,
     /// The file that a generated unit comes from.
     pub source_path: String,
     /// The file that the unit was read from.
     pub fragment_path: String,
-    /// The unit's file changed since systemd read it.
+    /// Whether the unit's file changed since systemd read it.
     pub need_daemon_reload: bool,
-    /// A job for it waits or runs.
+    /// Whether a job for the unit waits or runs.
     pub has_job: bool,
     /// The drop-ins that systemd has read.
     pub drop_ins: Vec<String>,
-    /// What tells this run of the unit from those before (systemd.exec(5), `$INVOCATION_ID`).
+    /// Identifies this run of the unit (systemd.exec(5), `$INVOCATION_ID`).
     pub invocation: Vec<u8>,
     /// When the unit became active, if it ever was.
     pub active_since: Option<SystemTime>,
-    /// When the unit last changed its state; a reload counts.
+    /// When the unit last changed its state; a reload counts as a change.
     pub state_changed: Option<SystemTime>,
 }
 
@@ -117,11 +117,11 @@ impl UnitState {
     pub fn is_active(&self) -> bool {
         self.active == "active"
     }
-    /// Whether its programs run already: `activating` is also what waits to be tried again.
+    /// Whether the unit's programs already run. A unit that waits for a restart is also `activating`.
     pub fn is_being_started(&self) -> bool {
         self.active == "activating" && !self.sub.starts_with("auto-restart")
     }
-    /// Whether systemd read the unit from this file, directly or by a generator.
+    /// Whether systemd read the unit from this file, directly or through a generator.
     pub fn is_from(&self, file: &std::path::Path) -> bool {
         [&self.source_path, &self.fragment_path]
             .into_iter()
@@ -129,7 +129,7 @@ impl UnitState {
     }
 }
 
-/// A property of a transient unit, under the name that systemd has for it on the bus.
+/// A property of a transient unit, with systemd's name for it on the bus.
 #[derive(Debug)]
 pub struct Property {
     name: &'static str,
@@ -145,12 +145,12 @@ impl Property {
     }
 }
 
-/// A unit that is no file and is gone when it has ended.
+/// A unit without a file, which disappears when it ends.
 #[derive(Debug)]
 pub struct Transient {
     pub name: &'static str,
     pub properties: Vec<Property>,
-    /// After this its end is not waited for, and it is stopped.
+    /// After this time the unit is stopped and no longer waited for.
     pub deadline: Duration,
 }
 
@@ -187,8 +187,8 @@ impl Systemd {
     /// The unit's state; a unit that does not exist has `load == "not-found"`.
     pub async fn unit(&self, name: &str) -> Result<UnitState> {
         let doing = || format!("read the state of {name}");
-        // systemd loads a unit when it is asked for the object of its name, as by systemctl(1):
-        // one call does.
+        // systemd loads a unit when it is asked for the object of that unit, as systemctl(1) does.
+        // So one call is enough.
         let properties = self.properties(name).await;
         let properties = properties.map_err(|e| failed(doing(), e))?;
         let all = properties
@@ -250,7 +250,7 @@ impl Systemd {
             .await
     }
 
-    /// How often systemd has started a service anew by itself since somebody started it: `NRestarts`.
+    /// How often systemd has restarted a service by itself since somebody started it: `NRestarts`.
     pub async fn restarts(&self, service: &str) -> Result<u32> {
         let restarts = self.service_property(service, "NRestarts").await;
         restarts
@@ -258,7 +258,7 @@ impl Systemd {
             .map_err(|e| failed(format!("read the restarts of {service}"), e))
     }
 
-    /// What a service says of itself (`STATUS=` of sd_notify(3)).
+    /// A service's own status text (`STATUS=` of sd_notify(3)).
     pub async fn status_text(&self, service: &str) -> Result<String> {
         let text = self.service_property(service, "StatusText").await;
         text.and_then(String::try_from)
@@ -271,12 +271,12 @@ impl Systemd {
         properties.get(interface, name).await
     }
 
-    /// Whether a unit is enabled as its files say it now. The unit's property says it as of the last
-    /// reload: a run that was killed between a disablement and its reload leaves that wrong.
+    /// Whether a unit is enabled according to its files now. The unit's property is as old as the last
+    /// reload: if a run is killed between disabling a unit and the reload, the property is wrong.
     async fn file_state(&self, id: &str) -> Result<String> {
         match self.manager.get_unit_file_state(id).await {
             Ok(state) => Ok(state),
-            // It has no file: what sd-bus-errors(3) makes of ENOENT.
+            // The unit has no file: sd-bus-errors(3) maps ENOENT to this name.
             Err(error) => match error_reply(&error) {
                 Some((name, _)) if name == "org.freedesktop.DBus.Error.FileNotFound" => {
                     Ok(String::new())
@@ -294,7 +294,7 @@ impl Systemd {
             .map_err(|e| failed("make systemd read its unit files", e))
     }
 
-    /// Enables a unit for every boot. systemd knows of it after the next [`Self::daemon_reload`].
+    /// Makes a unit start at every boot. systemd notices after the next [`Self::daemon_reload`].
     pub async fn enable(&self, _permit: &Permit, name: &str) -> Result<()> {
         self.manager
             .enable_unit_files(&[name], false, false)
@@ -303,7 +303,7 @@ impl Systemd {
             .map_err(|e| failed(format!("enable {name}"), e))
     }
 
-    /// Takes a unit out of every boot. systemd knows of it after the next [`Self::daemon_reload`].
+    /// Makes a unit no longer start at boot. systemd notices after the next [`Self::daemon_reload`].
     pub async fn disable(&self, _permit: &Permit, name: &str) -> Result<()> {
         self.manager
             .disable_unit_files(&[name], false)
@@ -317,7 +317,7 @@ impl Systemd {
     pub async fn job(&self, _permit: &Permit, job: Job, unit: &str) -> Result<()> {
         let doing = format!("{job} {unit}");
         let begun = SystemTime::now();
-        // A unit that failed too often before is not held back by its past.
+        // Without this, systemd may refuse to start a unit that failed too often before.
         let _ = self.manager.reset_failed_unit(unit).await;
         let begin = async {
             match job {
@@ -330,7 +330,7 @@ impl Systemd {
         let result = self.result_of(&doing, unit, JOB_DEADLINE, begin).await?;
         if result == "done" {
             if job == Job::Stop {
-                // How it ended when it was told to is no failure to show for ever.
+                // The exit of a unit that was told to stop should not show as failed for ever.
                 let _ = self.manager.reset_failed_unit(unit).await;
             }
             return Ok(());
@@ -342,8 +342,8 @@ impl Systemd {
         )
     }
 
-    /// Runs a transient unit of `Type=oneshot` to its end. A failed one is an error with the last
-    /// lines that it printed.
+    /// Runs a transient unit of `Type=oneshot` to its end. If it fails, the error has the last lines
+    /// that it printed.
     pub async fn run_transient(&self, _permit: &Permit, unit: &Transient) -> Result<()> {
         let doing = format!("run {}", unit.name);
         let begin = async {
@@ -377,7 +377,7 @@ impl Systemd {
         }
     }
 
-    /// Begins a job, waits for its end, and gives back what systemd says of it.
+    /// Begins a job, waits for its end, and returns systemd's result.
     async fn result_of(
         &self,
         doing: &str,
@@ -386,7 +386,7 @@ impl Systemd {
         begin: impl Future<Output = zbus::Result<OwnedObjectPath>>,
     ) -> Result<String> {
         self.subscribe().await?;
-        // The match stands before the call: a job may end before the call's answer is read.
+        // The signal match is set up before the call: a job may end before the call's answer is read.
         let mut removed = self
             .manager
             .receive_job_removed()

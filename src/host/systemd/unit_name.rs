@@ -1,19 +1,19 @@
-//! The names of units, and of their objects on the bus.
+//! Names of units, and of their objects on the bus.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
-/// The name of the `.mount` unit of a path.
+/// The name of the `.mount` unit for a path.
 pub fn mount_unit_name(path: &Path) -> String {
     unit_name(path, "mount")
 }
 
-/// The name of the `.device` unit of a node below `/dev`.
+/// The name of the `.device` unit for a node below `/dev`.
 pub fn device_unit_name(path: &Path) -> String {
     unit_name(path, "device")
 }
 
-/// The name of the unit of a path: systemd.unit(5), "string escaping for inclusion in unit names".
+/// The name of the unit for a path: systemd.unit(5), "string escaping for inclusion in unit names".
 fn unit_name(path: &Path, kind: &str) -> String {
     let mut name = String::new();
     for (index, component) in path
@@ -44,8 +44,8 @@ fn unit_name(path: &Path, kind: &str) -> String {
     name
 }
 
-/// The object of a unit: all but letters and digits is escaped as in `bus_label_escape` of
-/// systemd's src/basic/bus-label.c.
+/// The object path of a unit. Everything except letters and digits is escaped as by
+/// `bus_label_escape` in systemd's src/basic/bus-label.c.
 pub(super) fn unit_path(name: &str) -> String {
     let mut path = "/org/freedesktop/systemd1/unit/".to_owned();
     for (place, byte) in name.bytes().enumerate() {

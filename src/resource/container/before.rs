@@ -1,4 +1,4 @@
-//! The way back: by what the container ran until now, should what it is to run by not come up.
+//! The way back to what the container ran with until now, for when the new state does not come up.
 
 use super::{Container, Observed};
 use crate::effect::Effect;
@@ -12,14 +12,14 @@ use crate::host::mark;
 use crate::host::sha256::Sha256;
 use crate::host::systemd::Job;
 
-/// By what a container ran, where that is not what it is to run by.
+/// What a container ran with, where that differs from what it is to run with.
 #[derive(Debug, Default)]
 pub(super) struct RanBefore {
     /// Its unit file.
     text: Option<String>,
     /// The id of its image.
     image: Option<String>,
-    /// The values of its secrets, by podman's names for them.
+    /// The values of its secrets, by podman's name of each.
     secrets: Vec<(String, Sha256)>,
 }
 
@@ -29,24 +29,24 @@ impl RanBefore {
     }
 }
 
-/// What effects have changed of that by which a container runs: as it was before all of them.
+/// What effects have changed for a container: the values from before all of them.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changed<'a> {
     unit_file: Option<&'a Sha256>,
     image: Option<&'a str>,
     secrets: Vec<(&'a str, &'a Sha256)>,
-    /// A container that ran was started anew.
+    /// A running container was restarted.
     ran: bool,
 }
 
 impl Container {
-    /// By what the container ran until now.
+    /// What the container ran with until now.
     pub(super) async fn ran_before(
         &self,
         step: &Step,
         observed: &Observed,
     ) -> Result<Option<RanBefore>> {
-        // One that its share took along ran until this very run mounted it anew.
+        // If the container stopped with its share, it ran until this run mounted the share again.
         let runs = observed.unit.is_active() || observed.mount_is_newer();
         if let Some(file) = observed.file.as_ref().filter(|_| runs) {
             let effects = step.done_so_far().await?;
@@ -61,7 +61,8 @@ impl Container {
                 return Ok(Some(now));
             }
         }
-        // Where a run was killed while it watched the one that it had started, only the record can tell.
+        // If a run was killed while it watched the container that it had started, only the record tells
+        // what ran before.
         let effects = step.left_unfinished().await?;
         let changed = self.changed_by(effects.iter().map(|recorded| &recorded.effect));
         if !changed.ran {
@@ -75,7 +76,7 @@ impl Container {
             }
         };
         Ok(Some(RanBefore {
-            // One that was made by hand comes back whole, by undoing the run.
+            // Undoing the run brings back a container that was made by hand.
             text: text.filter(|text| mark::is_ours(text)),
             image: changed.image.map(str::to_owned),
             secrets: owned(&changed.secrets),
@@ -85,7 +86,7 @@ impl Container {
     fn changed_by<'a>(&self, effects: impl Iterator<Item = &'a Effect>) -> Changed<'a> {
         let (unit_name, unit_file) = (self.unit_name(), self.path());
         let mut changed = Changed::default();
-        // The first of each kind tells what was there before all of them.
+        // The first effect of each kind tells what was there before all of them.
         for effect in effects {
             match effect {
                 Effect::Image(OnImage::PullImage { image, before }) if *image == self.image => {
@@ -116,7 +117,7 @@ impl Container {
         changed
     }
 
-    /// Goes back to the definition by which the container ran before, to the image, and to its secrets.
+    /// Goes back to the definition, the image and the secrets that the container ran with before.
     pub(super) async fn run_again(&self, step: &Step, before: &RanBefore) -> Result<()> {
         for (name, value) in &before.secrets {
             step.set_secret(name, step.saved(value).await?).await?;
@@ -199,7 +200,7 @@ mod tests {
             restart("active"),
         ];
         assert_eq!(container.changed_by(all.iter()), whole);
-        // A second try was killed, too: the first knows best.
+        // A second try was killed, too: the record of the first one counts.
         let more = [
             write(Some("new")),
             secret(key, Some("new")),

@@ -1,4 +1,4 @@
-//! How systemd and podman are told of the container: its `.container` file or plain unit, and the units beside it.
+//! The container's definition for systemd and podman: its `.container` file or plain unit, and the units beside it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ use crate::host::recent_starts;
 use crate::host::systemd::mount_unit_name;
 
 impl ContainerSecret {
-    /// For `--secret` (podman-run(1)). No variable: podman before 5.3 shows the value of one in `inspect`. The file is
-    /// root's, and the application is root there.
+    /// The `--secret` argument (podman-run(1)). The secret becomes a file, not a variable: podman before 5.3 shows
+    /// the value of a variable in `inspect`. Root owns the file, and the application runs as root in the container.
     fn argument(&self) -> String {
         let Self { secret, name } = self;
         format!("--secret={secret},type=mount,target={name},mode=0400")
@@ -26,13 +26,13 @@ impl Container {
         companions
     }
 
-    /// Stops the container when its share goes; the container's own unit then tries again until it is
-    /// back. That is not bound to the mount itself (`BindsTo=`): systemd does not try again what it
-    /// stopped because of another unit, nor what failed because another unit did.
+    /// Stops the container when its share goes. The container's own unit then retries until the share is back. That
+    /// unit is not bound to the mount itself (`BindsTo=`): systemd does not restart a unit that it stopped because of
+    /// another unit, nor a unit that failed because another unit did.
     pub(super) fn share_unit(&self) -> Companion {
         let (name, mount) = (&self.name, mount_unit_name(&self.mount));
-        // podman-stop(1) and not systemctl(1): a container that ends is started again by its unit,
-        // one that is stopped as a unit is not.
+        // podman-stop(1), not systemctl(1): systemd restarts the unit when its container ends, but not when the unit
+        // is stopped.
         Companion {
             unit: format!("{name}-share.service"),
             body: format!(
@@ -44,7 +44,7 @@ impl Container {
         }
     }
 
-    /// Publishes the container's ports again when firewalld has read its settings anew.
+    /// Publishes the container's ports again after firewalld has reloaded its settings.
     fn ports_unit(&self) -> Companion {
         let name = &self.name;
         Companion {
@@ -80,11 +80,11 @@ impl Container {
         let mount = mount_unit_name(&self.mount);
         let share = self.share_unit().unit;
         let wanted: Vec<String> = self.companions().into_iter().map(|c| c.unit).collect();
-        // Wants= and not Requires=: systemd tries a unit again that fails, but not one whose
-        // requirement fails. ExecStartPre= refuses what Requires= would have.
-        // DefaultDependencies=no, and most of them by hand: multi-user.target would wait for a unit that
-        // wants it, and before systemd 254 one that is tried again and again has never failed. What else
-        // a boot does at its end, cloud-init too, would wait for the storage VM.
+        // Wants=, not Requires=: systemd restarts a unit that fails, but not a unit whose requirement fails.
+        // ExecStartPre= refuses what Requires= would have refused.
+        // DefaultDependencies=no, with most of them written out: by default multi-user.target would wait for this
+        // unit, and before systemd 254 a unit that is restarted again and again never counts as failed. The end of
+        // the boot, cloud-init included, would wait for the storage VM.
         format!(
             "[Unit]\nDescription=Application container {}\n\
              DefaultDependencies=no\n\
@@ -115,8 +115,8 @@ impl Container {
         )
     }
 
-    /// The share may go after the look at it and before podman has made the container, too late for its
-    /// companion to stop anything.
+    /// The share may go after ExecStartPre= has checked it and before podman has made the container. The companion
+    /// then finds nothing to stop.
     fn sees_share(&self) -> String {
         format!(
             "/usr/bin/wasagent sees-share --mount={} --workdir={} $MAINPID",
@@ -125,8 +125,8 @@ impl Container {
         )
     }
 
-    /// Keeps the revision as it is until the application answers. The application starts without,
-    /// too: `-`.
+    /// Keeps the revision as it is until the application answers. With `-`, the application starts even if this
+    /// fails.
     fn start_lock(&self) -> String {
         let answers = self.answers_at();
         let answers = answers.map(|address| format!("--answers={address} "));
@@ -140,8 +140,7 @@ impl Container {
         )
     }
 
-    /// podman-systemd.unit(5), with the keys of podman 4.4 only: the generator drops a file with a
-    /// key that it does not know.
+    /// podman-systemd.unit(5), with the keys of podman 4.4 only: the generator drops a file with an unknown key.
     fn quadlet_file(&self) -> String {
         let mut lines = vec![
             format!("ContainerName={}", self.name),
@@ -163,10 +162,10 @@ impl Container {
         )
     }
 
-    /// A signal that ends nobody, where podman before 5.3 would end at SIGTERM while it makes the container's network, and
-    /// forget the rules that it has made by then: the published ports would lead to a container that is gone
-    /// until the next boot. It so comes to the end of its start, and is stopped after that; a container that runs
-    /// is stopped by ExecStop=.
+    /// SIGCONT ends nothing. At SIGTERM, podman before 5.3 would end while it makes the container's network, and
+    /// forget the rules that it has made so far. Until the next boot, the published ports would lead to a container
+    /// that is gone. With SIGCONT podman finishes its start and is stopped after that. ExecStop= stops a running
+    /// container.
     fn kill_signal(&self) -> &'static str {
         if self.podman_ends_midway {
             "KillSignal=SIGCONT\n"
@@ -175,7 +174,7 @@ impl Container {
         }
     }
 
-    /// What podman's generator would make of it.
+    /// The unit that podman's generator would make.
     fn service_file(&self) -> String {
         let name = &self.name;
         let mut arguments = vec![
@@ -208,17 +207,16 @@ impl Container {
         )
     }
 
-    /// Where this VM itself reaches the application.
+    /// The address at which this VM itself reaches the application.
     pub(super) fn answers_at(&self) -> Option<SocketAddr> {
         let mut published = self.publish.iter();
         let tcp = published.find(|publish| publish.protocol == Protocol::Tcp);
         tcp.map(Publish::reached_at)
     }
 
-    /// Arguments of `podman run` that have no key in podman 4.4's `.container` files, and the
-    /// volume: its key would make the generator add RequiresMountsFor=, with which systemd gives
-    /// up for good when the share is not there at boot. Paths need no quotes: validation lets no
-    /// blank, quote, colon or `%` into one.
+    /// Arguments of `podman run` that have no key in podman 4.4's `.container` files, and the volume. The volume's
+    /// key would make the generator add RequiresMountsFor=, with which systemd gives up for good if the share is
+    /// missing at boot. Paths need no quotes: validation lets no blank, quote, colon or `%` into a path.
     fn arguments_without_a_key(&self) -> Vec<String> {
         let mut arguments = vec![
             format!(
@@ -229,7 +227,7 @@ impl Container {
             "--pull=never".to_owned(),
             format!("--hostname={}", self.hostname),
             format!("--workdir={}", self.workdir.display()),
-            // The files of the share are root's, whatever user the image names.
+            // Root owns the files of the share, whatever user the image names.
             "--user=0:0".to_owned(),
         ];
         if self.privileged {
@@ -237,11 +235,12 @@ impl Container {
         }
         let needs_no_right = |publish: &Publish| publish.container_port < 1024;
         if !self.privileged && self.publish.iter().any(needs_no_right) {
-            // ip-sysctl(7) of the container's own network; else it takes CAP_NET_BIND_SERVICE.
+            // A sysctl of the container's own network (ip-sysctl(7)). Without it, a low port needs
+            // CAP_NET_BIND_SERVICE.
             arguments.push("--sysctl=net.ipv4.ip_unprivileged_port_start=0".to_owned());
         }
         if self.read_only {
-            // With tmpfs on /dev/shm, /run, /tmp and /var/tmp: `--read-only-tmpfs` is podman's default.
+            // podman mounts tmpfs on /dev/shm, /run, /tmp and /var/tmp: `--read-only-tmpfs` is its default.
             arguments.push("--read-only".to_owned());
         }
         arguments.extend(self.secrets.iter().map(ContainerSecret::argument));
@@ -251,8 +250,8 @@ impl Container {
 
 const INSTALL_SECTION: &str = "\n[Install]\nWantedBy=multi-user.target\n";
 
-/// One word of a line that systemd splits: systemd.service(5), "command lines", and
-/// systemd.unit(5), "specifiers".
+/// Quotes one word of a line that systemd splits: systemd.service(5), "command lines", and systemd.unit(5),
+/// "specifiers".
 fn quote(word: &str) -> String {
     let mut quoted = String::with_capacity(word.len() + 2);
     quoted.push('"');

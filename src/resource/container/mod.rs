@@ -1,10 +1,10 @@
-//! The application's container, as a service of systemd: from a `.container` file where podman's
-//! generator reads those (Quadlet), from a plain unit where podman is older than 4.4. Both give a
-//! unit of the same name that behaves the same.
+//! The application's container as a systemd service. The service comes from a `.container` file where podman's
+//! generator reads those (Quadlet), or from a plain unit where podman is older than 4.4. Both give a unit of the same
+//! name that behaves the same.
 //!
-//! The container never runs on an empty directory: its unit comes after the mount, looks whether
-//! cifs is really there before it starts podman, and tries again, mount included, until it is. When
-//! the mount goes, a unit beside it ends the container.
+//! The container never runs on an empty directory. Its unit comes after the mount, checks that cifs is really there
+//! before it starts podman, and retries, mount included, until it is. When the mount goes, a unit beside the
+//! container's ends the container.
 
 mod before;
 mod definition;
@@ -31,8 +31,8 @@ use crate::host::recent_starts::{PAUSES, RecentStarts};
 use crate::host::systemd::{Job, UnitState, mount_unit_name, printed_by_container};
 use crate::host::{Answer, Host, blocking, until};
 
-/// Between two tries to start, in seconds: with the mount's own time, a storage VM that comes back
-/// is noticed in little more.
+/// The pause between two start attempts, in seconds. A storage VM that comes back is noticed in little more than this
+/// plus the mount's own time.
 const RESTART_SECONDS: u32 = 5;
 
 /// How long the start may take, in seconds: the lock, and podman on a slow VM.
@@ -41,15 +41,15 @@ const START_SECONDS: u32 = LOCK_SECONDS + 180;
 /// How long a change of revision may keep a start waiting, in seconds.
 const LOCK_SECONDS: u32 = 120;
 
-/// How long a container that was started is watched, if it does not answer before, and how often it is looked at. An
-/// emulated processor has been seen to take half a minute to the end of an application.
+/// How long a started container is watched if it does not answer, and how often it is looked at. On an emulated
+/// processor, an application has been seen to take half a minute to end.
 const LONGEST_WATCH: Duration = Duration::from_secs(60);
 const WATCH_PAUSE: Duration = Duration::from_millis(250);
 
 /// The values of a field that says what the container sees.
 const BEFORE_THE_MOUNT: &str = "before the share was mounted";
 const AFTER_IT: &str = "after it";
-/// The field that says which image it runs.
+/// The field that says which image the container runs.
 const IMAGE: &str = "image";
 const RUNS_AN_OLDER_IMAGE: &str = "the container runs the image that had the name before";
 const BEFORE_ITS_SECRETS: &str = "before a secret of its was changed";
@@ -60,26 +60,26 @@ const SEES_ANOTHER_MOUNT: &str = "a container sees only the mount that was there
 #[derive(Debug, Clone)]
 pub struct Container {
     pub name: String,
-    /// By which podman knows the image.
+    /// podman's name of the image.
     pub image: String,
-    /// As the tier file names it.
+    /// The image as the tier file names it.
     pub image_name: String,
     pub hostname: String,
     pub publish: Vec<Publish>,
     /// Where the share is mounted on the VM.
     pub mount: PathBuf,
-    /// Where it appears in the container.
+    /// Where the share appears in the container.
     pub workdir: PathBuf,
     pub privileged: bool,
-    /// Whether it cannot change the image's own files.
+    /// Whether the container cannot change the image's own files.
     pub read_only: bool,
     pub env: BTreeMap<String, String>,
     pub secrets: Vec<ContainerSecret>,
-    /// Whether the definition is a `.container` file for podman's generator, and no plain unit.
+    /// Whether the definition is a `.container` file for podman's generator, not a plain unit.
     pub quadlet: bool,
-    /// Whether podman can be ended in the middle of making a container's network.
+    /// Whether a signal can end podman while it makes a container's network.
     pub podman_ends_midway: bool,
-    /// Whether a reload of firewalld takes the published ports away here, until podman is told.
+    /// Whether a reload of firewalld removes the published ports here until podman is told.
     pub loses_ports: bool,
     /// Whether a container that somebody made by hand is taken over.
     pub adopt: bool,
@@ -88,9 +88,9 @@ pub struct Container {
 /// A secret that the container is given.
 #[derive(Debug, Clone)]
 pub struct ContainerSecret {
-    /// By which podman knows it.
+    /// podman's name of the secret.
     pub secret: String,
-    /// Of the file in `/run/secrets`.
+    /// The name of the file in `/run/secrets`.
     pub name: String,
 }
 
@@ -100,14 +100,14 @@ pub struct Observed {
     unit: UnitState,
     mount: UnitState,
     companions: Vec<companion::Observed>,
-    /// What stands in its place and is not ours.
+    /// What stands in the container's place and is not the agent's.
     by_hand: Option<ByHand>,
     images: Images,
-    /// When the last of its secrets got its value.
+    /// When the newest of the container's secrets was set.
     secrets_set: Option<SystemTime>,
 }
 
-/// Of a container that runs, by their ids.
+/// The image of a running container, and the image that its name means now, by id.
 #[derive(Debug, Default)]
 struct Images {
     of_container: Option<String>,
@@ -115,7 +115,7 @@ struct Images {
 }
 
 impl Images {
-    /// The image that the container runs, if its name means another one by now.
+    /// The image that the container runs and the image that its name means now, if they differ.
     fn older(&self) -> Option<(&str, &str)> {
         match (&self.of_container, &self.of_name) {
             (Some(runs), Some(named)) if runs != named => Some((runs, named)),
@@ -128,7 +128,7 @@ impl Observed {
     /// A container that started before its unit file was written runs an older definition.
     fn definition_is_newer(&self) -> bool {
         match (&self.file, self.unit.active_since) {
-            // A time in the future is one that a clock was set back from: it says nothing.
+            // A time in the future means that the clock was set back: it tells nothing.
             (Some(file), Some(started)) => {
                 file.modified > started && file.modified <= SystemTime::now()
             }
@@ -136,7 +136,7 @@ impl Observed {
         }
     }
 
-    /// systemd started it from what it had read before, too, if it has not read the file since.
+    /// Also true if systemd has not read the file since: it started the container from an older text.
     fn runs_an_older_definition(&self) -> bool {
         self.unit.need_daemon_reload || self.definition_is_newer()
     }
@@ -149,7 +149,7 @@ impl Observed {
         }
     }
 
-    /// A container that started before the mount sees what was there before it, for ever.
+    /// A container that started before the mount keeps seeing what was there before it.
     fn mount_is_newer(&self) -> bool {
         match (self.mount.active_since, self.unit.active_since) {
             (Some(mounted), Some(started)) => mounted > started,
@@ -157,8 +157,8 @@ impl Observed {
         }
     }
 
-    /// A container that ends again and again is as good as always about to start: such a start may have begun
-    /// before the mount, the file or the secret that mends it was there.
+    /// A container that ends again and again is almost always starting. Such a start may have begun before the mount,
+    /// the file or the secret that fixes it was there.
     fn starts_with_what_was_before(&self) -> bool {
         let file = self.file.as_ref().map(|file| file.modified);
         let needs = [self.mount.active_since, file, self.secrets_set];
@@ -172,13 +172,13 @@ impl Container {
         format!("{}.service", self.name)
     }
 
-    /// Starts it, and waits until the application answers, or has at least not ended for a while: for systemd a
-    /// container has come up when its first process is there.
+    /// Starts the container, and waits until the application answers, or at least has not ended for a while. For
+    /// systemd, a container is up as soon as its first process is there.
     async fn comes_up(&self, step: &Step, job: Job) -> Result<()> {
         let name = self.unit_name();
         let begun = SystemTime::now();
         if let Err(error) = self.start_anew(step, job).await {
-            // Of one that ended within its start, its own words say more than systemd's.
+            // If the container ended during its start, its own output says more than systemd's error.
             let words = printed_by_container(&self.name, begun).await;
             return Err(if words.is_empty() {
                 error
@@ -212,15 +212,15 @@ impl Container {
         ))
     }
 
-    /// Runs a job that starts it, after which nothing is known of the starts before.
+    /// Forgets the recent starts, and runs a job that starts the container.
     async fn start_anew(&self, step: &Step, job: Job) -> Result<()> {
         RecentStarts::of(&self.name).forget()?;
         step.job(job, &self.unit_name()).await
     }
 
-    /// Whether a start is under way that is not put off: by systemd, or by the unit itself.
+    /// Whether a start is under way that neither systemd nor the unit itself has put off.
     async fn is_being_started(&self, step: &Step, unit: &UnitState) -> Result<bool> {
-        // Before podman, it may also wait for a change of revision.
+        // Before it starts podman, the unit may also wait for a change of revision.
         let pauses =
             unit.sub == "start-pre" && step.systemd.status_text(&unit.id).await?.contains(PAUSES);
         Ok(unit.is_being_started() && !pauses)
@@ -269,18 +269,18 @@ impl Resource for Container {
                 ByHand::observe(&self.name, &unit, Some(self.path())).await?,
                 None,
             ),
-            // Our file is gone and its container runs still: that is nobody's by hand.
+            // The agent's file is gone and its container still runs: nobody made that by hand.
             Occupant::Nothing if unit.is_from(&self.path()) && unit.active != "inactive" => {
                 (None, None)
             }
             Occupant::Nothing => {
-                // A unit that was loaded from a file that is gone is only still to be forgotten.
+                // If the file of a loaded unit is gone, systemd only has to forget the unit.
                 let file = PathBuf::from(&unit.fragment_path);
                 let others = unit.is_loaded() && !unit.is_from(&self.path()) && file.exists();
                 let file = others.then_some(file);
                 (ByHand::observe(&self.name, &unit, file).await?, None)
             }
-            // podman takes its time: it is asked only where nothing of ours is there yet.
+            // podman is slow: it is asked only if nothing of the agent's is there yet.
             Occupant::Ours(file) => (None, Some(file)),
         };
         let images = if file.is_some() && unit.is_active() {
@@ -346,7 +346,7 @@ impl Resource for Container {
             diff.field("started", Some(BEFORE_THE_MOUNT), AFTER_IT);
         }
         if let Some((runs, named)) = observed.images.older() {
-            // Who is served by an older image is served: no reason to take a node out of traffic.
+            // An older image still serves: no reason to take a node out of traffic.
             diff.improvement(IMAGE, short(runs).to_owned(), short(named).to_owned());
         }
         if unit.is_active() && observed.secret_is_newer() {
@@ -388,7 +388,7 @@ impl Resource for Container {
             });
         let mut secrets = self.secrets.iter();
         let knows_older = secrets.any(|given| changed.get(Kind::Secret, &given.secret).is_some());
-        // One that does not run sees share and secrets as they are when it starts.
+        // A stopped container sees the share and the secrets as they are when it starts.
         if diff.changes("active") {
             return;
         }
@@ -467,7 +467,7 @@ impl Resource for Container {
             }
         };
         let mut reload = rewrite || unit.need_daemon_reload;
-        // Before the container's unit, which wants them.
+        // The companions come before the container's unit, which wants them.
         for (companion, observed) in companions.iter().zip(&observed.companions) {
             reload |= companion.write(step, observed).await?;
         }
@@ -497,8 +497,8 @@ impl Resource for Container {
             self.start_is_over(step).await?;
             Some(Job::Restart)
         } else if !unit.is_active() {
-            // systemd takes a start for the one that is under way, also where that has failed and is being cleared up; nor
-            // does a restart wait for one that is put off.
+            // systemd merges a start job with a start that is under way, even if that start has failed and is being
+            // cleaned up. A restart does not wait for a start that is put off.
             let joins = match loaded.active.as_str() {
                 "activating" => self.is_being_started(step, &loaded).await?,
                 active => active != "deactivating",
@@ -575,7 +575,7 @@ mod tests {
         Some(SystemTime::UNIX_EPOCH + Duration::from_secs(second))
     }
 
-    /// Of a container that started in second 20 from a file of second 10, if it runs.
+    /// The state of a container that, if it runs, started in second 20 from a file of second 10.
     fn observed(active: &str, text: String, mounted: u64) -> Observed {
         let unit = UnitState {
             load: "loaded".to_owned(),
@@ -615,7 +615,7 @@ mod tests {
             assert_eq!(diff.changes("started"), restarts);
             assert_eq!(diff.disturbs.is_empty(), !restarts);
         }
-        // Where a change of the secret is still to come.
+        // The change of the secret is still to come.
         let mut diff = Diff::update("");
         let address = Address::new(Kind::Secret, "nodejs-server.KEY.secret");
         let mut value = Diff::update("");

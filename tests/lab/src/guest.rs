@@ -324,9 +324,11 @@ impl Guest {
         limit: Duration,
     ) -> Result<Output> {
         let output = self.ssh.run(arguments, input, limit);
-        output
-            .map(Output::from)
-            .with_context(|| format!("on {}", self.name))
+        output.map(Output::from).with_context(|| {
+            // A guest that hangs answers nothing by itself.
+            let blocked = self.machine().blocked_tasks().unwrap_or_default();
+            format!("on {}: {}\n{blocked}", self.name, arguments.join(" "))
+        })
     }
 
     /// Runs a program that must exit with 0.

@@ -75,6 +75,11 @@ pub(crate) trait Machine: Debug + Send {
     /// Makes a disk larger while the guest runs, as Mold resizes a volume.
     fn grow(&mut self, index: usize, size: u64) -> Result<()>;
 
+    /// What its kernel says of the tasks that wait for something without an end (sysrq w), if it can be asked from outside.
+    fn blocked_tasks(&self) -> Option<String> {
+        None
+    }
+
     /// QEMU, for what only its control protocol can do.
     fn qemu(&mut self) -> Option<&mut Vm> {
         None

@@ -199,6 +199,10 @@ impl Machine for Uml {
         self.machine = None;
     }
 
+    fn blocked_tasks(&self) -> Option<String> {
+        self.mconsole().execute("sysrq w").ok()
+    }
+
     fn ended(&mut self) -> Result<Option<i32>> {
         Ok(self.machine.as_mut().and_then(Daemon::ended))
     }

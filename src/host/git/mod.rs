@@ -3,10 +3,14 @@
 //! A repository on a local path is read in place. A repository behind a URL is fetched, one commit
 //! deep, into a bare repository of the agent's own. Neither runs a hook, a filter or a shell.
 
+mod refs;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use self::refs::is_commit;
 use crate::error::{Doing, Error, Result};
+use crate::host::blocking;
 use crate::host::permit::Permit;
 use crate::host::process::{Helper, Tell, over_network};
 
@@ -33,12 +37,6 @@ pub struct Source {
     pub rev: String,
 }
 
-/// Whether the name is a commit's hash: gitrevisions(7) takes 40 digits for the object of that name, whatever refs
-/// are called.
-fn is_commit(rev: &str) -> bool {
-    rev.len() == 40 && rev.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
 /// A commit whose objects can be read.
 #[derive(Debug, Clone)]
 pub struct Revision {
@@ -54,13 +52,16 @@ impl Source {
 
     /// The commit that the revision's name means now. Changes nothing on this machine.
     ///
-    /// `deployed` is the commit that was deployed last: it is known to be one, and complete.
+    /// `deployed` is the commit that was deployed last. If the name still means that commit in a
+    /// local repository, git is not run.
     pub async fn resolve(&self, deployed: Option<&str>) -> Result<String> {
-        let named = deployed.filter(|commit| self.rev.eq_ignore_ascii_case(commit));
-        if let Some(commit) = named {
-            return Ok(commit.to_owned());
-        }
         if let Some(directory) = self.local_path() {
+            let (refs, rev) = (git_directory(directory), self.rev.clone());
+            let named = blocking(move || Ok(refs::named_by(&refs, &rev))).await?;
+            // The deployed commit is known to be a commit, and complete.
+            if named.is_some() && named.as_deref() == deployed {
+                return Ok(named.unwrap_or_default());
+            }
             return self.rev_parse(directory, &self.rev).await;
         }
         if is_commit(&self.rev) {
@@ -377,12 +378,15 @@ mod tests {
     #[tokio::test]
     async fn only_the_deployed_commit_is_known_without_git() {
         let commit = "a".repeat(40);
-        // git itself would refuse this directory: it has no HEAD and no objects.
         let directory = tempfile::tempdir().unwrap();
+        let heads = directory.path().join("refs/heads");
+        std::fs::create_dir_all(&heads).unwrap();
+        std::fs::write(heads.join("main"), format!("{commit}\n")).unwrap();
         let source = Source {
             git: directory.path().display().to_string(),
-            rev: commit.to_ascii_uppercase(),
+            rev: "main".to_owned(),
         };
+        // git itself would refuse: a repository has a HEAD and objects.
         assert_eq!(source.resolve(Some(&commit)).await.unwrap(), commit);
         for deployed in [None, Some("b".repeat(40).as_str())] {
             assert!(source.resolve(deployed).await.is_err());

@@ -14,8 +14,8 @@ use super::output::Output;
 use super::view::{self, View};
 use crate::config::{Role, Tier};
 use crate::engine::Work;
-use crate::engine::apply::RetryPolicy;
 use crate::engine::report::{Event, Summary};
+use crate::engine::retry::RetryPolicy;
 use crate::engine::run::{self, Audience, NotApplied};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
@@ -78,7 +78,7 @@ pub async fn run(
     }
 }
 
-/// What is shown of a run: the view of the command and, of an apply that is rolled back, one of the undoing.
+/// The views of a run: one of the command and, when an apply is rolled back, one of the rollback.
 pub struct Viewers {
     output: Output,
     role: Role,
@@ -133,8 +133,8 @@ impl Audience for Viewers {
     }
 }
 
-/// SIGINT, SIGTERM and SIGHUP (a connection that is lost) let the steps at hand finish, and begin no other. A second signal ends the
-/// process at once: the record tells the next run where this one stood.
+/// SIGINT, SIGTERM and SIGHUP (a lost connection) let the running steps finish and begin no other. A second signal ends
+/// the process at once. The record tells the next run where this run stopped.
 pub fn stop_on_signals(view: &Arc<View>) -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::new(AtomicU32::new(0));

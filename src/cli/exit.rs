@@ -1,4 +1,4 @@
-//! Exit codes: part of the contract with scripts (the larger ones are those of sysexits.h).
+//! Exit codes: part of the contract with scripts. The larger ones come from sysexits.h.
 
 /// A process's exit code.
 pub type Code = Exit;

@@ -27,7 +27,7 @@ struct RunJson<'a> {
     agent: &'a str,
     started: &'a str,
     ended: Option<&'a str>,
-    /// `null` for a run that was cut off, or is at work now.
+    /// `null` for a run that was cut off or is still running.
     outcome: Option<Outcome>,
     changes: Vec<ChangeJson<'a>>,
 }

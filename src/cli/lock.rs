@@ -1,4 +1,4 @@
-//! One command at a time changes this VM.
+//! The lock that lets only one command at a time change this VM.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,14 +12,15 @@ use super::exit;
 use crate::error::{Doing, Error};
 use crate::host::selinux;
 
-/// Gone with the process that holds it, however that ends, and with the helper programs that it has
-/// started: one may outlive a run that is killed, and no other run begins while it is at work.
+/// The lock is released when the process that holds it and all helper programs that it has started
+/// have ended. A helper may outlive a killed run, and no other run may begin while that helper
+/// works.
 const LOCK: &str = "/run/wasagent.lock";
 
-/// Between two looks at a lock that is held.
+/// The pause between two tries to take the lock.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes the lock, waiting for whoever has it as long as told.
+/// Takes the lock. Waits at most `wait` for another run to release it.
 pub fn take(wait: Duration) -> Result<Flock<File>, Failure> {
     let deadline = Instant::now() + wait;
     let mut file = open(Path::new(LOCK)).doing(format_args!("open {LOCK}"))?;
@@ -49,8 +50,9 @@ pub fn take(wait: Duration) -> Result<Flock<File>, Failure> {
     }
 }
 
-/// For reading alone, which is all that every helper program's domain may do with it, and all that
-/// flock(2) asks for. The standard library makes no file that it does not write.
+/// Opens the lock file for reading only: flock(2) needs no more, and every helper program's SELinux
+/// domain may do no more with it. The standard library cannot create a file without opening it for
+/// writing.
 fn open(path: &Path) -> std::io::Result<File> {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;

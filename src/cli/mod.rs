@@ -1,4 +1,4 @@
-//! The command line: one file a command.
+//! The command line: one file per command.
 
 mod apply;
 mod check;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, Role, Tier};
-use crate::engine::record;
+use crate::engine::role_record;
 use crate::error::{Error, Result};
 use crate::resource::NewerImage;
 use crate::role::Options;
@@ -90,7 +90,7 @@ pub struct PlanOptions {
 }
 
 impl PlanOptions {
-    /// `newer_image` is what becomes of one that nobody asked for.
+    /// `newer_image` says what to do with a newer image when nobody asked for it.
     fn of(&self, role: Role, newer_image: NewerImage) -> Result<Options, Failure> {
         let option = match (self.adopt, self.pull) {
             (true, _) => "--adopt",
@@ -252,7 +252,7 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
     }
 }
 
-/// Why a command ended early: its exit code, and what is still to be said about it.
+/// Why a command ended early: its exit code, and the error if it is still to be printed.
 struct Failure {
     code: Code,
     error: Option<Error>,
@@ -275,10 +275,11 @@ fn start(
     output: &Output,
 ) -> Result<(Role, Tier), Failure> {
     need_root()?;
-    let role = record::choose_role(role, record::read()?.as_ref()).map_err(|error| Failure {
-        code: exit::USAGE,
-        error: Some(error),
-    })?;
+    let role =
+        role_record::choose_role(role, role_record::read()?.as_ref()).map_err(|error| Failure {
+            code: exit::USAGE,
+            error: Some(error),
+        })?;
     Ok((role, load(config, Some(role), output)?))
 }
 
@@ -305,13 +306,15 @@ fn load(config: &std::path::Path, role: Option<Role>, output: &Output) -> Result
 }
 
 fn block_on(command: impl Future<Output = Result<Code, Failure>>) -> Result<Code, Failure> {
-    // One thread asks and waits; what blocks has threads of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // Two workers beside the main thread: if a call on a dead server holds one, the other still serves deadlines and
+    // signals.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|e| Error::new(format!("start: {e}")))?;
     let result = runtime.block_on(command);
-    // A thread that a dead mount holds is not waited for.
+    // Do not wait for a thread that hangs on a dead mount.
     runtime.shutdown_background();
     result
 }

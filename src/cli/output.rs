@@ -1,5 +1,5 @@
-//! How results are printed: as text for people, or as the JSON of the contract. What a command was
-//! asked for goes to standard output, what went wrong to standard error.
+//! How results are printed: as text for people, or as the JSON of the contract. Results go to
+//! standard output, errors to standard error.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -72,19 +72,19 @@ impl Output {
         paint(self.colour, ink, text)
     }
 
-    /// One object, in one line.
+    /// Prints an object as one line of JSON.
     pub fn json(self, object: &impl Serialize) {
         if let Ok(line) = serde_json::to_string(object) {
             self.line(&line);
         }
     }
 
-    /// A line on standard output. That nobody reads it any more is no error.
+    /// Prints a line on standard output. A write error is ignored: the reader may be gone.
     pub fn line(self, line: &str) {
         let _ = writeln!(std::io::stdout(), "{line}");
     }
 
-    /// An error on standard error: `error:` and `hint:`.
+    /// Prints an error on standard error, as `error:` and `hint:`.
     pub fn error(self, error: &Error) {
         self.complain(&error.message, error.hint.as_deref());
     }
@@ -105,7 +105,8 @@ impl Output {
         }
     }
 
-    /// The faults of a tier file: for people in any case, as those of a step.
+    /// Prints the faults of a tier file: always as text on standard error, and as JSON if that was
+    /// asked for.
     pub fn faults(self, faults: &Faults) {
         if self.is_json() {
             self.json(faults);
@@ -113,7 +114,8 @@ impl Output {
         let _ = writeln!(std::io::stderr(), "{faults}");
     }
 
-    /// Why apply did not begin: as its events, closed by a summary, and on standard error.
+    /// Prints why apply did not begin: on standard error and, as JSON, as events closed by a
+    /// summary.
     pub fn refusals(self, refusals: &Refusals, took: Duration) {
         if self.is_json() {
             for (address, error) in &refusals.0 {
@@ -132,7 +134,7 @@ impl Output {
         self.refusals_on_stderr(refusals);
     }
 
-    /// Why no plan could be made, for people.
+    /// Prints why no plan could be made, for people.
     pub fn refusals_on_stderr(self, refusals: &Refusals) {
         for (address, error) in &refusals.0 {
             let message = match address {
@@ -143,7 +145,7 @@ impl Output {
         }
     }
 
-    /// That all of it is tried again in a moment, and why.
+    /// Says that planning is tried again after `pause`, and why.
     pub fn retry(self, error: &Error, pause: Duration) {
         if !self.is_json() {
             self.line(&format!(
@@ -155,14 +157,14 @@ impl Output {
         }
     }
 
-    /// What comes next, for people.
+    /// Prints what comes next, for people.
     pub fn heading(self, text: &str) {
         if !self.is_json() {
             self.line(text);
         }
     }
 
-    /// Tells which files of others were put back, because a power cut had left them empty.
+    /// Names other programs' files that were put back because a power cut had left them empty.
     pub fn mended(self, files: &[PathBuf]) {
         for file in files {
             self.heading(&format!(
@@ -182,7 +184,7 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A field in one line; a value of several lines is only counted.
+/// A field in one line. Of a value with several lines, only their number is shown.
 pub fn describe(field: &Field) -> String {
     match (&field.from, &field.to) {
         (None, Some(to)) => format!("{}: {}", field.name, value(to)),
@@ -203,7 +205,7 @@ fn value(text: &str) -> String {
     }
 }
 
-/// A file may hold what a terminal would obey.
+/// Escapes the control characters of a text: a terminal would obey them.
 pub fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for character in text.chars() {
@@ -216,7 +218,7 @@ pub fn visible(text: &str) -> String {
     visible
 }
 
-/// The text in the ink, where there is colour.
+/// The text in this ink, if colour is on.
 pub fn paint(colour: bool, ink: Ink, text: &str) -> String {
     if colour && !text.is_empty() {
         format!("\x1b[{}m{text}\x1b[0m", ink as u8)

@@ -1,6 +1,6 @@
-//! A plan as people read it: what will differ with both values, why, what that disturbs and, if
-//! asked for, which steps of the guide it stands for. Text of more than one line is shown as a
-//! unified diff.
+//! A plan as text for people: each change with both values, its reason and what it disturbs. If
+//! asked for, the steps of the guide that a change stands for are shown, too. Text of several lines
+//! is shown as a unified diff.
 
 use std::fmt::Write;
 
@@ -10,22 +10,22 @@ use super::output::{Ink, Output, describe, seconds, visible};
 use crate::config::Role;
 use crate::engine::{Action, Address, Diff, Field, GuideStep, Plan};
 
-/// Lines around a change that show where it is.
+/// Context lines around a change.
 const CONTEXT: usize = 3;
 
-/// Of a text that is new as a whole, more lines than this say nothing more to a reader.
+/// At most this many lines of a wholly new text are shown: more would tell a reader nothing.
 const MOST_NEW_LINES: usize = 40;
 
-/// How much of a plan is told.
+/// How much of a plan is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Telling {
-    /// What is as it should be, too.
+    /// Also what is already as it should be.
     pub all: bool,
-    /// The guide's steps, too.
+    /// Also the guide's steps.
     pub explain: bool,
 }
 
-/// The whole plan, closed by a line that sums it up.
+/// The whole plan, with a summary as its last line.
 pub fn text(plan: &Plan, role: Role, node: &str, telling: Telling, output: Output) -> String {
     let mut text = String::new();
     for ((address, diff), guide) in plan.diffs.iter().zip(&plan.guides) {
@@ -71,7 +71,7 @@ fn change(text: &mut String, address: &Address, diff: &Diff, output: Output) {
         let disturbs = output.ink(Ink::Red, &disturbs.join(", "));
         line(text, &format!("    disturbs: {disturbs}"));
     } else if diff.action == Action::Update {
-        // What is new disturbs nothing of itself.
+        // Only an update needs this line: something new disturbs nothing by itself.
         line(text, &output.ink(Ink::Faint, "    disturbs: nothing"));
     }
 }
@@ -108,7 +108,7 @@ fn has_lines(field: &Field) -> bool {
         .any(|value| value.contains('\n'))
 }
 
-/// diff(1)'s unified form without the names of the files, which stand above it already.
+/// diff(1)'s unified format without the file names, which already stand above it.
 fn unified(text: &mut String, field: &Field, output: Output) {
     line(text, &format!("    {}:", field.name));
     let from = field.from.as_deref().unwrap_or_default();
@@ -145,7 +145,7 @@ fn unified(text: &mut String, field: &Field, output: Output) {
     }
 }
 
-/// Adds a line that ends where its text ends.
+/// Adds a line without trailing blanks.
 fn line(text: &mut String, line: &str) {
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{}", line.trim_end());

@@ -1,5 +1,5 @@
-//! `wasagent revert`: undoes what apply did, to the byte where a file existed before. Data stays:
-//! the disk formatted, the share's files where they are.
+//! `wasagent revert`: undoes what apply did. A file that existed before is restored byte for byte.
+//! Data stays: the disk stays formatted, and the share's files stay where they are.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Reads the parsed document section by section and field by field. Every fault goes to one
-//! [`Report`] with its place, and reading goes on: serde would stop at the first.
+//! Reads the parsed document section by section and field by field. Every fault goes to one [`Report`] with its place,
+//! and reading goes on; serde would stop at the first fault.
 
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
@@ -15,9 +15,9 @@ use super::{keys, value::Wrong};
 pub(super) struct Report<'s> {
     source: Source<'s>,
     faults: RefCell<Vec<Fault>>,
-    /// The lines that are not TOML. What the parser made of them is not judged again.
+    /// The lines that are not TOML. What the parser made of them is not checked again.
     broken_lines: RefCell<Vec<usize>>,
-    /// Whether a part of the text is not TOML, so that what is missing may be in it.
+    /// Whether part of the text is not TOML. A key that seems to be missing may stand in that part.
     broken: Cell<bool>,
 }
 
@@ -31,7 +31,7 @@ impl<'s> Report<'s> {
         }
     }
 
-    /// A text that is not TOML.
+    /// Reports text that is not TOML.
     pub(super) fn syntax(&self, error: &toml::de::Error) {
         let span = error.span().unwrap_or(0..0);
         let (what, expected) = match error.message().split_once(", expected ") {
@@ -46,7 +46,7 @@ impl<'s> Report<'s> {
         self.broken_lines.borrow_mut().push(line);
     }
 
-    /// A fault at a place.
+    /// Reports a fault at a place.
     pub(super) fn wrong(&self, span: &Span, wrong: Wrong) {
         let (line, column) = self.source.place(span.start);
         if self.broken_lines.borrow().contains(&line) && !wrong.what.starts_with("not TOML") {
@@ -64,7 +64,7 @@ impl<'s> Report<'s> {
         });
     }
 
-    /// Something is not there that has to be: said only where the whole text was understood.
+    /// Reports that something required is missing, but only if the whole text was understood.
     pub(super) fn missing(&self, span: &Span, wrong: Wrong) {
         if !self.broken.get() {
             self.wrong(span, wrong);
@@ -91,12 +91,12 @@ pub(super) struct Section<'d> {
     pub(super) span: Span,
     table: &'d DeTable<'d>,
     report: &'d Report<'d>,
-    /// The keys that misspelt ones were meant to be: they are not missing as well.
+    /// The keys that misspelt keys were meant to be. They are not reported as missing as well.
     meant: Vec<&'static str>,
 }
 
 impl<'d> Section<'d> {
-    /// Takes a table as the section `name` and reports the keys that it does not have.
+    /// Takes a table as the section `name` and reports its unknown keys.
     pub(super) fn new(
         report: &'d Report<'d>,
         name: String,
@@ -132,7 +132,7 @@ impl<'d> Section<'d> {
             )),
             (None, _) => None,
         };
-        // Where a header is broken, the keys below it seem to stand elsewhere.
+        // Below a broken header, keys seem to belong to another section.
         if self.report.broken.get() && meant.is_none() && !keys::homes(name).is_empty() {
             return None;
         }
@@ -169,7 +169,7 @@ impl<'d> Section<'d> {
     /// A key that may be left out.
     pub(super) fn optional(&self, key: &str) -> Option<Field<'d>> {
         let value = self.table.get(key)?;
-        // The parser's stand-in for a value that is not there; it has reported that.
+        // An empty span is the parser's stand-in for a missing value, which it has already reported.
         if value.span().is_empty() {
             return None;
         }
@@ -184,7 +184,7 @@ impl<'d> Section<'d> {
         })
     }
 
-    /// A key that has to be there, reported at the section's header where it is not.
+    /// A required key. If it is missing, the fault is reported at the section's header.
     pub(super) fn required(&self, key: &str) -> Option<Field<'d>> {
         let field = self.optional(key);
         if field.is_none() && !self.means(key) {
@@ -223,7 +223,7 @@ pub(super) struct Field<'d> {
 }
 
 impl<'d> Field<'d> {
-    /// Reports that the value will not do.
+    /// Reports that the value is wrong.
     pub(super) fn wrong(&self, mut wrong: Wrong) {
         wrong.what = format!("{}: {}", self.name, wrong.what);
         self.report.wrong(&self.span, wrong);
@@ -244,14 +244,14 @@ impl<'d> Field<'d> {
         }
     }
 
-    /// A string that means something; `parse` says what is wrong with one that does not.
+    /// The value as `parse` reads it; `parse` says what is wrong with a bad string.
     pub(super) fn parsed<T>(&self, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
         parse(self.string()?)
             .map_err(|wrong| self.wrong(wrong))
             .ok()
     }
 
-    /// A duration: a string, and a bare number is told which unit to add.
+    /// A duration, which is a string. For a bare number, the fault says which unit to add.
     pub(super) fn duration<T>(&self, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
         if let DeValue::Integer(number) = self.value {
             let wrong = Wrong::new("a number without a unit")
@@ -299,7 +299,7 @@ impl<'d> Field<'d> {
         number
     }
 
-    /// The items of a list that is not empty.
+    /// The items of a list, which must not be empty.
     pub(super) fn list(&self, of: &str) -> Option<Vec<Self>> {
         let DeValue::Array(items) = self.value else {
             self.wrong_type(&format!("a list of {of}"));
@@ -322,7 +322,7 @@ impl<'d> Field<'d> {
         )
     }
 
-    /// The items of a list of strings that mean something; none where one of them does not.
+    /// The items of a list of strings as `parse` reads them; `None` if one of them is wrong.
     pub(super) fn parsed_list<T>(
         &self,
         of: &str,
@@ -347,7 +347,7 @@ impl<'d> Field<'d> {
         ))
     }
 
-    /// The same, of which there are several by names of the operator's own: `name` stands for all of them.
+    /// Like [`Self::section`], for tables that the operator names: `name` stands for all of them.
     pub(super) fn section_as(&self, name: &str) -> Option<Section<'d>> {
         let named = Self {
             name: name.to_owned(),
@@ -380,7 +380,7 @@ impl<'d> Field<'d> {
     }
 }
 
-/// What a value is, with its article.
+/// The type of a value, with its article.
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",

@@ -27,7 +27,7 @@ pub struct Fault {
     pub expected: Option<String>,
     /// What to do, such as the key that was meant.
     pub hint: Option<String>,
-    /// The line of the file, for people; a program has the place.
+    /// The line of the file, for people; a program uses `line` and `column`.
     #[serde(skip)]
     pub excerpt: Option<Excerpt>,
 }
@@ -56,7 +56,7 @@ impl Fault {
     fn rendered(&self) -> String {
         let mut text = self.headline();
         if let Some(excerpt) = &self.excerpt {
-            // A tab stays a tab, so that the carets stand under what they mean.
+            // A tab stays a tab, so that the carets stand under the right characters.
             let indent: String = excerpt
                 .line
                 .chars()

@@ -1,4 +1,4 @@
-//! The keys that the tier file has, and the key that a misspelt one was meant to be.
+//! The keys of the tier file, and the key that a misspelt key was meant to be.
 
 /// The sections and their keys, in the order of the documentation. The section without a name is
 /// the file itself.
@@ -63,13 +63,14 @@ const SECTIONS: [(&str, &[&str]); 14] = [
     ("health.http", &["path", "status", "contains"]),
 ];
 
-/// Stands for each table below `was.container.secrets`, whose names are the operator's own.
+/// Stands for each table below `was.container.secrets`. The operator chooses the names of these
+/// tables.
 pub(super) const SECRET: &str = "was.container.secrets.NAME";
 
 /// The three ways to give a password, of which a section takes one.
 pub(super) const PASSWORDS: [&str; 3] = ["password_file", "password", "password_credential"];
 
-/// The keys of a section; none for one whose keys are the operator's own.
+/// The keys of a section; empty if the operator chooses them.
 pub(super) fn of(section: &str) -> &'static [&'static str] {
     SECTIONS
         .iter()
@@ -91,7 +92,7 @@ pub(super) fn homes(key: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// The word that a misspelt one was probably meant to be.
+/// The known word that a misspelt word was probably meant to be.
 pub(super) fn nearest<'k>(misspelt: &str, known: &[&'k str]) -> Option<&'k str> {
     let misspelt = misspelt.to_lowercase();
     known
@@ -102,8 +103,8 @@ pub(super) fn nearest<'k>(misspelt: &str, known: &[&'k str]) -> Option<&'k str> 
         .map(|(_, word)| word)
 }
 
-/// Whether the value of a key called so may be a password. A misspelt `password_file` has a path
-/// for a value, which helps more when it is shown.
+/// Whether the value of a key with this name may be a password. A misspelt `password_file` has a
+/// path as its value, and it helps the operator to see that path.
 pub(super) fn resembles_password(key: &str) -> bool {
     let key = key.to_lowercase();
     if let Some("password_file" | "password_credential") = nearest(&key, &PASSWORDS) {

@@ -23,7 +23,7 @@ use super::{
 const LARGEST_FILE: u64 = 256 * 1024;
 
 /// Reads and validates the tier file at `path`, and the secrets that it names. With a `role`, the
-/// section of that role has to be there.
+/// section of that role is required.
 ///
 /// # Errors
 /// All the faults of the file, sorted by place.
@@ -41,7 +41,7 @@ pub fn load(path: &Path, role: Option<Role>) -> Result<Tier, Faults> {
     tier.ok_or_else(|| whole_file(path, Wrong::new("cannot be understood")))
 }
 
-/// The file's text and what it is on disk.
+/// The file's text and its metadata.
 fn read(path: &Path) -> Result<(String, Metadata), Faults> {
     let refuse = |what: String| whole_file(path, Wrong::new(what));
     let (file, metadata) = secret::open(path).map_err(|error| {
@@ -95,8 +95,8 @@ fn whole_file(path: &Path, wrong: Wrong) -> Faults {
     }])
 }
 
-/// The place of the first byte that is not UTF-8. Its line is not shown: what part of it is a
-/// secret is not known yet.
+/// A fault at the first byte that is not UTF-8. Its line is not shown, since it is not yet known
+/// which part of it is a secret.
 fn not_utf8(path: &Path, bytes: &[u8], valid_up_to: usize) -> Faults {
     let before = String::from_utf8_lossy(&bytes[..valid_up_to]);
     let (line, column) = Source::new(path, &before).place(before.len());
@@ -151,7 +151,7 @@ fn tier(root: &Section<'_>, role: Option<Role>, metadata: &Metadata) -> Option<T
     })
 }
 
-/// A section that is there but faulty leaves no tier.
+/// A section that is present but faulty yields no tier.
 fn transposed<T>(section: Option<Option<T>>) -> Option<Option<T>> {
     match section {
         Some(Some(section)) => Some(Some(section)),
@@ -529,8 +529,8 @@ fn secrets(field: &Field<'_>, metadata: &Metadata) -> Option<BTreeMap<String, Se
     secrets
 }
 
-/// The ports that could be read. Two that are the same port of the VM are a fault, and so is
-/// none that the health check could ask.
+/// The ports that could be read. It is a fault if two of them are the same port of the VM, or if
+/// the health check could ask none of them.
 fn published(field: &Field<'_>) -> Vec<Published> {
     let mut ports: Vec<Published> = Vec::new();
     let Some(items) = field.list("ports, such as \"5000:3000\"") else {
@@ -626,7 +626,7 @@ fn http_check(field: &Field<'_>) -> HttpCheck {
     {
         check.path = path;
     }
-    // 1xx is no final answer.
+    // A 1xx status is not a final answer.
     if let Some(status) = section
         .optional("status")
         .and_then(|f| f.number(&(200..=599)))

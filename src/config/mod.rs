@@ -1,8 +1,11 @@
 //! The tier file: what an operator writes, parsed and validated before anything is touched.
 //!
-//! [`load`] turns the file into a [`Tier`], whose types no longer hold anything impossible, or into
+//! [`load`] turns the file into a [`Tier`], whose types hold nothing invalid any more, or into
 //! [`Faults`]: every fault of the file at once, each with its place. Apart from the tier file and
 //! the files that hold its secrets, nothing on the machine is read.
+//!
+//! `document` parses the TOML, `keys` says which keys there are, `load` reads each section, `value` checks single values,
+//! and `model` has the types that come out.
 
 mod document;
 mod fault;

@@ -1,5 +1,5 @@
-//! The tier file as types. The names are those of the file, so that a message, a plan and the
-//! operator speak of the same thing; the file's defaults have been filled in.
+//! The tier file as types, with the file's defaults filled in. The names are those of the file, so
+//! that messages, plans and the operator use the same words.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -70,10 +70,10 @@ impl FromStr for Role {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tier {
     pub share: Share,
-    /// There when the role is [`Role::Storage`].
+    /// Set when the role is [`Role::Storage`].
     pub storage: Option<Storage>,
     pub database: Option<Database>,
-    /// There when the role is [`Role::Was`].
+    /// Set when the role is [`Role::Was`].
     pub was: Option<Was>,
     pub firewall: Firewall,
     pub serve: Serve,
@@ -142,7 +142,7 @@ pub enum Filesystem {
 }
 
 impl Filesystem {
-    /// The name as the kernel, `mkfs` and the tier file have it.
+    /// The name that the kernel, `mkfs` and the tier file use.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -179,7 +179,8 @@ pub struct Edit {
     pub files: Vec<PathBuf>,
     /// The call whose literal is edited, such as `mysql.createPool`.
     pub object: String,
-    /// Property to template; its placeholders are those of [`super::template::DATABASE`].
+    /// Maps a property to a template, whose placeholders are those of
+    /// [`super::template::DATABASE`].
     pub set: BTreeMap<String, String>,
 }
 
@@ -203,7 +204,7 @@ pub struct Was {
     pub container: Container,
 }
 
-/// An SMB dialect, as the kernel's `vers=` option has it.
+/// An SMB dialect, named as in the kernel's `vers=` option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Dialect {
     V3_0,
@@ -213,7 +214,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect as the tier file and the kernel have it.
+    /// The dialect as the tier file and the kernel write it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -241,10 +242,10 @@ pub struct Container {
     /// Where the share appears in the container.
     pub workdir: PathBuf,
     pub privileged: bool,
-    /// Whether the image's files are read-only there.
+    /// Whether the image's files are read-only in the container.
     pub read_only: bool,
     pub env: BTreeMap<String, String>,
-    /// What the application needs to know and nobody else, by the names of files in `/run/secrets`.
+    /// The application's secrets, by the names of their files in `/run/secrets`.
     pub secrets: BTreeMap<String, Secret>,
 }
 
@@ -269,7 +270,7 @@ impl fmt::Display for Image {
 /// A port of the VM that leads to a port of the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publish {
-    /// The address of the VM that is listened on; none: every one.
+    /// The VM's address to listen on; `None`: all addresses.
     pub address: Option<IpAddr>,
     pub host_port: u16,
     pub container_port: u16,
@@ -277,7 +278,7 @@ pub struct Publish {
 }
 
 impl Publish {
-    /// Where this VM itself reaches what is published.
+    /// Where this VM itself reaches the published port.
     pub fn reached_at(&self) -> SocketAddr {
         let listens = self.address.filter(|address| !address.is_unspecified());
         let address = listens.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -317,26 +318,26 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Which of firewalld's zones is opened.
+/// Which firewalld zone is opened.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Firewall {
-    /// None: firewalld's default zone.
+    /// `None`: firewalld's default zone.
     pub zone: Option<String>,
 }
 
-/// How the service treats what drifts.
+/// How the service treats drift.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Serve {
     pub mode: Mode,
 }
 
-/// Whether drift is mended.
+/// Whether drift is corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Mend what drifts.
+    /// Correct drift.
     #[default]
     Enforce,
-    /// Only tell.
+    /// Only report drift.
     Report,
 }
 
@@ -352,9 +353,9 @@ impl fmt::Display for Mode {
 /// How the node's health is probed and published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Between two probes.
+    /// The time between two probes.
     pub interval: Duration,
-    /// Where the HTTP endpoint listens; none: it is off.
+    /// Where the HTTP endpoint listens; `None`: it is off.
     pub listen: Option<SocketAddr>,
     pub http: HttpCheck,
     /// How long a draining node goes on serving before its container stops.
@@ -379,7 +380,7 @@ pub struct HttpCheck {
     pub path: String,
     pub status: u16,
     /// A template that the body must contain; `{container.hostname}` stands for the container's
-    /// host name on this VM. None: any body will do.
+    /// host name on this VM. `None`: any body will do.
     pub contains: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! A password: wiped from memory when its owner goes, and never printed. And the files that hold
-//! one, which nobody else may read.
+//! Passwords, which are wiped from memory when dropped and never printed, and the files that hold
+//! them, which nobody else may read.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -17,14 +17,14 @@ use super::value::{Wrong, is_credential};
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a password over; the caller's copy is gone.
+    /// Takes ownership of a password; the caller keeps no copy.
     #[must_use]
     pub fn new(password: String) -> Self {
         Self(password)
     }
 
-    /// The password itself: for standard input of a helper, a kernel option or a file of mode 0600,
-    /// and for nothing that is printed.
+    /// The password itself. It may only go to a helper's standard input, a kernel option or a file
+    /// of mode 0600, never to anything that is printed.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -44,11 +44,11 @@ impl fmt::Display for Secret {
 }
 
 impl Secret {
-    /// What stands in every output where a secret would.
+    /// Replaces a secret in every output.
     pub const MASK: &'static str = "(secret)";
 }
 
-/// No password is longer; whoever names a larger file meant another one.
+/// No password is longer. A larger file must be the wrong file.
 const LARGEST_FILE: u64 = 4096;
 
 /// Whose password it is: each has its own limits.
@@ -92,8 +92,8 @@ pub(super) fn from_credential(
                 .hint("run the agent from a unit with LoadCredential=, or use `password_file`"),
         );
     };
-    // systemd lets the unit's user read through an ACL, whose mask shows as the group's read bit;
-    // the directory around it is closed.
+    // systemd lets the unit's user read the file through an ACL, whose mask shows as the group's
+    // read bit. The directory around it is closed to others.
     read(&PathBuf::from(directory).join(name), 0o037, owner)
 }
 
@@ -130,7 +130,7 @@ fn read(path: &Path, forbidden: u32, owner: Owner) -> Result<Secret, Wrong> {
     })
 }
 
-/// Opens a file and tells what it is. A FIFO is not waited for.
+/// Opens a file and reads its metadata. Opening a FIFO does not block.
 pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let file = OpenOptions::new()
         .read(true)
@@ -149,8 +149,8 @@ pub(super) fn words(error: &io::Error) -> String {
     }
 }
 
-/// Whether a file is root's (or ours, where the agent is tried without being root), and none of
-/// the `forbidden` permissions is given. The error goes on after the file's name.
+/// Checks that a file belongs to root, or to the agent's own user if the agent is tried without
+/// root, and has none of the `forbidden` permissions. The error continues after the file's name.
 fn private(metadata: &Metadata, forbidden: u32) -> Result<(), String> {
     let owner = metadata.uid();
     if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
@@ -163,7 +163,7 @@ fn private(metadata: &Metadata, forbidden: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes a password that all who get it can take.
+/// Accepts a password that every program that gets it can take.
 fn check(password: String, owner: Owner) -> Result<Secret, Wrong> {
     let secret = Secret(password);
     let password = secret.expose();
@@ -178,11 +178,12 @@ fn check(password: String, owner: Owner) -> Result<Secret, Wrong> {
         return Err(Wrong::new("the password holds a NUL or the end of a line")
             .expected("a password on one line"));
     }
-    // smbpasswd and the kernel's cifs stop there; an option of fsconfig(2) has at most 255 bytes.
+    // A share's password: smbpasswd and the kernel's cifs take 128 UTF-16 units, an option of
+    // fsconfig(2) takes 255 bytes.
     let too_long = match owner {
         Owner::Share => password.encode_utf16().count() > 128 || password.len() > 255,
         Owner::Database => password.len() > 1024,
-        // Far below what podman takes of a secret (512 KB), and Linux of a variable.
+        // Far below podman's limit for a secret (512 KB) and Linux's limit for a variable.
         Owner::Application => password.len() as u64 > LARGEST_FILE,
     };
     if too_long {

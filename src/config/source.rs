@@ -1,4 +1,4 @@
-//! The text of a tier file: places in it, and what of it may be shown.
+//! The text of a tier file: places in it, and which parts of it may be shown.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(super) type Span = Range<usize>;
 pub(super) struct Source<'s> {
     pub(super) file: PathBuf,
     text: &'s str,
-    /// Sorted, apart from each other.
+    /// Sorted; no two of them touch.
     masks: Vec<Span>,
 }
 
@@ -30,9 +30,9 @@ impl<'s> Source<'s> {
         }
     }
 
-    /// Hides what the document holds under keys that resemble a password, and what stands before
-    /// the `@` of a URL. Where the text is `broken`, the document is not the whole of it: then
-    /// everything is hidden that follows such a key, too.
+    /// Hides the values of keys that resemble a password, and what stands before the `@` of a URL.
+    /// If the text is `broken`, the document does not hold all of it. Then everything that follows
+    /// such a key is hidden, too.
     pub(super) fn hide_secrets(&mut self, document: &DeTable<'_>, broken: bool) {
         let mut masks = Vec::new();
         hide_table(document, &mut masks);
@@ -79,7 +79,7 @@ impl<'s> Source<'s> {
         shown
     }
 
-    /// The line where a span begins, with the part of it that the span covers. None for the file
+    /// The line where a span begins, with the part of it that the span covers. `None` for the file
     /// as a whole, `0..0`.
     pub(super) fn excerpt(&self, span: &Span) -> Option<Excerpt> {
         let (start, end) = (self.boundary(span.start), self.boundary(span.end));
@@ -114,7 +114,7 @@ impl<'s> Source<'s> {
     }
 }
 
-/// Control characters would reach the operator's terminal as commands.
+/// Replaces control characters: the operator's terminal would obey them.
 fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c {
@@ -126,7 +126,7 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-/// Where a line's comment begins. It is not shown: it may hold last year's password.
+/// Where a line's comment begins. The comment is not shown: it may hold last year's password.
 fn comment_start(line: &str) -> Option<usize> {
     let mut quote = None;
     let mut escaped = false;
@@ -159,7 +159,7 @@ fn hide_table(table: &DeTable<'_>, masks: &mut Vec<Span>) {
     }
 }
 
-/// Looks for secrets in a value whose own key resembles none.
+/// Looks for secrets in a value whose own key does not resemble a password.
 fn hide_below(value: &Spanned<DeValue<'_>>, masks: &mut Vec<Span>) {
     match value.get_ref() {
         DeValue::Table(table) => hide_table(table, masks),
@@ -178,12 +178,12 @@ fn hide_value(value: &Spanned<DeValue<'_>>, masks: &mut Vec<Span>) {
     }
 }
 
-/// `{database.password}` is where a password comes from, and none.
+/// `{database.password}` says where a password comes from, and is no password itself.
 fn is_placeholder(text: &str) -> bool {
     matches!(template::pieces(text)[..], [Piece::Placeholder(_)])
 }
 
-/// A password that was written where the path of its file belongs.
+/// Whether a password was written where the path of its file or the name of its credential belongs.
 fn is_misplaced_password(
     key: &Spanned<toml::de::DeString<'_>>,
     value: &Spanned<DeValue<'_>>,
@@ -227,8 +227,8 @@ fn hide_url_users(text: &str, masks: &mut Vec<Span>) {
     }
 }
 
-/// Hides by words what no parser understood: from the key that resembles a password to the end of
-/// its value, and rather too much than too little.
+/// Hides secrets by words, in text that no parser understood: from a key that resembles a password
+/// to the end of its value. It hides too much rather than too little.
 fn hide_by_words(text: &str, masks: &mut Vec<Span>) {
     let mut line_start = 0;
     let mut hidden_to = 0;
@@ -256,7 +256,7 @@ fn password_value(line: &str) -> Option<usize> {
             .find(|c: char| !is_word(c))
             .map_or(line.len(), |offset| start + offset);
         at = end;
-        // Outside of quotes: a path may end in `share.password`.
+        // Whether the word is outside of quotes: a path may end in `share.password`.
         let bare = line[..start].matches(['"', '\'']).count().is_multiple_of(2);
         let after = line[end..].trim_start_matches(['"', '\'', ' ', '\t']);
         let assigned = after.starts_with(['=', ':']);
@@ -272,7 +272,7 @@ fn password_value(line: &str) -> Option<usize> {
     None
 }
 
-/// Where a line's password begins whose key is torn: `pass=word = "…"`.
+/// Where the password begins on a line whose key is torn: `pass=word = "…"`.
 fn torn_password_value(line: &str) -> Option<usize> {
     let quote = line.find(['"', '\'']).unwrap_or(line.len());
     let squeezed: String = line[..quote]
@@ -282,9 +282,9 @@ fn torn_password_value(line: &str) -> Option<usize> {
     keys::resembles_password(&squeezed).then(|| line[..quote].find(['=', ':']).unwrap_or(quote))
 }
 
-/// Skips what follows a password until a line begins with a key of the tier file or a section's
-/// header: anything else may be the rest of a password that a slip tore in two. Returns the end of
-/// the last line that was skipped, without its newline.
+/// Skips the lines after a password, up to a line that begins with a key of the tier file or a
+/// section's header: any other line may be the rest of a password that a slip tore in two. Returns
+/// the end of the last skipped line, without its newline.
 fn next_entry(text: &str, from: usize) -> usize {
     let mut end = from;
     while let Some(newline) = text[end..].find('\n').map(|offset| end + offset) {
@@ -299,7 +299,7 @@ fn next_entry(text: &str, from: usize) -> usize {
     end
 }
 
-/// Where a value ends that begins at `start` on the line that ends at `line_end`: there, unless its
+/// Where the value that begins at `start` ends: at `line_end`, the end of its line, unless its
 /// quotes are still open.
 fn value_end(text: &str, start: usize, line_end: usize) -> usize {
     let value = text[start..line_end].trim();

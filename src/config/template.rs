@@ -1,6 +1,7 @@
 //! Placeholders in the tier file's values: `{name}`.
 //!
-//! The one definition of what a placeholder is, for the validation here and for whoever fills it in.
+//! The only definition of a placeholder: validation uses it, and so does the code that fills
+//! templates.
 
 use std::borrow::Cow;
 
@@ -20,14 +21,14 @@ pub const CONTAINS: [&str; 1] = ["container.hostname"];
 /// A piece of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'t> {
-    /// Stands for itself.
+    /// Literal text.
     Text(&'t str),
     /// The name between the braces.
     Placeholder(&'t str),
 }
 
 /// Splits a template. A placeholder is a name of lower-case letters, digits, `.`, `_` and `-`
-/// between braces; any other brace stands for itself.
+/// between braces; any other brace is literal text.
 #[must_use]
 pub fn pieces(template: &str) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
@@ -55,8 +56,8 @@ pub fn pieces(template: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// Fills a template in. `value` gives what a placeholder stands for; one that it does not know
-/// stays as it is (validation has refused those).
+/// Fills a template in. `value` gives the text for a placeholder. An unknown placeholder stays as
+/// it is (validation has already refused it).
 #[must_use]
 pub fn fill<'v>(template: &str, value: impl Fn(&str) -> Option<Cow<'v, str>>) -> String {
     let mut filled = String::with_capacity(template.len());

@@ -287,8 +287,8 @@ tier.toml:14:12: health.interval: a number without a unit
     );
 }
 
-/// Replacements in the example, and what their fault begins with. A value is never repeated in the
-/// message, since its line stands below.
+/// Replacements in the example, and how the resulting fault begins. The message never repeats a
+/// value, since the line with the value is shown below it.
 const FAULTS: &[(&str, &str, &str)] = &[
     // keys and sections
     (
@@ -707,7 +707,7 @@ fn each_fault_alone() {
     }
 }
 
-/// Replacements in the example that are right.
+/// Replacements in the example that are valid.
 const RIGHT: &[(&str, &str)] = &[
     ("\"192.168.2.13\"", "\"fd00::13\""),
     ("\"192.168.2.13\"", "\"was-storage.example.org\""),
@@ -854,7 +854,7 @@ fn the_application_has_secrets_of_its_own() {
     assert_eq!(secrets["TOKEN"].expose(), "hunter2");
     assert_eq!(secrets["tls-1.key"].expose(), "hunter3");
     assert!(!format!("{container:?}").contains("hunter"));
-    // The storage VM does without.
+    // The storage VM does not need the secrets.
     fs::remove_file(site.path("token")).unwrap();
     assert!(site.load_as(&text, Some(Role::Storage)).is_ok());
     let faults = site.faults_as(&text, Some(Role::Was));
@@ -986,7 +986,7 @@ fn a_credential_is_refused_where_there_are_none_and_where_its_name_is_none() {
     assert!(!faults.contains("hunter2"), "{faults}");
 }
 
-/// Files that are wrong in such a way that a password is near the fault.
+/// Files with a fault near a password.
 const NEAR_A_PASSWORD: &[&str] = &[
     "[share]\npasswrd = \"hunter2\"\n",
     "[share]\npasword = \"hunter2\"\n",
@@ -1133,7 +1133,8 @@ const SLIPS: [&str; 11] = [
     "", "\"", "'", "\n", "=", "[", "{", "\\", "#", "\u{e9}", "\"\"\"",
 ];
 
-/// Every single slip of the hand in a file with a password: nothing panics, and no fault shows it.
+/// Every possible slip of one character in a file with a password: nothing panics, and no fault
+/// shows the password.
 #[test]
 fn one_wrong_character_anywhere() {
     let site = Site::new();

@@ -1,5 +1,5 @@
-//! What a value of the tier file has to look like, and what is wrong with one that does not.
-//! Functions of a string alone.
+//! What a value of the tier file must look like, and what is wrong with a bad value. Pure functions
+//! of a string.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::template::{self, Piece};
 use super::{Device, Dialect, Filesystem, Image, Mode, Protocol, Publish};
 
-/// Why a value will not do.
+/// Why a value is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub(super) what: String,
@@ -41,10 +41,11 @@ impl Wrong {
 
 type Checked<T> = Result<T, Wrong>;
 
-/// Between two probes. A probe itself takes some milliseconds; after an hour nobody waits.
+/// The time between two probes. A probe takes some milliseconds, and nobody waits longer than an
+/// hour.
 pub(super) const INTERVAL: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(3600);
-/// A drain ends, or a shutdown of the VM would wait for ever.
+/// A drain must end, or a shutdown of the VM would wait forever.
 pub(super) const DRAIN: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
@@ -88,7 +89,7 @@ pub(super) fn environment_name(name: &str) -> Checked<()> {
     )
 }
 
-/// A share's name ([MS-FSCC] 2.1.6, and the sections that Samba has a meaning of its own for).
+/// A share's name ([MS-FSCC] 2.1.6), except for section names that have a special meaning in Samba.
 pub(super) fn share_name(name: &str) -> Checked<String> {
     const FORBIDDEN: &str = "\"\\/[]:|<>+=;,*?%";
     const RESERVED: [&str; 7] = [
@@ -125,7 +126,8 @@ pub(super) fn share_name(name: &str) -> Checked<String> {
     Ok(name.to_owned())
 }
 
-/// A Linux account. 31 characters, since systemd-sysusers takes no more (`valid_user_group_name`).
+/// A Linux account. At most 31 characters: systemd-sysusers takes no more
+/// (`valid_user_group_name`).
 pub(super) fn account(name: &str) -> Checked<String> {
     let good = (1..=31).contains(&name.len())
         && name
@@ -202,7 +204,7 @@ pub(super) fn hostname_template(template: &str) -> Checked<String> {
     Ok(template.to_owned())
 }
 
-/// Refuses a placeholder that nothing stands behind.
+/// Refuses an unknown placeholder.
 pub(super) fn placeholders(template: &str, known: &[&str]) -> Checked<()> {
     for piece in template::pieces(template) {
         let Piece::Placeholder(name) = piece else {
@@ -254,7 +256,7 @@ pub(super) fn zone(name: &str) -> Checked<String> {
     Ok(name.to_owned())
 }
 
-/// The name of a file in the container's `/run/secrets`, and part of a name of podman's.
+/// The name of a file in the container's `/run/secrets`, and part of the secret's name in podman.
 pub(super) fn secret_name(name: &str) -> Checked<()> {
     let good = (1..=100).contains(&name.len())
         && !name.starts_with('.')
@@ -319,7 +321,7 @@ fn refuse_parents(text: &str) -> Checked<()> {
 }
 
 /// A path that ends up in Samba's configuration, in unit files and in podman's `--volume`. Each of
-/// them quotes in its own way, so what any of them has a meaning for is refused.
+/// them quotes in its own way, so characters that are special to any of them are refused.
 fn plain_path(text: &str) -> Checked<PathBuf> {
     let path = path(text)?;
     match text
@@ -332,15 +334,15 @@ fn plain_path(text: &str) -> Checked<PathBuf> {
     }
 }
 
-/// A directory that the agent may make its own: mount a file system on it, change its owner, label
-/// all below it.
+/// A directory that the agent may take over: mount a file system on it, change its owner, label
+/// everything below it.
 pub(super) fn directory(text: &str) -> Checked<PathBuf> {
-    /// Not these, and nothing below them.
+    /// Refused, with everything below them.
     const TREES: [&str; 12] = [
         "/proc", "/sys", "/dev", "/run", "/boot", "/etc", "/usr", "/bin", "/sbin", "/lib",
         "/lib64", "/var/run",
     ];
-    /// Not these themselves.
+    /// Refused, but not what is below them.
     const DIRECTORIES: [&str; 10] = [
         "/",
         "/home",
@@ -544,8 +546,8 @@ pub(super) fn listen(text: &str) -> Checked<Option<SocketAddr>> {
     }
 }
 
-/// Whether two listening sockets would be in each other's way. `::` takes IPv4 along
-/// (`net.ipv6.bindv6only` is 0 by default).
+/// Whether two listening sockets would conflict. `::` also takes IPv4 (`net.ipv6.bindv6only` is 0
+/// by default).
 pub(super) fn overlap(one: Option<IpAddr>, other: Option<IpAddr>) -> bool {
     let (Some(one), Some(other)) = (one, other) else {
         return true;
@@ -646,7 +648,7 @@ pub(super) fn image(text: &str) -> Checked<Image> {
     Ok(Image::Registry(text.to_owned()))
 }
 
-/// podman would search its registries for it, or ask.
+/// The fault of a name without a registry: podman would search its registries for it, or ask.
 fn short_name(text: &str, expected: &str) -> Wrong {
     let library = if text.contains('/') { "" } else { "library/" };
     Wrong::new("names no registry, so which image is meant is open")
@@ -689,8 +691,8 @@ fn is_digest(digest: &str) -> bool {
     })
 }
 
-/// Where git fetches from. It stands in argument lists and in a configuration, so no password may
-/// be in it, and nothing that git takes for an option or a helper's command (`ext::`).
+/// Where git fetches from. It stands in argument lists and in a configuration. So it must not hold
+/// a password, or anything that git takes for an option or a helper's command (`ext::`).
 pub(super) fn git(text: &str) -> Checked<String> {
     let expected = "https://…, ssh://…, user@host:path, file:///path or an absolute path";
     refuse_if(text.is_empty(), "is empty", expected)?;

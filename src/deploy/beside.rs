@@ -17,7 +17,7 @@ pub(super) fn names(shared: &Path) -> Result<(&Path, &OsStr, OsString)> {
     Ok((above, name, staging))
 }
 
-/// The path of the staging directory of a shared one.
+/// The path of the staging directory of a shared directory.
 pub fn path(shared: &Path) -> Result<PathBuf> {
     let (above, _, name) = names(shared)?;
     Ok(above.join(name))

@@ -1,5 +1,5 @@
-//! The build of a revision, as a transient unit of systemd: as the share's account, with nothing to
-//! write but the tree that is put together. A package's scripts run there, which nobody here wrote.
+//! The build of a revision, run as a transient systemd unit under the share's account. It may write
+//! only to the tree that is put together: it runs the scripts of packages that nobody here wrote.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,21 +10,22 @@ use crate::host::account::Account;
 use crate::host::process::find_program;
 use crate::host::systemd::{Property, Transient};
 
-/// One name: what an apply that was cut off left running is found by the next.
+/// A fixed name: the next apply finds by it a build that an interrupted apply left running.
 pub const UNIT: &str = "wasagent-build.service";
 
-/// Where the build sees its tree and its `HOME`, which in truth lie in a directory of root's.
+/// Where the build sees its tree and its `HOME`, which really lie in a directory that root owns.
 const RUNTIME_DIRECTORY: &str = "wasagent-build";
 const INSIDE: &str = "/run/wasagent-build";
 
 /// `npm ci` of a large application on a slow VM takes some minutes.
 const DEADLINE: Duration = Duration::from_secs(30 * 60);
 
-/// Out of every hundred bytes of memory: smbd must go on serving beside the build.
+/// The build's limit, in per cent of all memory: smbd must go on serving beside the build.
 const MEMORY_PERCENT: u64 = 75;
 const TASKS: u64 = 1024;
 
-/// The program to run: of the system, or of the revision where it has a slash.
+/// The program to run. A relative path with a slash names a program of the revision, anything else
+/// a program of the system.
 fn program(word: &str) -> Result<PathBuf> {
     if word.starts_with('/') {
         return Ok(PathBuf::from(word));
@@ -66,7 +67,7 @@ pub fn unit(
             text(staging.join(name)),
             inside(name),
             false,
-            // MS_REC, as systemd.exec(5) has it by default.
+            // MS_REC, the default of systemd.exec(5).
             0x4000_u64,
         )
     };
@@ -82,7 +83,7 @@ pub fn unit(
                 format!("HOME={}", inside(HOME)),
                 "PATH=/usr/local/bin:/usr/bin:/bin".to_owned(),
                 "LC_ALL=C.UTF-8".to_owned(),
-                // What npm and others ask to print no bar and to ask nothing.
+                // Makes npm and others print no progress bar and ask no questions.
                 "CI=true".to_owned(),
             ],
         ),
@@ -90,16 +91,16 @@ pub fn unit(
             "ExecStart",
             vec![(text(program(word)?), build.to_vec(), false)],
         ),
-        // As smbd makes files for the account: for it alone.
+        // The same as for files that smbd makes for the account: access for that account alone.
         Property::new("UMask", 0o007_u32),
         Property::new("TimeoutStartUSec", micros(DEADLINE)),
         Property::new("TimeoutStopUSec", micros(Duration::from_secs(10))),
         Property::new("StandardInput", "null"),
         Property::new("StandardOutput", "journal"),
         Property::new("StandardError", "journal"),
-        // Once it has ended, also badly, nothing of it stays in systemd.
+        // systemd forgets the unit once it has ended, even if it failed.
         Property::new("CollectMode", "inactive-or-failed"),
-        // A client that reads the share comes first.
+        // Clients that read the share come first.
         Property::new("Nice", 10_i32),
         Property::new("MemoryMaxScale", scale(MEMORY_PERCENT)),
         Property::new("TasksMax", TASKS),
@@ -112,7 +113,8 @@ pub fn unit(
         Property::new("ReadWritePaths", vec![inside(NEW), inside(HOME)]),
         Property::new(
             "InaccessiblePaths",
-            // The files that are shared now, the agent's own, and the bus: nothing of a build's.
+            // A build must not reach the files that are shared now, the agent's own files or the
+            // bus.
             [
                 text(shared.to_owned()),
                 "-/etc/wasagent".to_owned(),
@@ -131,10 +133,10 @@ pub fn unit(
     })
 }
 
-/// systemd.exec(5), "Sandboxing". The network stays: npm and its like fetch from a registry whose
-/// addresses nobody knows beforehand. Only the link-local addresses are shut, where clouds serve
-/// user data, which may hold secrets. A Mold's virtual router serves it by the address of the name
-/// server, which cannot be shut without names.
+/// systemd.exec(5), "Sandboxing". The network stays open: npm and its like fetch from a registry
+/// whose addresses nobody knows beforehand. Only the link-local addresses are blocked: clouds serve
+/// user data there, which may hold secrets. A Mold's virtual router serves user data at the name
+/// server's address, which cannot be blocked without losing name resolution.
 fn sandbox() -> Vec<Property> {
     const AF_INET: i32 = 2;
     let yes = [
@@ -165,7 +167,7 @@ fn sandbox() -> Vec<Property> {
         Property::new("KeyringMode", "private"),
         Property::new("CapabilityBoundingSet", 0_u64),
         Property::new("AmbientCapabilities", 0_u64),
-        // None of the kinds of namespace (systemd.exec(5): RestrictNamespaces=yes).
+        // No kind of namespace is allowed (systemd.exec(5): RestrictNamespaces=yes).
         Property::new("RestrictNamespaces", 0_u64),
         Property::new("RestrictAddressFamilies", families),
         Property::new("SystemCallArchitectures", vec!["native".to_owned()]),
@@ -181,7 +183,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// systemd has a share of all memory as a part of 2^32.
+/// systemd expresses a share of all memory as a fraction of 2^32.
 fn scale(percent: u64) -> u32 {
     u32::try_from(u64::from(u32::MAX) * percent / 100).unwrap_or(u32::MAX)
 }

@@ -1,5 +1,5 @@
-//! The settings of the tier file in the application's own files. The files then hold a password, so
-//! nobody but the share's account may read them, and neither plan nor record shows them.
+//! Puts settings of the tier file into the application's own files. The files then hold a password,
+//! so nobody but the share's account may read them, and neither plan nor record shows them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -57,11 +57,11 @@ pub fn files(edits: &[Filled]) -> impl Iterator<Item = &Path> {
     files.map(PathBuf::as_path)
 }
 
-/// Equal for equal edits.
+/// Equal edits have equal digests.
 fn digest(edits: &[Filled], salt: &str) -> Sha256 {
     let mut text = zeroize::Zeroizing::new(salt.to_owned());
     let mut add = |part: &str| {
-        // Lengths keep two parts from being read as two others.
+        // The lengths keep two parts from being read as two others.
         text.push_str(&format!("{}:", part.len()));
         text.push_str(part);
     };
@@ -80,7 +80,7 @@ fn digest(edits: &[Filled], salt: &str) -> Sha256 {
     Sha256::of(text.as_bytes())
 }
 
-/// Whether what is deployed has these edits.
+/// Whether the deployed revision has these edits.
 pub fn is_deployed(edits: &[Filled], manifest: &Manifest) -> bool {
     match &manifest.edits {
         Some(deployed) => digest(edits, &deployed.salt) == deployed.digest,
@@ -88,8 +88,8 @@ pub fn is_deployed(edits: &[Filled], manifest: &Manifest) -> bool {
     }
 }
 
-/// Edits the files of a tree that is the agent's alone, and gives back what the manifest keeps of
-/// it: nothing where there are no edits.
+/// Edits files of a tree that is the agent's alone. Returns what the manifest keeps of the edits,
+/// or `None` if there are none.
 pub fn apply(
     permit: &Permit,
     root: &Dir,
@@ -109,7 +109,7 @@ pub fn apply(
                 ))
                 .hint("correct `files` of [[storage.content.edit]]"));
             }
-            // Each edit takes up what the ones before have made of the file.
+            // Each edit works on the result of the edits before it.
             let source = zeroize::Zeroizing::new(root.read(file, found.size)?.ok_or_else(missing)?);
             let name = file.to_string_lossy();
             let edited = javascript::set_properties(&name, &source, &edit.object, &edit.set)?;

@@ -1,7 +1,7 @@
-//! What is deployed, so that a file of ours is told from one that was changed, and so that a run
-//! without a change reads no file. And what is about to take its place, on the disk before anything
-//! of it shows. Both lie beside the shared directory, because they belong to it: a data disk takes
-//! them along to another VM.
+//! The manifest says what is deployed. It tells the agent's own files from changed files, and a run
+//! without a change reads no file. The intent says what is about to take its place, and is on the
+//! disk before anything of the change shows. Both lie beside the shared directory, because they
+//! belong to it: they move to another VM with their data disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -26,52 +26,57 @@ pub struct Manifest {
     pub path: PathBuf,
     pub commit: String,
     pub subdir: Option<PathBuf>,
-    /// What was run to build it; empty: nothing.
+    /// The command that built it; empty: none.
     #[serde(default)]
     pub build: Vec<String>,
-    /// Of what was set in its files, with the values, and of a salt. It lies where root alone
-    /// reads, as the password itself does.
+    /// A salted digest of what was set in its files, with the values. The manifest lies where only
+    /// root can read, like the password itself.
     #[serde(default)]
     pub edits: Option<Edits>,
-    /// The files that values were set in before: one that somebody changed since still holds them.
+    /// The files that were edited before. If somebody has changed such a file since, it still holds
+    /// the values.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub once_edited: BTreeSet<PathBuf>,
     pub files: BTreeMap<PathBuf, Deployed>,
 }
 
-/// Equal for equal edits, and no more telling than that.
+/// Equal for equal edits; the digest reveals nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edits {
     pub salt: String,
     pub digest: Sha256,
-    /// The files that hold values of the tier file, which are never shown, with their text of before.
+    /// The files that hold values of the tier file, each with its text before the edits. They are
+    /// never shown.
     pub files: BTreeMap<PathBuf, String>,
 }
 
-/// The time of a file that was kept though it is not the revision's.
+/// The `modified` time of a file that was kept although it differs from the revision's.
 pub const KEPT: i128 = 0;
 
 /// A file as it was deployed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployed {
-    /// git's name of its bytes.
+    /// git's ID of its bytes.
     pub blob: String,
     pub size: u64,
-    /// Of the last look at it, in nanoseconds since 1970: a file with this size and time is
-    /// believed to be unchanged. [`KEPT`] for one that was kept though it is not the revision's.
+    /// The modification time at the last look, in nanoseconds since 1970. A file with this size and
+    /// time is taken for unchanged. [`KEPT`] for a file that was kept although it differs from the
+    /// revision's.
     pub modified: i128,
-    /// It is a symbolic link that the build made.
+    /// Whether it is a symbolic link that the build made.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub symlink: bool,
 }
 
-/// A revision that is about to take its place: on the disk before it does.
+/// A revision that is about to take its place. It is written to the disk before that.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Intent {
     pub manifest: Manifest,
-    /// The inode of the directory that holds it: the shared directory has it once it is in place.
+    /// The inode of the directory that holds the revision. Once the revision is in place, the
+    /// shared directory has this inode.
     pub inode: u64,
-    /// What is in both trees, by which a change that was cut off knows what happened to it since.
+    /// The files that are in both trees. When a change that was cut off is finished, they tell what
+    /// happened to these files since.
     #[serde(default)]
     pub carried: Carried,
 }
@@ -91,13 +96,13 @@ pub struct Linked {
 }
 
 impl Linked {
-    /// Whether this is the file, with nothing written to it since.
+    /// Whether the found file is this file, with nothing written to it since.
     pub(super) fn is(&self, found: &Metadata) -> bool {
         self.inode == found.inode && self.modified == found.modified
     }
 }
 
-/// JSON has no other paths. A file that is left out counts as one that was not linked: it is kept
+/// JSON holds only paths that are text. A file that is left out counts as not linked: it is kept
 /// twice where it could have been kept once.
 fn with_text_paths<S: Serializer>(
     carried: &HashMap<PathBuf, Linked>,
@@ -119,7 +124,7 @@ pub enum Look {
 }
 
 impl Deployed {
-    /// Looks at the file. Bytes are read only of one that has the size, and another time.
+    /// Compares the file. Its bytes are read only if its size is the same and its time differs.
     pub fn look(&self, root: &Dir, relative: &Path) -> Result<Look> {
         let Some(found) = root.look(relative)? else {
             return Ok(Look::Missing);
@@ -138,14 +143,14 @@ impl Deployed {
         Ok(match root.blob(relative, self.size)? {
             Some(blob) if blob == self.blob => Look::AsDeployed,
             Some(_) => Look::Changed,
-            // It was replaced between the two looks.
+            // The file was replaced between the two looks.
             None => Look::Changed,
         })
     }
 }
 
 impl Manifest {
-    /// The files that may hold values of the tier file, now or from before.
+    /// The files that may hold values of the tier file, from this edit or from an earlier one.
     pub fn all_edited(&self) -> BTreeSet<PathBuf> {
         let edited = self.edits.iter().flat_map(|edits| edits.files.keys());
         edited.chain(&self.once_edited).cloned().collect()
@@ -163,7 +168,7 @@ impl Manifest {
     pub fn has_directory(&self, relative: &Path) -> bool {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = (Excluded(relative.to_owned()), Unbounded);
-        // Paths are ordered by component: what is below comes next.
+        // Paths are ordered by component, so what is below the directory comes right after it.
         self.files
             .range::<PathBuf, _>(from)
             .next()
@@ -171,14 +176,14 @@ impl Manifest {
     }
 }
 
-/// The file of this suffix beside a shared directory.
+/// The file with this suffix beside a shared directory.
 fn file(shared: &Path, suffix: &str) -> Result<PathBuf> {
     let mut name = beside::path(shared)?.into_os_string();
     name.push(suffix);
     Ok(name.into())
 }
 
-/// What is deployed in a shared directory, wherever its disk is mounted by now.
+/// What is deployed in a shared directory, wherever its disk is mounted now.
 pub fn read(shared: &Path) -> Result<Option<Manifest>> {
     let manifest: Option<Manifest> = read_json(&file(shared, MANIFEST)?)?;
     Ok(manifest.map(|manifest| Manifest {

@@ -1,4 +1,5 @@
-//! The servers of the share, which have to come to the directory that took the place of the one that they work in.
+//! The smbd servers of the share. When a new directory takes the place of the one that they work in, they must move to
+//! the new one.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,22 +10,22 @@ use crate::error::Result;
 use crate::host::until::until_blocking;
 use crate::host::{Answer, Permit, samba};
 
-/// How long a server of the share may take to come to the new directory by itself. For so long the
-/// client of one that does not finds nothing.
+/// How long a server of the share may take to move to the new directory by itself. During that time, the client of a
+/// server that does not move finds nothing.
 const SERVERS_LEAVE: Duration = Duration::from_millis(200);
-/// Between two looks.
+/// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long one may take to end.
+/// How long a server may take to end.
 const SERVERS_END: Duration = Duration::from_secs(10);
 
-/// smbd works in the directory that its client connected to, and only some versions look again for
-/// one that has the path by now (`vfs_ChDir` of Samba's source3/smbd/vfs.c, `LastDir`). One that
-/// stays answers ENOENT to everything (Samba 4.17), and is ended: its client connects anew at the
-/// next request, and opens its files again.
+/// Ends the servers that stay in an old directory. smbd works in the directory that its client connected to, and only
+/// some versions look up the path again (`vfs_ChDir` in Samba's source3/smbd/vfs.c, `LastDir`). A server that stays
+/// answers ENOENT to everything (Samba 4.17). Once it is ended, its client reconnects at the next request and opens its
+/// files again.
 ///
-/// One that only has files open there is let be: ended, it keeps them for its client to come back to
-/// (durable handles), and the kernel's client then meets EINVAL where it opens the file that has the
-/// name now (seen with Linux 6.12 and Samba 4.22).
+/// A server that only has files open there is left alone. If it were ended, it would keep those files for its client to
+/// come back to (durable handles). The kernel's client would then get EINVAL when it opens the file that has the name
+/// now (seen with Linux 6.12 and Samba 4.22).
 pub fn leave(permit: &Permit, shared: &Path) -> Result<()> {
     let Some(staging) = Staging::open(shared)? else {
         return Ok(());

@@ -1,6 +1,6 @@
-//! Where a revision is put together before it shows: a directory of root's beside the shared one, on
-//! the same file system, so that the two can be exchanged and files can be linked. Trees that were
-//! replaced rest there too, until nobody uses them any more.
+//! Where a revision is put together before it shows: a directory of root's beside the shared
+//! directory. Both are on the same file system, so that they can be exchanged and files can be
+//! linked. Replaced trees stay there too, until nobody uses them any more.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -19,11 +19,11 @@ const FILE_MODE: u32 = 0o660;
 const EXECUTABLE_MODE: u32 = 0o770;
 const DIRECTORY_MODE: u32 = 0o2770;
 
-/// The tree that is put together; after the exchange, the one that was replaced.
+/// The tree that is put together; after the exchange, the replaced tree.
 pub const NEW: &str = "new";
 /// `HOME` of a build.
 pub const HOME: &str = "home";
-/// A tree that was replaced is `old-N`, and what is known of it `old-N.json`.
+/// A replaced tree is `old-N`, and its manifest is `old-N.json`.
 const OLD: &str = "old-";
 const KNOWN: &str = ".json";
 
@@ -39,12 +39,12 @@ pub struct Staging {
     pub dir: Dir,
 }
 
-/// Why a revision cannot be put in the place of this directory in one step, if so.
+/// Why a revision cannot take the place of this directory in one step; `None` if it can.
 pub fn obstacle(shared: &Path) -> Result<Option<Error>> {
     Ok(is_mount_point(shared)?.then(|| no_exchange(shared)))
 }
 
-/// Something that is mounted cannot be renamed (rename(2), EBUSY).
+/// A mount point cannot be renamed (rename(2), EBUSY).
 pub fn no_exchange(shared: &Path) -> Error {
     Error::new(format!(
         "{} is itself where something is mounted: a revision cannot take its place at once and whole",
@@ -79,7 +79,7 @@ impl Staging {
         }))
     }
 
-    /// As [`Self::open`], and makes it where there is none.
+    /// Like [`Self::open`], but makes the directory if there is none.
     pub fn make(permit: &Permit, shared: &Path) -> Result<Self> {
         if let Some(staging) = Self::open(shared)? {
             return Ok(staging);
@@ -96,7 +96,8 @@ impl Staging {
                 FileMeta::root(0o700)
             };
             let dir = above.make_directory(permit, &name, meta)?;
-            // What is made and kept in it may be shared, wherever it lies.
+            // What is made and kept in the directory may be shared later, so it gets the shared
+            // directory's label wherever it lies.
             if let Some(shared) = Dir::open(shared)? {
                 dir.label_as(permit, &shared)?;
             }
@@ -118,7 +119,7 @@ impl Staging {
             })
     }
 
-    /// The trees that were replaced, with what is known of them, oldest first.
+    /// The replaced trees with their manifests, oldest first.
     pub fn replaced(&self) -> Result<Vec<(OsString, Manifest)>> {
         let mut replaced: Vec<(u32, OsString)> = self
             .dir
@@ -144,7 +145,7 @@ impl Staging {
         Ok(!holders.is_empty())
     }
 
-    /// Sets the tree that was replaced aside, with what is known of it.
+    /// Sets the replaced tree aside, with its manifest.
     pub fn set_aside(&self, permit: &Permit, before: &Manifest) -> Result<()> {
         let last = self
             .dir
@@ -160,15 +161,15 @@ impl Staging {
         self.dir.sync()
     }
 
-    /// Whether an apply that was cut off left something here. Trees that were replaced are no such
-    /// thing: the next change removes them.
+    /// Whether an apply that was cut off left something here. Replaced trees do not count: the next
+    /// change removes them.
     pub fn is_left(&self) -> Result<bool> {
         let names = self.dir.names()?;
         let replaced = |name: &OsString| number(name).is_some() || is_known(name);
         Ok(names.is_empty() || !names.iter().all(replaced))
     }
 
-    /// Forgets a tree that is gone.
+    /// Removes the manifest of a tree that is gone.
     pub fn forget(&self, permit: &Permit, name: &OsStr) -> Result<()> {
         let known = known(name);
         match self.dir.look(Path::new(&known))? {
@@ -177,7 +178,7 @@ impl Staging {
         }
     }
 
-    /// Removes what was being put together, and what was known of trees that are gone.
+    /// Removes what was being put together, and the manifests of trees that are gone.
     pub fn clear(&self, permit: &Permit) -> Result<()> {
         let names = self.dir.names()?;
         for name in &names {
@@ -220,13 +221,13 @@ fn is_known(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| name.ends_with(KNOWN))
 }
 
-/// Makes the new tree, with nothing in it.
+/// Makes the new, empty tree.
 fn begin(permit: &Permit, staging: &Staging, owner: &Account) -> Result<Dir> {
     let new = staging
         .dir
         .make_directory(permit, OsStr::new(NEW), owned(owner, 0o700))?;
-    // Before anything is in it: what is made in a directory takes over its label and its access
-    // control list.
+    // Done while the tree is empty: new files inherit the label and the access control list of
+    // their directory.
     new.copy_attributes(permit, &staging.open_shared()?)?;
     Ok(new)
 }
@@ -262,7 +263,7 @@ fn mode(executable: bool) -> u32 {
     }
 }
 
-/// Puts the files of a revision together, dressed as those of the shared directory.
+/// Writes the files of a revision, with the attributes of files in the shared directory.
 pub fn write(
     permit: &Permit,
     staging: &Staging,
@@ -279,8 +280,8 @@ pub fn write(
     Ok(())
 }
 
-/// Puts the files that are deployed together once more, built as they are, without what was edited
-/// into them. One that somebody changed is left out.
+/// Writes the deployed files once more, as they were built, without the edits. A file that somebody
+/// changed is left out.
 pub fn copy(
     permit: &Permit,
     staging: &Staging,
@@ -307,7 +308,8 @@ pub fn copy(
         if file.symlink {
             directory.make_symlink(permit, name, &bytes)?;
         } else {
-            // The account may have put another file in its place between the look and the reading.
+            // The account may have put another file in its place between the look and the reading,
+            // so only permission bits are taken over.
             let meta = owned(owner, found.meta.mode & 0o777);
             directory.make_file(permit, name, &bytes, meta)?;
         }
@@ -336,7 +338,7 @@ pub fn directories(root: &Dir) -> Result<HashSet<u64>> {
     Ok(inodes)
 }
 
-/// The files of a tree that is the agent's, each as it is now.
+/// The files of a tree that belongs to the agent, each as it is now.
 pub fn list(root: &Dir) -> Result<BTreeMap<PathBuf, manifest::Deployed>> {
     let mut files = BTreeMap::new();
     let mut directories = BTreeSet::from([PathBuf::new()]);

@@ -1,10 +1,11 @@
-//! How a revision takes its place at once and whole: what the shared directory holds beside the
-//! agent's own files is linked into the new tree, and the two directories are exchanged by one
-//! `renameat2(2)`. What was written to the old tree meanwhile is moved over. The old tree stays,
-//! whole, for as long as anybody has it open: who began to read a revision reads it to its end.
+//! How a revision takes its place in one step. Everything in the shared directory but the agent's
+//! own files is linked into the new tree. Then the two directories are exchanged by one
+//! `renameat2(2)`. What was written to the old tree meanwhile is moved over. The old tree stays
+//! whole for as long as anybody has it open: a reader that began with a revision reads it to its
+//! end.
 //!
-//! A file of the agent's is never in two trees; a file of anybody else's is the same file in both,
-//! so that it may be written all the while.
+//! A file of the agent's is never in two trees. Any other file is the same file in both trees, so
+//! it may be written at any time.
 
 use std::cell::{Cell, OnceCell};
 use std::collections::{HashMap, HashSet};
@@ -19,13 +20,13 @@ use crate::error::{Error, Result};
 use crate::host::Permit;
 use crate::host::tree::{Dir, FileType, Metadata};
 
-/// How often late files are looked for while a tree is removed: who goes on writing there has it
-/// open, and then it is not removed.
+/// How often late files are looked for while a tree is removed. Whoever goes on writing to a tree
+/// has it open, and an open tree is not removed.
 const TRIES: u32 = 5;
 
-/// A directory of the tree that files go to, made when the first one does.
+/// A directory of the target tree, made when the first file goes there.
 struct Target<'t> {
-    /// The one above, and the directory that it is made like.
+    /// The target above, and the directory that serves as the model for this one.
     above: Option<(&'t Target<'t>, &'t Dir)>,
     name: OsString,
     open: OnceCell<Dir>,
@@ -51,7 +52,7 @@ impl<'t> Target<'t> {
         }
     }
 
-    /// The directory; `None` where something else has its place.
+    /// The directory; `None` if something else has its place.
     fn get(&self, permit: &Permit) -> Result<Option<&Dir>> {
         if let Some(dir) = self.open.get() {
             return Ok(Some(dir));
@@ -77,7 +78,7 @@ impl<'t> Target<'t> {
         })
     }
 
-    /// A directory that was made is left with the time of the one that it is made like.
+    /// Gives a directory that was made the time of its model.
     fn finish(&self, permit: &Permit) -> Result<()> {
         match (self.made.get(), self.open.get(), self.above) {
             (true, Some(dir), Some((_, like))) => dir.copy_attributes(permit, like),
@@ -86,7 +87,7 @@ impl<'t> Target<'t> {
     }
 }
 
-/// Links all that is not the agent's from the present tree into the new one.
+/// Links everything that is not the agent's from the present tree into the new tree.
 pub fn carry(
     permit: &Permit,
     old: &Dir,
@@ -134,7 +135,7 @@ impl Carrying<'_> {
             };
             let target = to.below(&name, &inner);
             if !self.before.has_directory(&path) {
-                // Somebody else's, also when it is empty.
+                // Somebody else's directory is kept even if it is empty.
                 target.get(self.permit)?.ok_or_else(|| in_the_way(&path))?;
             }
             self.directory(&inner, &path, &target)?;
@@ -160,7 +161,7 @@ impl Carrying<'_> {
             && !deployed.symlink
             && from.blob(Path::new(name), deployed.size)?.as_ref() == Some(&deployed.blob)
         {
-            // Somebody has brought it to what the revision has.
+            // Somebody has already changed the file to what the revision has.
             return Ok(());
         }
         let target = to.get(self.permit)?.ok_or_else(|| in_the_way(path))?;
@@ -173,7 +174,7 @@ impl Carrying<'_> {
             deployed.modified = KEPT;
         }
         match from.link(self.permit, name, target) {
-            // Removed meanwhile.
+            // The file was removed meanwhile.
             Err(_) if from.look(Path::new(name))?.is_none() => return Ok(()),
             linked => linked?,
         }
@@ -194,8 +195,8 @@ fn in_the_way(path: &Path) -> Error {
     .hint("move it away, and apply again")
 }
 
-/// Exchanges the shared directory and the new tree. Fails, with nothing changed, where one of them
-/// is not the directory that it was.
+/// Exchanges the shared directory and the new tree. Fails without a change if either of them is no
+/// longer the same directory.
 pub fn exchange(permit: &Permit, staging: &Staging, old: &Dir, new: &Dir) -> Result<()> {
     let swap = || {
         staging.dir.rename(
@@ -229,17 +230,18 @@ pub fn has_happened(intent: &Intent) -> Result<bool> {
     Ok(inode.map(|found| found.inode) == Some(intent.inode))
 }
 
-/// What becomes of the name that a file had when it was linked, and has no more in the old tree.
+/// What becomes of a name under which a file was linked, if the old tree no longer has the file
+/// under it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
-    /// It goes: the file was renamed there.
+    /// Remove the name: the file was renamed in the old tree.
     Go,
-    /// It stays: a settling that was cut off may have taken it from there.
+    /// Keep the name: an interrupted [`settle`] may have taken it from the old tree.
     Stay,
 }
 
-/// Finishes an exchange: moves over what came late, and says that all is in place. Gives back what
-/// the operator should know.
+/// Finishes an exchange: moves over late files, and records that everything is in place. Returns
+/// what the operator should know.
 pub fn settle(permit: &Permit, intent: &Intent, names: Names) -> Result<Vec<String>> {
     let shared = &intent.manifest.path;
     let mut told = Vec::new();
@@ -271,8 +273,8 @@ pub fn settle(permit: &Permit, intent: &Intent, names: Names) -> Result<Vec<Stri
     Ok(told)
 }
 
-/// Whether a change of revision left something to do: it was cut off, or somebody who has a tree
-/// that was replaced open wrote there since.
+/// Whether a change of revision left something to do: it was cut off, or somebody who has a
+/// replaced tree open has written to it since.
 pub fn is_unfinished(shared: &Path) -> Result<bool> {
     if manifest::read_intent(shared)?.is_some() {
         return Ok(true);
@@ -307,8 +309,8 @@ fn holds_others(root: &Dir, from: &Dir, relative: &Path, before: &Manifest) -> R
     Ok(false)
 }
 
-/// Moves what is not the agent's out of trees that were replaced, and takes them away, but for those
-/// that somebody uses: those wait for another time, unless `all` are to go.
+/// Moves everything that is not the agent's out of the replaced trees, and removes the trees. A
+/// tree that somebody uses stays until another time, unless `all` is set.
 pub fn remove_replaced(permit: &Permit, shared: &Path, all: bool) -> Result<Vec<String>> {
     let Some(staging) = Staging::open(shared)? else {
         return Ok(Vec::new());
@@ -353,8 +355,7 @@ pub fn remove_replaced(permit: &Permit, shared: &Path, all: bool) -> Result<Vec<
     Ok(told)
 }
 
-/// Removes the agent's own files from a tree that was replaced, and directories that are empty for
-/// it.
+/// Removes the agent's own files from a replaced tree, and the directories that this leaves empty.
 fn remove_own(
     permit: &Permit,
     root: &Dir,
@@ -379,7 +380,7 @@ fn remove_own(
     Ok(())
 }
 
-/// Moves all that is not the agent's out of a tree that was replaced.
+/// Moves everything that is not the agent's out of a replaced tree.
 fn move_late(
     permit: &Permit,
     old: &Dir,
@@ -417,7 +418,7 @@ struct Late<'l> {
     next: &'l Manifest,
     carried: &'l Carried,
     told: Vec<String>,
-    /// The files that were in the old tree, by inode and by path.
+    /// The paths of the files in the old tree, by inode.
     seen: HashMap<u64, HashSet<PathBuf>>,
 }
 
@@ -468,11 +469,12 @@ impl Late<'_> {
             return self.set_beside(from, name);
         };
         let there = target.look(Path::new(name))?;
-        // By its path: a file that was linked under another name and renamed since is as good as new.
+        // Looked up by path: a file that was linked under another name and renamed since counts as
+        // new.
         let linked = self.carried.0.get(path);
         match there {
             None if linked.is_some_and(|linked| linked.inode == found.inode) => {
-                // Its owner removed it from the new tree, where it was as well.
+                // Its owner removed the file from the new tree, into which it was linked.
                 from.remove_file(self.permit, name)
             }
             None => {
@@ -485,7 +487,8 @@ impl Late<'_> {
             Some(there) if there.inode == found.inode => from.remove_file(self.permit, name),
             Some(there) if there.file_type == FileType::Directory => self.set_beside(from, name),
             Some(_) if self.next.is_deployed(self.new, path)? => {
-                // Changed by hand while the revision was put together: kept, as always.
+                // The file was changed by hand while the revision was put together. It is kept, as
+                // always.
                 let flags = RenameFlags::EXCHANGE;
                 from.rename(self.permit, name, target, name, flags)?;
                 let ours = match self.next.files.get(path) {
@@ -502,7 +505,7 @@ impl Late<'_> {
             Some(_) if linked.is_some_and(|linked| linked.is(&found)) => {
                 from.remove_file(self.permit, name)
             }
-            // Another file took the place of the one that was linked, before the exchange.
+            // Before the exchange, another file took the place of the linked file.
             Some(there) if linked.is_some_and(|linked| linked.is(&there)) => {
                 let flags = RenameFlags::empty();
                 from.rename(self.permit, name, target, name, flags)
@@ -512,8 +515,7 @@ impl Late<'_> {
         }
     }
 
-    /// Removes the names that files had when they were linked, and have no more since they were
-    /// renamed in the old tree.
+    /// Removes from the new tree the old names of linked files that were renamed in the old tree.
     fn remove_old_names(&self) -> Result<()> {
         for (path, linked) in &self.carried.0 {
             let renamed = self.seen.get(&linked.inode);
@@ -534,8 +536,8 @@ impl Late<'_> {
         Ok(())
     }
 
-    /// Puts something that has no place of its own in the new tree into its root, under a name that
-    /// is free.
+    /// Moves something whose place in the new tree is taken into the root of that tree, under a
+    /// free name.
     fn set_beside(&mut self, from: &Dir, name: &OsStr) -> Result<()> {
         for number in 1..=u32::MAX {
             let mut free = name.to_owned();
@@ -606,7 +608,7 @@ mod tests {
             fs::read_to_string(self.at(path)).unwrap_or_else(|error| error.to_string())
         }
 
-        /// Puts a revision together and carries what is not ours into it.
+        /// Puts a revision together and links what is not the agent's into it.
         fn begin(&self, files: &[(&str, &str)]) -> Result<Change> {
             let permit = Permit::for_a_test();
             let staging = Staging::make(&permit, &self.shared)?;
@@ -644,7 +646,7 @@ mod tests {
             })
         }
 
-        /// Ends it, and gives back what was told.
+        /// Finishes the change and returns what the operator is told.
         fn end(&mut self, change: Change) -> Vec<String> {
             let permit = Permit::for_a_test();
             let told = move_late(
@@ -727,7 +729,7 @@ mod tests {
         ground.put("new/deep/file", "late");
         let permit = Permit::for_a_test();
         exchange(&permit, &change.staging, &change.old, &change.new).unwrap();
-        // Whoever works in the old tree goes on there.
+        // A process that works in the old tree goes on there.
         let old = change.staging.dir.path().join(NEW);
         fs::write(old.join("gone/upload"), "later").unwrap();
         fs::write(old.join("late"), "later").unwrap();

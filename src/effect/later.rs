@@ -2,6 +2,7 @@
 //! them, and what was there by hand starts once everything else is restored.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use super::{Address, Halt, Kind, Step};
 use crate::error::Result;
@@ -32,16 +33,22 @@ impl Later {
     /// Has systemd reload the remaining unit files, and restarts services with their previous
     /// configuration. What fails stays to be done.
     pub async fn settle_units(&mut self, step: &Step) -> Result<(), Halt> {
+        let begun = Instant::now();
+        let failed = |first, error| Halt::Needs {
+            first,
+            error,
+            took: begun.elapsed(),
+        };
         if self.reload_units {
             // The reload serves several resources, so it is reported under this address.
             let systemd = Address::new(Kind::Unit, "systemd");
             let reloaded = step.for_resource(&systemd).reload_units().await;
-            reloaded.map_err(|error| Halt::Needs(systemd, error))?;
+            reloaded.map_err(|error| failed(systemd, error))?;
             self.reload_units = false;
         }
         while let Some((address, unit)) = self.restart.first().cloned() {
             let restarted = step.for_resource(&address).job(Job::Restart, &unit).await;
-            restarted.map_err(|error| Halt::Needs(address, error))?;
+            restarted.map_err(|error| failed(address, error))?;
             self.restart.remove(0);
         }
         Ok(())

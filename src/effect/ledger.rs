@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -35,6 +36,8 @@ pub struct Ledger {
     work: Work,
     role: Role,
     state: Mutex<State>,
+    /// Of this run's file; 0 before there is one. Whoever asks for it does not wait for a line that is being synced.
+    number: AtomicU32,
 }
 
 #[derive(Default)]
@@ -50,12 +53,16 @@ impl Ledger {
             work,
             role,
             state: Mutex::default(),
+            number: AtomicU32::new(0),
         }
     }
 
     /// The number of the run, once it has done something.
     pub fn number(&self) -> Option<u32> {
-        self.lock().file.as_ref().map(|(number, _)| *number)
+        match self.number.load(Ordering::Acquire) {
+            0 => None,
+            number => Some(number),
+        }
     }
 
     /// Records what is about to be done. The effect may happen only when this is on the disk.
@@ -180,6 +187,7 @@ impl Ledger {
                 at: now(),
             },
         )?;
+        self.number.store(number, Ordering::Release);
         state
             .file
             .ok_or_else(|| Error::new("the record of the run is gone"))

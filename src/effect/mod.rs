@@ -31,6 +31,7 @@ pub mod unit;
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -140,7 +141,12 @@ pub enum Undone {
 pub enum Halt {
     Failed(Error),
     /// Something that has to come first has failed.
-    Needs(Address, Error),
+    Needs {
+        first: Address,
+        error: Error,
+        /// How long that was tried.
+        took: Duration,
+    },
 }
 
 impl From<Error> for Halt {

@@ -1,4 +1,5 @@
-//! The course of a run. What a killed run left is removed and repaired first, then comes the apply or the revert. An
+//! The course of a run, from the plan to the closed record. Before its first change, what a killed run left is removed
+//! and repaired. Then comes the apply or the revert. An
 //! apply that must not stay half done is rolled back. At the end, kept contents that no revert can need are removed,
 //! and the record is closed.
 
@@ -8,12 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::apply::{RetryPolicy, apply as converge};
+use super::converge::converge;
 use super::graph::Graph;
 use super::plan::Refusals;
 use super::report::{Event, Listener, Summary};
+use super::retry::RetryPolicy;
 use super::undo::Undoing;
-use super::{Plan, Work, entry, mend, record};
+use super::{Plan, Work, entry, mend, role_record};
 use crate::config::Role;
 use crate::effect::Outcome;
 use crate::effect::history::{self, Run};
@@ -103,7 +105,7 @@ pub async fn apply(
     }
     ledger.close(outcome)?;
     if succeeded || ledger.number().is_some() {
-        record::remember(record::read()?.as_ref(), role, succeeded)?;
+        role_record::remember(role_record::read()?.as_ref(), role, succeeded)?;
     }
     Ok(succeeded)
 }
@@ -182,7 +184,7 @@ pub fn to_revert() -> Result<Option<ToRevert>> {
     let effects = history::open_effects(&runs);
     let last = history::since_revert(&runs).last();
     let Some(last) = last.filter(|_| !effects.is_empty()) else {
-        record::forget()?;
+        role_record::forget()?;
         crate::effect::ledger::forget_what_is_not_needed(directory)?;
         return Ok(None);
     };
@@ -214,7 +216,7 @@ pub async fn revert(
     }
     // The role goes first: after a crash between the two, the revert is repeated and finds nothing
     // to do.
-    record::forget()?;
+    role_record::forget()?;
     ledger.open_and_close(Outcome::Done)?;
     ledger.forget_what_is_not_needed()?;
     Ok(true)

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::report::{Event, Listener, Summary, progress};
 use super::{Action, Address, Diff, Step};
@@ -90,8 +90,8 @@ impl<'a> Undoing<'a> {
             match self.later.settle_units(&step).await {
                 Ok(()) => self.start_what_was_there().await,
                 // No resource is left to be skipped.
-                Err(Halt::Needs(address, error)) => self.failed(&address, started, error),
-                Err(Halt::Failed(error)) => self.failed(resource, started, error),
+                Err(Halt::Needs { first, error, took }) => self.failed(&first, took, error),
+                Err(Halt::Failed(error)) => self.failed(resource, started.elapsed(), error),
             }
         }
         self.summary.took = started.elapsed();
@@ -103,10 +103,10 @@ impl<'a> Undoing<'a> {
         (self.listener)(&Event::skipped(resource, because));
     }
 
-    fn failed(&mut self, resource: &Address, started: Instant, error: Error) {
+    fn failed(&mut self, resource: &Address, took: Duration, error: Error) {
         self.summary.failed += 1;
         let error = error.or_hint(AGAIN);
-        (self.listener)(&Event::failed(resource, started.elapsed(), error));
+        (self.listener)(&Event::failed(resource, took, error));
     }
 
     fn step(&self, address: &Address) -> Step {
@@ -121,7 +121,7 @@ impl<'a> Undoing<'a> {
         (self.listener)(&Event::start(address));
         let mut diff = Diff::new(Action::Remove, "what apply did is undone");
         if let Err(error) = prepare(effects, &step).await {
-            return self.failed(address, started, error);
+            return self.failed(address, started.elapsed(), error);
         }
         for (target, past) in to_undo(effects).into_iter().rev() {
             let undo = Undo {
@@ -135,10 +135,10 @@ impl<'a> Undoing<'a> {
                 Ok(Undone::Kept(why)) => diff.notes.push(why),
                 Err(Halt::Failed(error)) => {
                     let error = error.while_doing(format_args!("undo {target}"));
-                    return self.failed(address, started, error);
+                    return self.failed(address, started.elapsed(), error);
                 }
-                Err(Halt::Needs(first, error)) => {
-                    self.failed(&first, started, error);
+                Err(Halt::Needs { first, error, took }) => {
+                    self.failed(&first, took, error);
                     return self.skipped(address, format!("it needs {first}"));
                 }
             }
@@ -166,7 +166,7 @@ impl<'a> Undoing<'a> {
             }
             let started = Instant::now();
             if let Err(error) = start.start(&self.step(&address)).await {
-                self.failed(&address, started, error);
+                self.failed(&address, started.elapsed(), error);
                 for (address, _) in std::mem::take(&mut self.later.start_last) {
                     self.skipped(&address, "what it needs did not start".to_owned());
                 }

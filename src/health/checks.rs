@@ -1,4 +1,4 @@
-//! What is looked at. Each check has a deadline of its own: a dead share hangs whoever touches it.
+//! The checks. Each has a deadline of its own: a dead share hangs every process that touches it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::host::cifs::{self, CifsMount, Recovery};
 use crate::host::http;
 use crate::role::{self, Options};
 
-/// What one check may take.
+/// How long one check may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// One check and what it found.
@@ -121,8 +121,8 @@ async fn check(name: String, resource: Address, finding: BoxedFinding) -> Check 
     }
 }
 
-/// The resources without which nothing is served, through the eyes of plan and apply. An image or
-/// an account that drifts stops nobody who is being served.
+/// Checks the resources without which nothing is served, as plan and apply see them. Drift of an
+/// image or an account disturbs nobody who is being served.
 fn as_the_tier_file_says(graph: &Graph, host: &Arc<Host>) -> Vec<(Address, BoxedFinding)> {
     graph
         .nodes()
@@ -153,7 +153,7 @@ fn as_the_tier_file_says(graph: &Graph, host: &Arc<Host>) -> Vec<(Address, Boxed
         .collect()
 }
 
-/// Reads the directory, from a thread that is left behind if the file system under it is dead.
+/// Reads the directory in a thread that is left behind if the file system is dead.
 async fn directory_answers(path: PathBuf) -> Finding {
     let shown = path.clone();
     let read = tokio::task::spawn_blocking(move || -> std::io::Result<usize> {
@@ -171,8 +171,8 @@ async fn directory_answers(path: PathBuf) -> Finding {
     }
 }
 
-/// Negotiates SMB with this VM's own server, as a client's first step. A server that is slow to
-/// answer or silent shows here, where a mere connection would not.
+/// Negotiates SMB with this VM's own server, as a client's first step. This shows a slow or silent
+/// server, which a mere connection would not.
 async fn smb_answers(tier: Tier) -> Finding {
     let probe = CifsMount {
         source: format!("//127.0.0.1/{}", tier.share.name),

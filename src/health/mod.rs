@@ -1,5 +1,5 @@
-//! Whether this VM can serve now. What a resource is like is seen through the same `observe` that
-//! plan and apply use; what only a request can tell is asked by one.
+//! Whether this VM can serve now. Resources are seen through the same `observe` that plan and apply
+//! use. What only a request can show is checked by a request.
 
 mod checks;
 mod verdict;

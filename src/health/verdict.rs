@@ -1,4 +1,4 @@
-//! The checks of a role, run at the same time, and what they come to.
+//! The checks of a role, run at the same time, and their verdict.
 
 use std::sync::Arc;
 use std::time::SystemTime;

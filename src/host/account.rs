@@ -1,4 +1,4 @@
-//! Accounts as the guest sees them, without entering NSS: a static glibc binary that calls
+//! Accounts as the guest sees them, without calling NSS: a static glibc binary that calls
 //! `getpwnam` loads the guest's modules and crashes.
 
 use std::path::Path;
@@ -31,8 +31,8 @@ impl Account {
     }
 }
 
-/// The account `name` of `/etc/passwd`, or of the guest's other sources (sssd, …) as glibc's own
-/// getent(1) tells them. `None` where nobody knows it.
+/// The account `name` from `/etc/passwd`, or from the guest's other sources (sssd, …) through
+/// glibc's own getent(1). `None` where no source knows it.
 pub async fn look_up(name: &str) -> Result<Option<Account>> {
     if let Some(account) = in_passwd(Path::new("/etc/passwd"), name)? {
         return Ok(Some(account));
@@ -51,11 +51,12 @@ pub async fn look_up(name: &str) -> Result<Option<Account>> {
         .flatten())
 }
 
-/// Numbers below are the distribution's own: `www-data`, `mail` (Debian Policy 9.2.2; EL's setup has
-/// them up to 200, of which all that have a purpose lie below, too).
+/// Lower numbers belong to the distribution's own accounts, such as `www-data` and `mail` (Debian
+/// Policy 9.2.2). EL's setup package has them up to 200; all that have a purpose are below 100,
+/// too.
 const FIRST_FREE: u32 = 100;
 
-/// `nobody`, who must own nothing.
+/// `nobody`, which must own nothing.
 const OVERFLOW: u32 = 65534;
 
 /// Groups whose members can become root, or read what only root should.
@@ -76,7 +77,7 @@ const PRIVILEGED: [&str; 14] = [
     "systemd-journal",
 ];
 
-/// Why an account that is there must not own a share, with the way out; `None` if it may.
+/// Why an existing account must not own a share, and what to do about it. `None` if it may own one.
 pub fn unfit(account: &Account) -> Result<Option<Unfit>> {
     let read = |file: &str| match std::fs::read(file) {
         Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
@@ -97,7 +98,8 @@ pub fn unfit(account: &Account) -> Result<Option<Unfit>> {
     Ok(found)
 }
 
-/// A reason, in the words that go on after the account's name, and the way out.
+/// Why an account must not own a share, and the way out. `why` continues a sentence that begins
+/// with the account's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {
     pub why: String,
@@ -161,14 +163,14 @@ fn judge(account: &Account, passwd: &str, group: &str, shadow: &str, today: u64)
     None
 }
 
-/// A program that ends at once in the place of a shell. None means /bin/sh (passwd(5)).
+/// Whether the shell is a program that ends at once. An empty field means /bin/sh (passwd(5)).
 fn lets_nobody_in(shell: &str) -> bool {
     ["nologin", "false"]
         .iter()
         .any(|name| Path::new(shell).file_name() == Some(name.as_ref()))
 }
 
-/// The names of its groups in a text in the form of group(5).
+/// The names of the account's groups, from a text in the format of group(5).
 fn groups_of<'a>(account: &Account, group: &'a str) -> Vec<&'a str> {
     let gid = account.gid.to_string();
     let groups = group
@@ -185,8 +187,8 @@ fn groups_of<'a>(account: &Account, group: &'a str) -> Vec<&'a str> {
         .collect()
 }
 
-/// The day since 1970 from which on the account is closed (shadow(5)): Samba asks PAM, where smb.conf
-/// says `obey pam restrictions`, as Debian's does.
+/// The day, counted from 1970, on which the account expires (shadow(5)). Samba asks PAM about it if
+/// smb.conf says `obey pam restrictions`, as Debian's does.
 fn expiry(name: &str, shadow: &str) -> Option<u64> {
     let mut lines = shadow
         .lines()
@@ -195,10 +197,10 @@ fn expiry(name: &str, shadow: &str) -> Option<u64> {
     fields.get(7)?.parse().ok()
 }
 
-/// The largest number of a system account (`SYS_UID_MAX` of login.defs(5), where nobody changed it).
+/// The largest number of a system account (the default of `SYS_UID_MAX` in login.defs(5)).
 const SYSTEM_MAX: u32 = 999;
 
-/// Whether a new system account may have this number, and a group of its own the same.
+/// Whether a new system account may have this number, and its own group the same number.
 pub fn is_free_for_system(uid: u32, gid: u32) -> Result<bool> {
     if uid != gid || !(1..=SYSTEM_MAX).contains(&uid) {
         return Ok(false);
@@ -212,17 +214,17 @@ pub fn is_free_for_system(uid: u32, gid: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// passwd(5) and group(5) both have the number in the third place.
+/// passwd(5) and group(5) both have the number in the third field.
 fn has_id(text: &str, id: u32) -> bool {
     let id = id.to_string();
     text.lines()
         .any(|line| line.split(':').nth(2) == Some(id.as_str()))
 }
 
-/// The shell of an account that nobody logs in by.
+/// The shell of an account that nobody logs in to.
 pub const NO_LOGIN: &str = "/usr/sbin/nologin";
 
-/// Makes the account of a line in the form of sysusers.d(5).
+/// Creates the account that a line of sysusers.d(5) describes.
 pub async fn make(_permit: &Permit, line: &str) -> Result<()> {
     Helper::new("systemd-sysusers")
         .args(["--inline", line])
@@ -262,8 +264,8 @@ fn in_passwd(passwd: &Path, name: &str) -> Result<Option<Account>> {
     }
 }
 
-/// Whether nsswitch.conf(5) names a source of accounts that may hold system accounts beside the
-/// files (`systemd` holds users of running services only).
+/// Whether nsswitch.conf(5) names a source besides the files that may hold system accounts.
+/// `systemd` holds only the users of running services.
 fn other_sources(nsswitch: &str) -> bool {
     nsswitch
         .lines()

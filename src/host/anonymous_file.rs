@@ -1,5 +1,6 @@
-//! A file for a helper program that takes nothing but a path. It has no name, so it is gone with
-//! this process, however that ends: one in `/run` would outlive a kill, and may hold a secret.
+//! A file for a helper program that accepts only a path. The file has no name, so it is gone when
+//! this process ends, however it ends. A named file in `/run` would outlive a kill, and the
+//! contents may be secret.
 
 use std::fs::File;
 use std::io::Write;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Result};
 
-/// A file in memory that has a path for as long as it is held.
+/// A file in memory. Its path is valid while this value lives.
 pub struct AnonymousFile {
     _file: File,
     path: PathBuf,
@@ -19,7 +20,7 @@ impl AnonymousFile {
         // O_TMPFILE; /run is a tmpfs.
         let mut file = tempfile::tempfile_in("/run").doing("make a file in /run")?;
         file.write_all(contents).doing("write a file in /run")?;
-        // proc_pid_fd(5): opening it opens the file that it stands for, from the beginning.
+        // proc_pid_fd(5): opening this path opens the file itself, from the beginning.
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
         Ok(Self {
             _file: file,
@@ -27,7 +28,7 @@ impl AnonymousFile {
         })
     }
 
-    /// By which another program of root's opens it.
+    /// The path by which another process of root opens the file.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -6,8 +6,8 @@ use zbus::DBusError;
 
 use crate::error::{Error, Result};
 
-/// Where every guest has its system bus. The environment's idea of it is not asked: root does not
-/// talk to whatever a variable names, and an address with a host name would lead into NSS.
+/// Where every guest has its system bus. The address in the environment is ignored: root does not
+/// talk to whatever a variable names, and resolving a host name in an address would enter NSS.
 const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 
 /// How long systemd or firewalld may take to answer: firewalld alone takes seconds on a slow VM.
@@ -26,8 +26,8 @@ pub async fn system_bus() -> Result<zbus::Connection> {
         .map_err(refused)
 }
 
-/// The name and the words of an error that came as a reply. zbus has its own variants for the names
-/// that the specification of D-Bus defines.
+/// The name and the text of an error reply. zbus has its own variants for the names that the D-Bus
+/// specification defines.
 pub fn error_reply(error: &zbus::Error) -> Option<(String, String)> {
     match error {
         zbus::Error::MethodError(name, words, _) => {
@@ -59,8 +59,8 @@ pub fn failed(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
     }
 }
 
-/// The errors of D-Bus (dbus-specification, "Standard error names") and of systemd that a service
-/// gives while it is restarted or overloaded.
+/// Errors of D-Bus (dbus-specification, "Standard error names") and of systemd that a service
+/// returns while it is restarted or overloaded.
 const PASSES_BY_ITSELF: [&str; 6] = [
     "NoReply",
     "Timeout",
@@ -70,7 +70,7 @@ const PASSES_BY_ITSELF: [&str; 6] = [
     "LimitsExceeded",
 ];
 
-/// A service on the bus that does not answer now and may do so in a moment.
+/// A D-Bus service that does not answer now but may do so in a moment.
 pub fn unavailable(doing: impl std::fmt::Display, words: impl std::fmt::Display) -> Error {
     Error::new(format!("{doing}: {words}"))
         .hint("the service did not answer on D-Bus: see systemctl --failed, and try again when it runs")

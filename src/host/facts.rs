@@ -1,4 +1,4 @@
-//! What differs between guests, found out once and handed over, so that no role asks which
+//! What differs between guests. It is found out once and passed on, so no role asks which
 //! distribution it runs on.
 
 use std::collections::BTreeSet;
@@ -34,21 +34,22 @@ pub struct Facts {
     pub samba_unit: Option<String>,
     /// Whether podman's generator reads `.container` files.
     pub quadlet: bool,
-    /// Containers that have a plain unit of ours, from a time before podman's generator: it goes on being theirs.
+    /// Containers with a plain unit that the agent wrote before podman had its generator. They keep
+    /// that unit.
     pub plain_containers: BTreeSet<String>,
-    /// Whether netavark publishes ports again by itself when firewalld was reloaded; it has a service
-    /// for it from 1.10 on.
+    /// Whether netavark publishes ports again by itself after firewalld was reloaded. From 1.10 on
+    /// it has a service for that.
     pub keeps_ports: bool,
     /// firewalld's default zone; `None` where it does not run.
     pub default_zone: Option<String>,
-    /// Whether the kernel enforces or would tell of SELinux policy.
+    /// Whether the kernel has an SELinux policy, enforcing or permissive.
     pub selinux: bool,
-    /// Whether udev tells systemd of devices, by which they have units and names below
-    /// `/dev/disk`: not in a container.
+    /// Whether udev tells systemd about devices. Devices then have units and names below
+    /// `/dev/disk`. In a container this is not so.
     pub udev: bool,
 }
 
-/// Which program installs packages here: only for the words of an error.
+/// The program that installs packages here. Used only in error messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageManager {
     Apt,
@@ -87,7 +88,7 @@ impl Facts {
     }
 }
 
-/// The services in this directory by which the agent runs containers, by the containers' names.
+/// The names of the containers that the agent runs by plain services in this directory.
 fn plain_containers(services: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(services).into_iter().flatten().flatten();
     entries
@@ -104,7 +105,7 @@ fn plain_containers(services: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// The Samba server's unit. The likelier name is asked for first.
+/// The Samba server's unit. The likelier name is tried first.
 async fn samba_unit(systemd: &Systemd, packages: PackageManager) -> Result<Option<String>> {
     let names = match packages {
         PackageManager::Apt => ["smbd.service", "smb.service"],
@@ -131,7 +132,7 @@ pub fn node_name() -> Result<String> {
 }
 
 impl PackageManager {
-    /// The command that installs what a role misses.
+    /// The command that installs the packages that a role lacks.
     pub fn install_command(self, packages: &[&str]) -> String {
         match self {
             Self::Apt => format!("apt-get install {}", packages.join(" ")),
@@ -139,7 +140,7 @@ impl PackageManager {
         }
     }
 
-    /// The package that brings `program`.
+    /// The package that contains `program`.
     pub fn package_of(self, program: &str) -> &str {
         match program {
             "mkfs.xfs" => "xfsprogs",

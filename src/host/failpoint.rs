@@ -1,6 +1,6 @@
-//! Fail points, compiled in for tests only: before, within and after every effect the agent can be
-//! killed, or the effect can be made to fail, by an environment variable. Another one lists the
-//! points that a run passes, so that a test can take each in turn and forget none.
+//! Fail points, compiled in for tests only. An environment variable can kill the agent before,
+//! within or after any effect, or make the effect fail. Another variable lists the points that a
+//! run passes, so that a test can try each point and miss none.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -8,12 +8,12 @@ use std::io::Write;
 
 use crate::error::{Doing, Error, Result};
 
-/// `NAME=ACTION`: what happens at one point.
+/// `NAME=ACTION`: what happens at the point of this name.
 const POINT: &str = "WASAGENT_FAILPOINT";
-/// A file to which the name of every point that is passed is added, a line each.
+/// A file to which the name of every passed point is appended, one a line.
 const LOG: &str = "WASAGENT_FAILPOINTS_LOG";
 
-/// Where in an effect a point is.
+/// Where a point lies in its effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     Before,
@@ -31,7 +31,7 @@ impl fmt::Display for When {
     }
 }
 
-/// Passes the point of `effect`, or does there what the environment says.
+/// Passes a point of `effect`, or does there what the environment says.
 pub fn pass(effect: &str, when: When) -> Result<()> {
     let name = format!("{effect}|{when}");
     if let Some(log) = std::env::var_os(LOG) {
@@ -55,7 +55,7 @@ fn act(effect: &str, action: &str) -> Result<()> {
         "EIO" => libc::EIO,
         "EPERM" => libc::EPERM,
         "dbus" => return Err(no_reply(effect)),
-        // Neither destructors nor buffers: as if the process had never been.
+        // SIGKILL runs no destructors and flushes no buffers.
         _ => {
             let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
             unreachable!("SIGKILL cannot be survived")
@@ -66,7 +66,7 @@ fn act(effect: &str, action: &str) -> Result<()> {
     fault.doing(doing)
 }
 
-/// What zbus makes of a service that does not answer in time.
+/// The error that zbus returns when a service does not answer in time.
 fn no_reply(effect: &str) -> Error {
     let doing = effect.split_once('|').map_or(effect, |(_, doing)| doing);
     super::bus::unavailable(

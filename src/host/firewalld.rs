@@ -1,6 +1,6 @@
-//! firewalld over D-Bus (firewalld.dbus(5)). Its runtime and its permanent settings are two
-//! states; both are read and set here, and `reload` is never called, since it drops rules that
-//! others added at run time.
+//! firewalld over D-Bus (firewalld.dbus(5)). Its runtime and its permanent settings are two states;
+//! both are read and set here. `reload` is never called: it drops rules that others added at run
+//! time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 
 const BUS_NAME: &str = "org.fedoraproject.FirewallD1";
 
-/// How long, and how far apart, a firewalld that starts is asked whether it works.
+/// How long a firewalld that starts is asked for its state, and the pause between two questions.
 const LONGEST_START: Duration = Duration::from_secs(60);
 const STATE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -82,7 +82,7 @@ pub enum Opening {
 }
 
 impl Opening {
-    /// The method of firewalld's zones that does this to it.
+    /// The method of firewalld's zones that does `verb` to this opening.
     fn method(&self, verb: &str) -> String {
         match self {
             Self::Port { .. } => format!("{verb}Port"),
@@ -90,7 +90,7 @@ impl Opening {
         }
     }
 
-    /// An opening of one port for one network alone.
+    /// An opening of one port for one network only.
     pub fn for_source(network: ipnet::IpNet, port: u16, protocol: &str) -> Self {
         let family = match network {
             ipnet::IpNet::V4(_) => "ipv4",
@@ -112,7 +112,7 @@ impl std::fmt::Display for Opening {
     }
 }
 
-/// firewalld's two states of one thing.
+/// The two states of firewalld's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Settings {
@@ -129,15 +129,15 @@ impl std::fmt::Display for Settings {
     }
 }
 
-/// A connection to a firewalld that runs.
+/// A connection to a running firewalld.
 #[derive(Clone)]
 pub struct Firewalld {
     connection: Connection,
 }
 
 impl Firewalld {
-    /// `None` where no firewalld answers on the bus. It is not started: a firewall that an
-    /// operator stopped stays stopped.
+    /// `None` where no firewalld answers on the bus. This does not start firewalld: a firewall that
+    /// an operator stopped stays stopped.
     pub async fn connect(connection: &Connection) -> Result<Option<Self>> {
         let bus = zbus::fdo::DBusProxy::new(connection)
             .await
@@ -163,8 +163,8 @@ impl Firewalld {
             .map_err(|e| failed("ask firewalld for its default zone", e))
     }
 
-    /// Whether it came up with settings that it cannot read: it then runs with those that it ships,
-    /// and refuses every change until it is restarted.
+    /// Whether firewalld started with settings that it cannot read. It then runs with the settings
+    /// that it ships, and refuses every change until it is restarted.
     pub async fn has_failed(&self) -> Result<bool> {
         let state = Firewalld1Proxy::new(&self.connection)
             .await
@@ -192,7 +192,7 @@ impl Firewalld {
         answer.body().deserialize().map_err(|e| failed(doing(), e))
     }
 
-    /// Adds `opening` to one of the two settings. That it is there already is success.
+    /// Adds `opening` to one of the two settings. Succeeds if it is there already.
     pub async fn add(
         &self,
         _permit: &Permit,
@@ -204,7 +204,7 @@ impl Firewalld {
         self.change(words, settings, zone, opening).await
     }
 
-    /// Takes `opening` out of one of the two settings. That it is gone already is success.
+    /// Removes `opening` from one of the two settings. Succeeds if it is gone already.
     pub async fn remove(
         &self,
         _permit: &Permit,
@@ -232,7 +232,7 @@ impl Firewalld {
         sync_zone(settings, zone).await
     }
 
-    /// `queryPort`, `addRichRule` and their like, of a zone in one of the two settings.
+    /// Calls `queryPort`, `addRichRule` and their like for a zone in one of the two settings.
     async fn call(
         &self,
         verb: &str,
@@ -240,7 +240,7 @@ impl Firewalld {
         zone: &str,
         opening: &Opening,
     ) -> Result<zbus::Result<zbus::Message>> {
-        // What is added at run time may be for a time.
+        // A runtime opening may have a timeout; 0 is none.
         const FOR_EVER: i32 = 0;
         if settings == Settings::Permanent {
             return Ok(self.permanent_zone(zone).await?.call(verb, opening).await);
@@ -264,8 +264,8 @@ impl Firewalld {
         })
     }
 
-    /// The permanent settings of a zone, to ask for several openings. Not to be kept: firewalld
-    /// numbers its zones anew when it reads its settings again.
+    /// The permanent settings of a zone, to ask for several openings. Do not keep the value:
+    /// firewalld renumbers its zones when it reads its settings again.
     pub async fn permanent_zone(&self, zone: &str) -> Result<PermanentZone> {
         Ok(PermanentZone {
             name: zone.to_owned(),
@@ -273,7 +273,7 @@ impl Firewalld {
         })
     }
 
-    /// A zone's permanent settings as one text that is equal when they are.
+    /// A zone's permanent settings as one text. Two texts are equal when the settings are.
     pub async fn permanent_settings(&self, zone: &str) -> Result<String> {
         let settings = self
             .permanent(zone)
@@ -314,17 +314,17 @@ pub fn zone_file(zone: &str) -> PathBuf {
     PathBuf::from(ZONES).join(format!("{zone}.xml"))
 }
 
-/// The files that firewalld writes for a zone's permanent settings: the zone, and a copy of it as it
-/// was before the last change.
+/// The files that firewalld writes for a zone's permanent settings: the zone, and a copy from
+/// before the last change.
 pub fn zone_files(zone: &str) -> [PathBuf; 2] {
     let file = zone_file(zone);
     let copy = file.with_extension("xml.old");
     [file, copy]
 }
 
-/// Brings what firewalld has just written to the disk: it truncates the zone's file, writes it anew
-/// and does not sync it (`zone_writer` in firewall/core/io/zone.py), so that a power cut within the
-/// next half minute leaves it empty, and every rule of the operator's in it is gone.
+/// Syncs what firewalld has just written. firewalld truncates the zone's file, writes it anew and
+/// does not sync it (`zone_writer` in firewall/core/io/zone.py). A power cut within the next half
+/// minute would leave the file empty, and every rule of the operator's in it would be lost.
 async fn sync_zone(settings: Settings, zone: &str) -> Result<()> {
     if settings == Settings::Runtime {
         return Ok(());
@@ -362,11 +362,11 @@ impl PermanentZone {
     }
 }
 
-/// The moments at which firewalld has read its settings anew, or let go of them: it was reloaded, started again, or
-/// stopped. Rules that others added at run time are gone then.
+/// The moments at which firewalld has read its settings again or dropped them: it was reloaded,
+/// restarted or stopped. Rules that others added at run time are gone then.
 pub struct Reloads {
     firewalld: Firewalld1Proxy<'static>,
-    /// Whether it runs.
+    /// Whether firewalld runs at that moment.
     moments: Pin<Box<dyn Stream<Item = bool> + Send>>,
 }
 
@@ -387,14 +387,15 @@ impl Reloads {
         })
     }
 
-    /// Waits for the next one, and until firewalld works by its settings, if it still runs.
+    /// Waits for the next moment and then, if firewalld still runs, until its settings are in
+    /// force.
     ///
     /// # Errors
     /// When the connection to the bus is lost.
     pub async fn next(&mut self) -> Result<()> {
         match self.moments.next().await {
             Some(true) => {}
-            // It has taken its rules along before it let go of its name.
+            // firewalld removes its rules before it releases its bus name.
             Some(false) => return Ok(()),
             None => {
                 return Err(Error::new(
@@ -402,7 +403,7 @@ impl Reloads {
                 ));
             }
         }
-        // It has its name before it has its rules.
+        // firewalld takes its bus name before it sets its rules.
         let firewalld = &self.firewalld;
         let runs = || async {
             let state = firewalld.state().await;
@@ -424,7 +425,7 @@ fn kind(error: &zbus::Error) -> Option<String> {
 
 fn failed(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
     match (error_reply(&error), &error) {
-        // firewalld's own errors have one name; any other comes from the bus.
+        // firewalld's own errors share one name; any other name comes from the bus.
         (Some((name, words)), _) if name.starts_with(BUS_NAME) => {
             Error::new(format!("{doing}: firewalld says {words}"))
                 .hint("see journalctl -u firewalld")

@@ -1,5 +1,5 @@
-//! Files and directories, written so that a power cut leaves the old or the new and never half of
-//! one. A symbolic link or a device in the place of a file is never followed: this agent runs as
+//! Files and directories, written so that a power cut leaves the old or the new version, never a
+//! part. A symbolic link or a device in the place of a file is never followed: the agent runs as
 //! root, and a link in a directory that others may write would lead it anywhere.
 
 use std::fmt;
@@ -68,7 +68,7 @@ impl fmt::Debug for RegularFile {
 pub enum DirState {
     Absent,
     Directory(FileMeta),
-    /// Something else, in words: `a symbolic link`, `a regular file` …
+    /// Something else; the text says what: `a symbolic link`, `a regular file` …
     Other(&'static str),
 }
 
@@ -78,13 +78,14 @@ impl DirState {
     }
 }
 
-/// A file as it is to be.
+/// A file to write.
 pub struct NewFile<'a> {
     pub contents: &'a [u8],
     pub meta: FileMeta,
-    /// SELinux label; without one, that of the file which is there, or what the policy gives.
+    /// SELinux label. `None` keeps the label of an existing file; a new file gets what the policy
+    /// gives.
     pub label: Option<&'a str>,
-    /// Time of the last change; without one, now.
+    /// Time of the last change; `None` is now.
     pub modified: Option<SystemTime>,
 }
 
@@ -99,8 +100,8 @@ impl<'a> NewFile<'a> {
     }
 }
 
-/// Where a file or directory is made before it takes its place: one fixed name beside it, so that
-/// what an interrupted run left is overwritten by the next.
+/// The name at which a file or directory is made before it is renamed to `path`. It is one fixed
+/// name in the same directory, so the next run overwrites what an interrupted run left.
 pub fn temporary_name(path: &Path) -> Result<PathBuf> {
     let mut name = std::ffi::OsString::from(".");
     name.push(
@@ -111,9 +112,9 @@ pub fn temporary_name(path: &Path) -> Result<PathBuf> {
     Ok(parent(path)?.join(name))
 }
 
-/// Writes a file so that it is there in whole, with its mode and owner, or not at all: a temporary
-/// file in the same directory, owner and mode set while nobody looks at it, contents synced,
-/// renamed over the target, the directory synced.
+/// Writes a file in whole, with its mode and owner, or not at all. A temporary file in the same
+/// directory gets its owner and mode before anybody can see it. Its contents are synced, it is
+/// renamed over the target, and the directory is synced.
 ///
 /// # Errors
 /// When the target is anything but a regular file or nothing, and when a system call fails.
@@ -121,18 +122,18 @@ pub fn write_atomic(permit: &Permit, path: &Path, file: &NewFile<'_>) -> Result<
     write_whole(path, file, || permit.during())
 }
 
-/// Writes a file of the agent's own directory, which is no effect on the machine but the record of
-/// those; otherwise as [`write_atomic`].
+/// Writes a file in the agent's own directory, as [`write_atomic`] does. It takes no permit: the
+/// file is part of the record of effects and no effect itself.
 pub fn write_own(path: &Path, contents: &[u8]) -> Result<()> {
     make_own_directory(parent(path)?)?;
     let file = NewFile::new(contents, FileMeta::root(0o600));
     write_whole(path, &file, || Ok(()))
 }
 
-/// Makes a directory of the agent's own, readable by root alone, with those above it.
+/// Makes a directory of the agent's own, readable by root alone, and the missing ones above it.
 pub fn make_own_directory(directory: &Path) -> Result<()> {
     for missing in missing_directories(directory)? {
-        // Several steps may be the first to need it.
+        // Several steps may make it at the same time.
         match DirBuilder::new().mode(0o700).create(&missing) {
             Ok(()) => sync_directory(parent(&missing)?)?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -169,7 +170,7 @@ fn write_whole(
         .and_then(|()| before_rename())
         .and_then(|()| fs::rename(&temporary, path).doing(doing()));
     if let Err(error) = written {
-        // What is left is overwritten by the next run: the first error is the one to tell.
+        // The next run overwrites what is left, so the first error is the one to report.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
@@ -177,7 +178,8 @@ fn write_whole(
 }
 
 fn write_temporary(temporary: &Path, file: &NewFile<'_>, label: Option<&str>) -> Result<()> {
-    // A leftover of an interrupted run, or a trap: never written through, always made anew.
+    // It may be left by an interrupted run, or be a trap: never write through it, always make it
+    // anew.
     match fs::remove_file(temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).doing("remove an unfinished file");
@@ -233,7 +235,7 @@ pub fn read_regular(path: &Path, max_len: u64) -> Result<Option<RegularFile>> {
         return Err(not_regular(path, kind_in_words(&metadata)));
     }
     let mut contents = Vec::new();
-    // One byte more than allowed tells a file that is too long, also while it grows.
+    // One byte more than allowed reveals a file that is too long, even while it grows.
     file.take(max_len.saturating_add(1))
         .read_to_end(&mut contents)
         .doing(doing())?;
@@ -252,7 +254,7 @@ pub fn read_regular(path: &Path, max_len: u64) -> Result<Option<RegularFile>> {
 
 /// What stands at `path`, without following a symbolic link.
 ///
-/// On a network file system that is dead this may hang: ask [`crate::host::mount::mount_at`] first.
+/// This may hang on a dead network file system: ask [`crate::host::mount::mount_at`] first.
 ///
 /// # Errors
 /// When `lstat(2)` fails with anything but "no such file".
@@ -265,11 +267,11 @@ pub fn dir_state(path: &Path) -> Result<DirState> {
     }
 }
 
-/// The directories above `path`, and `path` itself, that are not there: outermost first.
+/// Those of `path` and the directories above it that are missing, outermost first.
 ///
 /// # Errors
-/// When the path is not absolute, has `..`, or something else stands in the way (a symbolic link
-/// at the last place too; above it links are followed, as `/home` may be one).
+/// When the path is not absolute, has `..`, or something else stands in the way. A symbolic link as
+/// the last component is an error too; links above it are followed, as `/home` may be one.
 pub fn missing_directories(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_absolute() || path.components().any(|c| c == Component::ParentDir) {
         return Err(Error::new(format!(
@@ -306,8 +308,7 @@ pub fn missing_directories(path: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// Makes one directory below one that exists, so that it is there with its owner and mode or not
-/// at all.
+/// Makes one directory below an existing one. It appears with its owner and mode, or not at all.
 ///
 /// # Errors
 /// When something stands there already, and when a system call fails.
@@ -315,10 +316,11 @@ pub fn make_directory(_permit: &Permit, directory: &Path, meta: FileMeta) -> Res
     make_one(directory, meta)
 }
 
-/// Sets owner and mode of a directory that exists, by its descriptor, and syncs it.
+/// Sets owner and mode of an existing directory by its descriptor, and syncs it.
 ///
 /// # Errors
-/// When it is not a directory (a symbolic link neither), and when a system call fails.
+/// When it is not a directory (a symbolic link to one is an error too), and when a system call
+/// fails.
 pub fn set_directory_meta(_permit: &Permit, path: &Path, meta: FileMeta) -> Result<()> {
     set_meta(path, meta)
 }
@@ -345,7 +347,7 @@ fn set_meta(path: &Path, meta: FileMeta) -> Result<()> {
     directory.sync_all().doing(doing())
 }
 
-/// Removes a file or symbolic link and syncs its directory; `false` when there was none.
+/// Removes a file or symbolic link and syncs its directory; `false` when there was nothing.
 ///
 /// # Errors
 /// When `unlink(2)` fails with anything but "no such file".
@@ -360,7 +362,7 @@ pub fn remove_file(_permit: &Permit, path: &Path) -> Result<bool> {
 /// Removes a directory if it is empty; `false` when it is not there or holds something.
 ///
 /// # Errors
-/// When `rmdir(2)` fails otherwise: EBUSY says that something is mounted on it.
+/// When `rmdir(2)` fails otherwise. EBUSY means that something is mounted on it.
 pub fn remove_empty_directory(_permit: &Permit, path: &Path) -> Result<bool> {
     match fs::remove_dir(path) {
         Ok(()) => sync_directory(parent(path)?).map(|()| true),
@@ -376,11 +378,11 @@ pub fn remove_empty_directory(_permit: &Permit, path: &Path) -> Result<bool> {
     }
 }
 
-/// Removes what an interrupted write or making of `path` left beside it: a temporary file or an
-/// empty directory that carries the agent's own name and nobody else's data.
+/// Removes what an interrupted write or creation of `path` left beside it: a temporary file or an
+/// empty directory with the agent's own name. It holds nobody else's data.
 ///
 /// # Errors
-/// When it is there and cannot be removed.
+/// When the leftover cannot be removed.
 pub fn remove_leftover(path: &Path) -> Result<()> {
     let temporary = temporary_name(path)?;
     let removed = match fs::symlink_metadata(&temporary) {
@@ -391,14 +393,15 @@ pub fn remove_leftover(path: &Path) -> Result<()> {
     removed.doing(format_args!("remove {}", temporary.display()))
 }
 
-/// SELinux label of a file, of a link itself and not of its target; `None` where the file system
-/// or the kernel keeps none.
+/// SELinux label of a file, or of a link itself and not its target. `None` where the file system or
+/// the kernel keeps no labels.
 ///
 /// # Errors
 /// When `lgetxattr(2)` fails otherwise, or the label is not UTF-8.
 pub fn selinux_label(path: &Path) -> Result<Option<String>> {
     let doing = || format!("read the SELinux label of {}", path.display());
-    // A label with every category of a range stays far below 4 KiB, the page that the policy caps it to.
+    // A label stays far below 4 KiB even with every category of a range; the policy caps it at this
+    // page.
     let mut label = vec![0; 4096];
     match rustix::fs::lgetxattr(path, SELINUX_XATTR, &mut label[..]) {
         Ok(length) => {
@@ -414,10 +417,10 @@ pub fn selinux_label(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// Sets the SELinux label of a file, of a link itself and not of its target.
+/// Sets the SELinux label of a file, or of a link itself and not its target.
 ///
 /// # Errors
-/// When `lsetxattr(2)` fails: EINVAL says that the policy knows no such label.
+/// When `lsetxattr(2)` fails. EINVAL means that the policy knows no such label.
 pub fn set_selinux_label(path: &Path, label: &str) -> Result<()> {
     let mut value = label.as_bytes().to_vec();
     value.push(0);
@@ -437,11 +440,11 @@ pub fn set_selinux_label(path: &Path, label: &str) -> Result<()> {
     )
 }
 
-/// Makes a file that somebody else has written durable, with its entry; one that is not there is none
-/// that needs it.
+/// Makes a file that another program has written durable, with its directory entry. A missing file
+/// needs no sync.
 ///
 /// # Errors
-/// When it or its directory cannot be opened or synced.
+/// When the file or its directory cannot be opened or synced.
 pub fn sync_file(path: &Path) -> Result<()> {
     match File::open(path).and_then(|file| file.sync_all()) {
         Ok(()) => sync_directory(parent(path)?),
@@ -472,7 +475,7 @@ fn make_one(directory: &Path, meta: FileMeta) -> Result<()> {
         .create(&temporary)
         .doing(doing())?;
     set_meta(&temporary, meta)?;
-    // Without replacing: rename(2) puts a directory over an empty one.
+    // NOREPLACE, because a plain rename(2) replaces an empty directory.
     rustix::fs::renameat_with(
         rustix::fs::CWD,
         &temporary,

@@ -1,5 +1,5 @@
-//! Entries of fstab(5) for a place that the agent mounts something on: by hand a share is mounted
-//! that way.
+//! Entries of fstab(5) for a place where the agent mounts something. Operators who mount a share by
+//! hand use fstab.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub const FSTAB: &str = "/etc/fstab";
 /// What one line says of a mount. Its other options may hold a password and are not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// From 1.
+    /// The line's number, from 1.
     pub line: usize,
     pub fs_type: String,
     /// The file that mount.cifs(8) reads user and password from.
@@ -37,7 +37,7 @@ fn parse(line: &str) -> Option<(PathBuf, Entry)> {
     let at = PathBuf::from(unescape(words.next()?));
     let fs_type = words.next()?.to_owned();
     let options = words.next().unwrap_or_default().split(',');
-    // Both names are mount.cifs's own.
+    // mount.cifs(8) accepts both names.
     let credentials = options
         .filter_map(|option| option.split_once('='))
         .find_map(|(key, value)| {
@@ -48,11 +48,11 @@ fn parse(line: &str) -> Option<(PathBuf, Entry)> {
         fs_type,
         credentials,
     };
-    // A slash at the end means the same place.
+    // A trailing slash means the same place.
     Some((at.components().collect(), entry))
 }
 
-/// The file without these lines; every other byte stays.
+/// The file without these lines. Every other byte stays.
 pub fn without(fstab: &[u8], entries: &[Entry]) -> Vec<u8> {
     let lines = fstab.split_inclusive(|byte| *byte == b'\n').enumerate();
     lines
@@ -62,7 +62,8 @@ pub fn without(fstab: &[u8], entries: &[Entry]) -> Vec<u8> {
         .collect()
 }
 
-/// `fstab` with the lines for `mount_point` that `before` had, at its end; `None` where it has one.
+/// `fstab` with the lines appended that `before` had for `mount_point`. `None` where `before` had
+/// no such line, or `fstab` already has one.
 pub fn put_lines_back(before: &[u8], fstab: &[u8], mount_point: &Path) -> Option<Vec<u8>> {
     let of = |file: &[u8]| entries(&String::from_utf8_lossy(file), mount_point);
     let taken_out = of(before);
@@ -82,7 +83,7 @@ pub fn put_lines_back(before: &[u8], fstab: &[u8], mount_point: &Path) -> Option
     Some(whole)
 }
 
-/// The entries of this guest for `mount_point`.
+/// The entries for `mount_point` on this guest.
 pub fn on_this_guest(mount_point: &Path) -> Vec<Entry> {
     let text = std::fs::read(FSTAB).unwrap_or_default();
     entries(&String::from_utf8_lossy(&text), mount_point)
@@ -131,7 +132,7 @@ mod tests {
             format!("/dev/a / ext4\n/dev/b /b xfs\n{line}")
         );
         assert_eq!(back(b"").unwrap(), line);
-        // Somebody wrote one already.
+        // Somebody already wrote a line.
         assert_eq!(back(b"//other/u /x/ cifs guest\n"), None);
         assert_eq!(put_lines_back(b"/dev/a / ext4\n", b"", at), None);
     }
@@ -143,7 +144,7 @@ mod tests {
         let mut lines: Vec<&str> = TYPED.split_inclusive('\n').collect();
         lines.remove(2);
         assert_eq!(rest, lines.concat());
-        // Bytes that are no text are kept as they are.
+        // Bytes that are not text are kept as they are.
         let bytes = b"\xff\n/dev/b /x xfs x\r\n\xfe";
         let ours = entries(&String::from_utf8_lossy(bytes), Path::new("/x"));
         assert_eq!(without(bytes, &ours), b"\xff\n\xfe");

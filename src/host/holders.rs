@@ -1,7 +1,7 @@
-//! Who has a directory tree open: a working directory, an open directory or file, or a mount of it
-//! in any mount namespace. What is in use is not taken away from under its user.
+//! Who uses a directory tree: by a working directory, an open directory or file, or a mount of it
+//! in any mount namespace. The agent does not take away what is in use.
 //!
-//! proc(5) is the only source: there is no system call that tells.
+//! proc(5) is the only source: no system call tells this.
 
 use std::collections::HashSet;
 use std::fs;
@@ -13,8 +13,8 @@ use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, makedev, statx};
 use super::mount;
 use crate::error::{Doing, Result};
 
-/// The processes, as `name (PID)`, that have something of the tree open, but for this one. `root`
-/// is the tree's path as this process sees it, `inodes` the inodes of its directories.
+/// The processes, as `name (PID)`, that have something of the tree open, except this one. `root` is
+/// the tree's path as this process sees it, `inodes` the inodes of its directories.
 pub fn of(root: &Path, inodes: &HashSet<u64>) -> Result<Vec<String>> {
     let metadata = fs::metadata(root).doing(format_args!("look at {}", root.display()))?;
     let device = metadata.dev();
@@ -30,7 +30,7 @@ pub fn of(root: &Path, inodes: &HashSet<u64>) -> Result<Vec<String>> {
             continue;
         }
         let process = entry.path();
-        // A process may end while it is looked at: it holds nothing then.
+        // A process may end meanwhile. It then holds nothing.
         let in_tree = |link: &Path| {
             is_directory_of(link, device, inodes)
                 || fs::read_link(link).is_ok_and(|target| target.starts_with(root))
@@ -54,8 +54,8 @@ pub fn of(root: &Path, inodes: &HashSet<u64>) -> Result<Vec<String>> {
     Ok(holders)
 }
 
-/// Whether the path leads to one of these directories. A server of a network file system is not
-/// asked: it may be dead, and the answer would never come.
+/// Whether the path leads to one of these directories. The server of a network file system is not
+/// asked: if it is dead, the answer never comes.
 fn is_directory_of(path: &Path, device: u64, inodes: &HashSet<u64>) -> bool {
     let flags = AtFlags::STATX_DONT_SYNC;
     statx(CWD, path, flags, StatxFlags::TYPE | StatxFlags::INO).is_ok_and(|found| {
@@ -75,9 +75,10 @@ fn mounts(process: &Path, device: u64, inodes: &HashSet<u64>) -> bool {
         nix::sys::stat::major(device),
         nix::sys::stat::minor(device)
     );
-    let mounts = mount::parse(&String::from_utf8_lossy(&text)).unwrap_or_default();
-    mounts.iter().any(|mount| {
-        // Through the process's root the path is as it sees it.
+    let text = String::from_utf8_lossy(&text);
+    let mut mounts = text.lines().filter_map(mount::parse_line);
+    mounts.any(|mount| {
+        // /proc/PID/root shows paths as that process sees them.
         let inside = mount.mount_point.strip_prefix("/");
         let seen = process
             .join("root")

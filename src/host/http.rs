@@ -1,4 +1,4 @@
-//! One HTTP request over a connection of our own: no name is resolved and nothing is kept.
+//! One HTTP request over its own connection: no name is resolved and nothing is kept.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::error::{Doing, Error, Result};
 
-/// More of a page than this is not read.
+/// A longer page is an error.
 const MAX_BODY: usize = 1 << 20;
 
 pub struct Response {

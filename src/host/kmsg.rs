@@ -1,5 +1,5 @@
-//! The kernel's own words about a failed CIFS mount. It tells them to nobody but its log: so the
-//! log is opened and its end sought before the mount, and read from there after it.
+//! The kernel's own messages about a failed CIFS mount. They go only to the kernel log. So the log
+//! is opened and its end sought before the mount, and read from there after it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -11,13 +11,13 @@ const KMSG: &str = "/dev/kmsg";
 /// PRINTK_MESSAGE_MAX is 2048; 8192 until 6.4).
 const RECORD_MAX: usize = 8192;
 
-/// Records after which reading stops, should something write faster than we read.
+/// Records after which reading stops, in case they are written faster than the agent reads.
 const RECORDS: usize = 4096;
 
 /// A place in the kernel log.
 #[derive(Debug)]
 pub struct Kmsg {
-    /// `None` where the log may not be read: its words are a help, and their lack no failure.
+    /// `None` where the log may not be read. Its messages only help; without them nothing fails.
     file: Option<File>,
 }
 
@@ -65,8 +65,8 @@ impl Kmsg {
     }
 }
 
-/// Text of a record `priority,sequence,microseconds,flags[,…];text`, without the lines of tags
-/// that follow it (`Documentation/ABI/testing/dev-kmsg`).
+/// Text of a record `priority,sequence,microseconds,flags[,…];text`, without the tag lines that
+/// follow the text (`Documentation/ABI/testing/dev-kmsg`).
 fn text_of(record: &str) -> Option<String> {
     let (prefix, rest) = record.split_once(';')?;
     let mut fields = prefix.split(',');
@@ -77,8 +77,8 @@ fn text_of(record: &str) -> Option<String> {
     Some(unescape(rest.lines().next().unwrap_or_default()))
 }
 
-/// Decodes `\xNN`, with which the kernel writes a backslash and what is not printable: the UNC
-/// names of CIFS come with two backslashes.
+/// Decodes `\xNN`, which the kernel writes for a backslash and for unprintable bytes. The UNC names
+/// of CIFS begin with two backslashes.
 fn unescape(text: &str) -> String {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,5 +1,7 @@
-//! Files that belong to the agent: each begins with a line that says so, and a file of the same
-//! name without that line is somebody else's and is not overwritten.
+//! Files that belong to the agent. Each begins with a line that says so. A file of the same name
+//! without that line is somebody else's and is not overwritten. Only that first line counts: an
+//! edited file that keeps it is the agent's. A revert decides by what it wrote ([`crate::effect`],
+//! `file_target` in `file.rs`), and secrets have a rule of their own (`src/resource/secret.rs`).
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -14,7 +16,7 @@ pub const MARK: &str = "# Written by wasagent from the tier file; changes made h
 /// No file of ours comes near this size.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// A file of ours as it is.
+/// A file of ours as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OurFile {
     pub text: String,
@@ -27,7 +29,7 @@ pub fn marked(body: &str) -> String {
     format!("{MARK}\n{body}")
 }
 
-/// Whether a file says so.
+/// Whether a file begins with the mark.
 pub fn is_ours(text: &str) -> bool {
     text.lines().next() == Some(MARK)
 }
@@ -56,7 +58,7 @@ pub fn look(path: &Path) -> Result<Occupant> {
     }))
 }
 
-/// Reads a file of ours. `None` where there is none; an error where there is somebody else's.
+/// Reads a file of ours. `None` where there is no file; an error where the file is somebody else's.
 pub fn read(path: &Path) -> Result<Option<OurFile>> {
     match look(path)? {
         Occupant::Nothing => Ok(None),
@@ -65,7 +67,7 @@ pub fn read(path: &Path) -> Result<Option<OurFile>> {
     }
 }
 
-/// What is somebody else's is not overwritten.
+/// The error for somebody else's file, which is not overwritten.
 pub fn foreign(path: &Path) -> Error {
     Error::new(format!(
         "{} exists and was not written by wasagent",

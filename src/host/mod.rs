@@ -1,5 +1,5 @@
-//! Every effect on the machine: system calls, D-Bus, files and helper programs. Above this module
-//! nothing opens a file, calls the bus or starts a process.
+//! Every call to the machine: system calls, D-Bus, files and helper programs. A function that
+//! changes something takes a [`Permit`]; [`crate::effect`] keeps the record of changes.
 
 pub mod account;
 pub mod anonymous_file;
@@ -45,18 +45,18 @@ use crate::error::{Error, Result};
 /// The agent's own directory.
 pub const STATE_DIRECTORY: &str = "/var/lib/wasagent";
 
-/// This machine: its services on the bus, and what was found out about it.
+/// This machine: its services on the bus, and the facts about it.
 pub struct Host {
     pub systemd: Systemd,
     /// `None` where no firewalld runs.
     pub firewalld: Option<Firewalld>,
     pub facts: Facts,
-    /// Where the record of the runs is.
+    /// Where the record of runs is kept.
     pub state_directory: PathBuf,
 }
 
 impl Host {
-    /// firewalld, or the error that it does not run.
+    /// firewalld, or an error if it does not run.
     pub fn running_firewalld(&self) -> Result<&Firewalld> {
         self.firewalld.as_ref().ok_or_else(|| {
             Error::new("firewalld does not run").hint("systemctl enable --now firewalld")
@@ -78,7 +78,7 @@ impl Host {
     }
 }
 
-/// Runs a blocking system call where it does not hold up the others.
+/// Runs a blocking system call where it does not delay other tasks.
 pub async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {

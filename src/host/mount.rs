@@ -1,5 +1,5 @@
-//! What is mounted, from `/proc/self/mountinfo`, and plain mounts of local file systems. CIFS has a
-//! module of its own. Nothing here touches the files of a mount, so a dead server cannot hang it.
+//! What is mounted, from `/proc/self/mountinfo`, and plain mounts of local file systems. CIFS has
+//! its own module. Nothing here touches the files of a mount, so a dead server cannot hang it.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,18 +19,19 @@ use crate::error::{Doing, Error, Result};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
-/// How long, and how far apart, a mount or unmount is tried while the place is busy.
+/// How long a mount or unmount is tried again while the place is busy, and the pause between two
+/// tries.
 const BUSY: Duration = Duration::from_secs(3);
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// One line of `/proc/self/mountinfo` (`proc_pid_mountinfo(5)`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountInfo {
-    /// Number of the mount, unique while it lives.
+    /// Number of the mount, unique while the mount exists.
     pub id: u64,
-    /// Number of the mount that it stands on.
+    /// Number of the parent mount.
     pub parent: u64,
-    /// Device number of the files, `major:minor`; of no block device for CIFS and btrfs.
+    /// Device number of the files, `major:minor`. For CIFS and btrfs it belongs to no block device.
     pub major_minor: String,
     /// Directory of the file system that is visible here: `/` except for bind mounts.
     pub root: PathBuf,
@@ -61,11 +62,11 @@ impl MountInfo {
     }
 }
 
-/// Reads the text of a mountinfo file, in its order: a later mount hides an earlier one on the
-/// same mount point.
+/// Reads the text of a mountinfo file and keeps its order: a later mount hides an earlier one on
+/// the same mount point.
 ///
 /// # Errors
-/// When a line has not the fields that `proc_pid_mountinfo(5)` describes.
+/// When a line lacks the fields that `proc_pid_mountinfo(5)` describes.
 pub fn parse(text: &str) -> Result<Vec<MountInfo>> {
     text.lines()
         .filter(|line| !line.is_empty())
@@ -82,12 +83,12 @@ pub fn parse(text: &str) -> Result<Vec<MountInfo>> {
 /// When mountinfo cannot be read or understood.
 pub fn mounts() -> Result<Vec<MountInfo>> {
     let bytes = std::fs::read(MOUNTINFO).doing(format_args!("read {MOUNTINFO}"))?;
-    // A name that is not UTF-8 is not one of ours; it must not hide the rest.
+    // A mount whose name is not UTF-8 is not one of ours; it must not hide the rest.
     parse(&String::from_utf8_lossy(&bytes))
 }
 
-/// What is visible at this mount point: the topmost mount on it, `None` when nothing is mounted
-/// there. The path is compared as text: give it absolute and without symbolic links.
+/// What is visible at this mount point: the topmost mount on it. `None` when nothing is mounted
+/// there. The path is compared as text: pass it absolute and without symbolic links.
 ///
 /// # Errors
 /// Those of [`mounts`].
@@ -95,8 +96,8 @@ pub fn mount_at(path: &Path) -> Result<Option<MountInfo>> {
     Ok(topmost(&mounts()?, path).cloned())
 }
 
-/// What a process sees at this place, in its own mount namespace; `None` where it sees nothing mounted there, or has
-/// ended (`proc_pid_mountinfo(5)`).
+/// The mount that a process sees at this path in its own mount namespace. `None` where it sees
+/// nothing mounted there, or has ended (`proc_pid_mountinfo(5)`).
 ///
 /// # Errors
 /// When its mountinfo cannot be understood.
@@ -107,7 +108,7 @@ pub fn seen_by(process: u32, path: &Path) -> Result<Option<MountInfo>> {
     Ok(topmost(&parse(&String::from_utf8_lossy(&bytes))?, path).cloned())
 }
 
-/// The mount under which `path` lies: the one with the longest mount point above it or on it.
+/// The mount that contains `path`: the one with the longest mount point that is `path` or above it.
 ///
 /// # Errors
 /// Those of [`mounts`].
@@ -120,10 +121,10 @@ pub fn mount_of(path: &Path) -> Result<Option<MountInfo>> {
 }
 
 /// Mounts a local file system (`xfs`, `ext4`) by `mount(2)`. The options of `mount(8)` that are
-/// flags of the kernel (`nodev`, `noatime`, `ro` …) become flags, the others go to the file system.
+/// flags of the kernel (`nodev`, `noatime`, `ro` …) become flags. The others go to the file system.
 ///
 /// # Errors
-/// When `mount(2)` fails: what the errno means for a local file system.
+/// When `mount(2)` fails. The error says what the errno means for a local file system.
 pub fn mount_filesystem(
     _permit: &Permit,
     source: &Path,
@@ -140,12 +141,12 @@ pub fn mount_filesystem(
         // The mount stays when the value is dropped: only `mount_autodrop` undoes it.
         builder.mount(source, target).map(|_| ())
     };
-    // A plan that somebody makes at this moment may look into it (DetachedMount).
+    // A plan that somebody makes at this moment may have the file system open (`DetachedMount`).
     let is_busy = |error: &std::io::Error| error.raw_os_error() == Some(libc::EBUSY);
     while_busy(mount, is_busy).map_err(|error| mount_failed(source, target, fs_type, &error))
 }
 
-/// Tries again while the place is busy, and gives back how the last try ended.
+/// Tries again while the place is busy, and returns the result of the last try.
 fn while_busy<E>(
     mut attempt: impl FnMut() -> Result<(), E>,
     is_busy: impl Fn(&E) -> bool,
@@ -160,7 +161,7 @@ fn while_busy<E>(
     }
 }
 
-/// A local file system that is mounted in no place, to look into what will be there.
+/// A local file system that is mounted nowhere, to look at its files before it is mounted.
 #[derive(Debug)]
 pub struct DetachedMount(OwnedFd);
 
@@ -189,8 +190,8 @@ impl DetachedMount {
         };
         open(&["ro", "norecovery"])
             .or_else(|errno| match errno {
-                // Somebody has it open for writing, out of sight (umount --lazy): the file system
-                // can only be shared as it is, and the mount alone be read-only.
+                // It is still mounted for writing, out of sight (umount --lazy). The kernel only
+                // shares the file system as it is, so only this mount can be read-only.
                 Errno::BUSY => open(&[]),
                 other => Err(other),
             })
@@ -198,7 +199,7 @@ impl DetachedMount {
             .doing(format_args!("look into {} ({fs_type})", source.display()))
     }
 
-    /// By which a file of it is reached while this lives.
+    /// The path of a file in it, valid while this value lives.
     pub fn path(&self, inside: &Path) -> PathBuf {
         Path::new("/proc/self/fd")
             .join(self.0.as_raw_fd().to_string())
@@ -214,9 +215,9 @@ pub fn unmount(_permit: &Permit, target: &Path) -> Result<()> {
     umount(target, rustix::mount::UnmountFlags::NOFOLLOW)
 }
 
-/// Takes a mount out of sight at once, also one that is in use or whose server is dead; the kernel
-/// lets go of it when the last user does (`MNT_DETACH`). Never for a local file system whose
-/// device is to be used next.
+/// Takes a mount out of sight at once, even one that is in use or whose server is dead. The kernel
+/// releases it when its last user does (`MNT_DETACH`). Never use this for a local file system whose
+/// device is needed next.
 ///
 /// # Errors
 /// When nothing is mounted there, or `umount2(2)` fails otherwise.
@@ -227,10 +228,10 @@ pub fn detach(_permit: &Permit, target: &Path) -> Result<()> {
     )
 }
 
-// rustix and not sys-mount: the latter's NOFOLLOW is open(2)'s O_NOFOLLOW, which umount2(2) refuses.
+// rustix and not sys-mount: sys-mount's NOFOLLOW is open(2)'s O_NOFOLLOW, which umount2(2) refuses.
 fn umount(target: &Path, flags: rustix::mount::UnmountFlags) -> Result<()> {
-    // A helper that is started at this moment has copies of our descriptors until it is executed,
-    // and a service that has just stopped may still be on its way out.
+    // A helper that is started at this moment has copies of the agent's descriptors until its exec,
+    // and a service that has just stopped may still be exiting.
     let unmount = || rustix::mount::unmount(target, flags);
     let unmounted = while_busy(unmount, |errno| *errno == Errno::BUSY);
     unmounted.map_err(|errno| {
@@ -250,8 +251,8 @@ fn umount(target: &Path, flags: rustix::mount::UnmountFlags) -> Result<()> {
 
 fn topmost<'a>(mounts: &'a [MountInfo], path: &Path) -> Option<&'a MountInfo> {
     let here = |mount: &&MountInfo| mount.mount_point == path;
-    // The top one is the one that carries no other of the same place; the order alone would do but
-    // for mounts that were moved.
+    // The topmost mount is not the parent of another one on the same place. The order alone would
+    // do, except for mounts that were moved.
     mounts
         .iter()
         .rev()
@@ -259,7 +260,7 @@ fn topmost<'a>(mounts: &'a [MountInfo], path: &Path) -> Option<&'a MountInfo> {
         .find(|mount| !mounts.iter().filter(here).any(|on| on.parent == mount.id))
 }
 
-fn parse_line(line: &str) -> Option<MountInfo> {
+pub(super) fn parse_line(line: &str) -> Option<MountInfo> {
     let mut fields = line.split(' ');
     let id = fields.next()?.parse().ok()?;
     let parent = fields.next()?.parse().ok()?;
@@ -285,8 +286,8 @@ fn parse_line(line: &str) -> Option<MountInfo> {
     })
 }
 
-/// Splits at commas outside of quotes, then decodes each: SELinux puts a context with categories,
-/// which has commas, in quotes (`security/selinux/hooks.c`, `show_sid`).
+/// Splits at commas outside quotes, then decodes each option. SELinux quotes a context with
+/// categories, which contains commas (`security/selinux/hooks.c`, `show_sid`).
 fn split_quoted(options: &str) -> Vec<String> {
     let mut quoted = false;
     options

@@ -1,4 +1,5 @@
-//! The octal numbers by which the kernel and fstab(5) write a space, a tab, a newline and a backslash.
+//! The octal escapes that the kernel and fstab(5) use for a space, a tab, a newline and a
+//! backslash.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -12,6 +13,7 @@ pub fn unescape(text: &str) -> OsString {
         let octal = (first == b'\\')
             .then(|| after.get(..3))
             .flatten()
+            .filter(|digits| digits.iter().all(u8::is_ascii_digit))
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match octal {

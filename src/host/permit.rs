@@ -1,8 +1,8 @@
-//! The right to change the machine. Every function of `host` that changes something asks for a
-//! permit, and only the engine's gate hands one out, after what was there before is on record: no
-//! effect can be forgotten there, nor in the tests that interrupt each of them.
+//! The right to change the machine. Every function of `host` that changes something takes a permit.
+//! Only the engine's gate hands one out, after it has recorded the state before the change. So no
+//! effect can be missing from the record, nor from the tests that interrupt each effect.
 
-/// Permission for one effect, which is on record.
+/// Permission for one recorded effect.
 #[derive(Debug, Clone)]
 pub struct Permit {
     #[cfg(feature = "failpoints")]
@@ -10,7 +10,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// For the gate alone. `effect` is the name that the effect has among the fail points.
+    /// For the gate alone. `effect` is the effect's name among the fail points.
     #[cfg_attr(not(feature = "failpoints"), expect(unused_variables))]
     pub(crate) fn for_recorded(effect: &str) -> Self {
         Self {
@@ -19,7 +19,7 @@ impl Permit {
         }
     }
 
-    /// A fail point within the effect, where a half-done one would show.
+    /// A fail point within the effect, where a half-done effect would show.
     pub fn during(&self) -> crate::error::Result<()> {
         #[cfg(feature = "failpoints")]
         super::failpoint::pass(&self.effect, super::failpoint::When::During)?;
@@ -29,7 +29,7 @@ impl Permit {
 
 #[cfg(test)]
 impl Permit {
-    /// In tests of what asks for a permit.
+    /// For tests of functions that take a permit.
     pub fn for_a_test() -> Self {
         Self::for_recorded("test")
     }
@@ -37,7 +37,7 @@ impl Permit {
 
 #[cfg(test)]
 mod tests {
-    /// The one line that hands permits out.
+    /// Exactly one line outside this file hands out permits.
     #[test]
     fn only_the_gate_hands_out_permits() {
         let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -1,5 +1,6 @@
-//! Helper programs, where a service has no API: found in fixed places, started without a shell and
-//! with an empty environment, given secrets on standard input, and given up at a deadline.
+//! Helper programs, for services without an API. A helper is found in fixed places, started without
+//! a shell and with an empty environment, given secrets on standard input, and killed at a
+//! deadline.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::error::{Doing, Error, Result};
 
-/// Where programs are looked for. The caller's `PATH` is not trusted: we run as root.
+/// Where programs are looked for. The caller's `PATH` is not trusted: the agent runs as root.
 const PROGRAM_DIRECTORIES: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// How many lines of a failed helper's standard error reach the operator.
@@ -24,11 +25,11 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Looks at a line of a helper's standard error while the helper runs, and says whether it was only
-/// about progress: such a line is no part of what the helper said.
+/// Sees a line of a helper's standard error while the helper runs, and returns whether the line was
+/// only about progress. Progress lines are left out of the helper's output.
 pub type Watch<'a> = &'a (dyn Fn(&str) -> bool + Send + Sync);
 
-/// Takes an amount of long work, in words.
+/// Takes the progress of long work, in words.
 pub type Tell<'a> = &'a (dyn Fn(String) + Send + Sync);
 
 /// One run of a helper program.
@@ -51,7 +52,7 @@ pub struct Output {
 }
 
 impl<'a> Helper<'a> {
-    /// `program` is a bare name; the deadline is one minute until said otherwise.
+    /// `program` is a bare name. The deadline is one minute unless set otherwise.
     pub fn new(program: &'a str) -> Self {
         Self {
             program,
@@ -69,28 +70,28 @@ impl<'a> Helper<'a> {
         self
     }
 
-    /// What the helper reads: the only way a secret reaches one.
+    /// Sets what the helper reads. A secret reaches a helper in no other way.
     #[must_use]
     pub fn stdin(mut self, bytes: &'a [u8]) -> Self {
         self.stdin = Some(bytes);
         self
     }
 
-    /// Sees each line of standard error as it comes, also one that a carriage return ends.
+    /// Shows `watch` each line of standard error as it comes. A carriage return ends a line too.
     #[must_use]
     pub fn watch(mut self, watch: Watch<'a>) -> Self {
         self.watch = Some(watch);
         self
     }
 
-    /// After this the helper is killed and the run is an error.
+    /// Sets the time after which the helper is killed and the run is an error.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Runs the helper and returns what came back, whatever its exit code.
+    /// Runs the helper and returns its output, whatever its exit code.
     pub async fn output(self) -> Result<Output> {
         let path = find_program(self.program)
             .ok_or_else(|| Error::new(format!("{} is not installed", self.program)))?;
@@ -109,8 +110,8 @@ impl<'a> Helper<'a> {
             })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // No helper asks a question, and none is hit by the Ctrl-C that asks us to stop: a step at
-            // hand is finished.
+            // No helper asks a question. The Ctrl-C that asks the agent to stop hits no helper: the
+            // current step is finished first.
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("SSH_ASKPASS", "/bin/false")
             .env("SSH_ASKPASS_REQUIRE", "force")
@@ -122,7 +123,7 @@ impl<'a> Helper<'a> {
         let stdin = child.stdin.take().zip(self.stdin);
         let feed = async move {
             if let Some((mut pipe, bytes)) = stdin {
-                // A helper that fails early closes its end: its exit code tells why.
+                // A helper that fails early closes its end, and its exit code tells why.
                 let _ = pipe.write_all(bytes).await;
             }
         };
@@ -161,8 +162,8 @@ impl<'a> Helper<'a> {
         })
     }
 
-    /// Runs the helper and returns its standard output; anything but exit code 0 is an error with
-    /// the last lines of what it said.
+    /// Runs the helper and returns its standard output. Any exit code but 0 is an error with the
+    /// last lines of what the helper said.
     pub async fn run(self) -> Result<Vec<u8>> {
         let program = self.program;
         let output = self.output().await?;
@@ -182,7 +183,8 @@ impl<'a> Helper<'a> {
     }
 }
 
-/// Reads standard error to its end, shows `watch` every line, and returns the lines that it left.
+/// Reads standard error to its end, shows every line to `watch`, and returns all but the progress
+/// lines.
 async fn said(mut pipe: impl AsyncRead + Unpin, watch: Watch<'_>) -> std::io::Result<Vec<u8>> {
     let (mut kept, mut line) = (Vec::new(), Vec::new());
     let mut keep = |line: &mut Vec<u8>| {
@@ -208,8 +210,8 @@ async fn said(mut pipe: impl AsyncRead + Unpin, watch: Watch<'_>) -> std::io::Re
     }
 }
 
-/// What git (by libcurl and ssh) and podman (by Go's net/http) say of a server or a network that is
-/// not up yet.
+/// What git (through libcurl and ssh) and podman (through Go's net/http) say when a server or a
+/// network is not up yet.
 const NETWORK_FAULTS: [&str; 12] = [
     "connection refused",
     "connection reset",
@@ -225,7 +227,7 @@ const NETWORK_FAULTS: [&str; 12] = [
     "bad gateway",
 ];
 
-/// The error of a helper that uses the network: one that may pass by itself is marked so.
+/// Marks the error of a helper that uses the network as transient if it may pass by itself.
 pub fn over_network(error: Error) -> Error {
     let words = error.message.to_lowercase();
     if NETWORK_FAULTS.iter().any(|fault| words.contains(fault)) {
@@ -235,7 +237,8 @@ pub fn over_network(error: Error) -> Error {
     }
 }
 
-/// The first line, with which a program such as mkfs begins its usage text, and the last ones.
+/// The first line and the last ones. A program such as mkfs prints its usage text after the first
+/// line.
 fn first_and_last_lines(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()

@@ -1,5 +1,5 @@
-//! When a container was started in the last minutes, in the directory that systemd keeps while its service is not stopped
-//! (systemd.exec(5), `RuntimeDirectory=`).
+//! The starts of a container in the last minutes. They are kept in its service's runtime directory,
+//! which systemd keeps until the service is stopped (systemd.exec(5), `RuntimeDirectory=`).
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::error::{Doing, Error, Result};
 /// Far more than is ever written.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// In the status of a service that puts its next start off because of those before.
+/// Part of the status of a service that delays its next start because of the earlier ones.
 pub const PAUSES: &str = "the next start waits";
 
 /// The directory's name below `/run`, for a container of this name.
@@ -25,12 +25,12 @@ pub fn runtime_directory(container: &str) -> String {
 /// One start of a container by its service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
-    /// `CLOCK_BOOTTIME` of clock_gettime(2): a clock that is set does not change it, a VM that is suspended does not stop
-    /// it.
+    /// `CLOCK_BOOTTIME` of clock_gettime(2): setting the clock does not change it, and suspending
+    /// the VM does not stop it.
     at: Duration,
-    /// How often systemd had started the service anew by itself (`NRestarts`).
+    /// How often systemd had restarted the service by itself (`NRestarts`).
     restarts: u32,
-    /// Since when the share was mounted that it started on.
+    /// When the share that it started on was mounted.
     mounted: Option<SystemTime>,
 }
 
@@ -44,14 +44,14 @@ impl Start {
         })
     }
 
-    /// Whether nothing but the end of the container was between: neither somebody who started it, whom systemd does not
-    /// count, nor a share that went.
+    /// Whether only the end of the container lies between the two starts. If somebody started it,
+    /// systemd did not count that start; if the share went away, its mount time differs.
     fn comes_after(&self, last: &Self) -> bool {
         last.restarts.checked_add(1) == Some(self.restarts) && last.mounted == self.mounted
     }
 }
 
-/// The starts of a container that followed each other by nothing but its end.
+/// The starts of a container with nothing between them but its end.
 #[derive(Debug)]
 pub struct RecentStarts {
     file: PathBuf,
@@ -68,7 +68,7 @@ impl RecentStarts {
         }
     }
 
-    /// Those that led to this one, no longer ago than `window`.
+    /// The starts that led to this one and are no older than `window`.
     pub fn before(&self, start: &Start, window: Duration) -> Result<Vec<Start>> {
         let mut starts = self.read()?;
         if !starts.last().is_some_and(|last| start.comes_after(last)) {
@@ -84,7 +84,7 @@ impl RecentStarts {
         fs::write_own(&self.file, &text)
     }
 
-    /// The next start is the first.
+    /// Makes the next start count as the first.
     pub fn forget(&self) -> Result<()> {
         match std::fs::remove_file(&self.file) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -94,7 +94,7 @@ impl RecentStarts {
         }
     }
 
-    /// What cannot be understood says nothing: the next start is the first.
+    /// A file that cannot be understood counts as empty: the next start is the first.
     fn read(&self) -> Result<Vec<Start>> {
         let file = fs::read_regular(&self.file, MAX_BYTES)?;
         let starts = file.and_then(|file| serde_json::from_slice(&file.contents).ok());
@@ -128,7 +128,8 @@ mod tests {
         assert_eq!(before(&start(700, 3, 7)), 3);
         // The first is too long ago.
         assert_eq!(before(&start(1000, 3, 7)), 2);
-        // Somebody started it; the share was mounted anew; a start by systemd did not come as far as this.
+        // Somebody started it (twice), the share was mounted anew, or a start by systemd failed
+        // before this was recorded.
         for other in [
             start(700, 0, 7),
             start(700, 2, 7),

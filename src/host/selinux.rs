@@ -1,6 +1,6 @@
-//! SELinux's labels as the policy gives them. A label that is only set on a file is lost at the next
-//! relabel; one that stays is a rule of the policy's store, which libsemanage alone may write. Its
-//! program is semanage(8); what it has written is read here from the file that it generates.
+//! SELinux labels as the policy gives them. A label that is only set on a file is lost at the next
+//! relabel. A lasting label is a rule in the policy's store, which libsemanage alone may write. Its
+//! program is semanage(8). The rules are read here from the file that it generates.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -16,22 +16,23 @@ pub const SHARE_TYPE: &str = "samba_share_t";
 
 const SELINUX: &str = "/etc/selinux";
 
-/// Whether the kernel has a policy, which it enforces or would tell of.
+/// Whether the kernel has a policy, enforcing or permissive.
 pub fn is_on() -> bool {
-    // selinuxfs is there once init(1) has loaded one.
+    // selinuxfs exists once init(1) has loaded a policy.
     Path::new("/sys/fs/selinux/enforce").exists()
 }
 
-/// semanage(8) is a Python program that rewrites the policy's store: seconds, and minutes on an
-/// emulated processor.
+/// semanage(8) is a Python program that rewrites the policy's store. It takes seconds, and minutes
+/// on an emulated processor.
 const DEADLINE: Duration = Duration::from_secs(600);
 
-/// The regular expression of a rule for a directory and all below it, as semanage-fcontext(8) has it.
+/// The regular expression of a rule for a directory and everything below it, in the form of
+/// semanage-fcontext(8).
 pub fn specification(tree: &Path) -> String {
     let mut specification = String::new();
     for character in tree.display().to_string().chars() {
         match character {
-            // semanage takes no blanks, and file_contexts(5) is split at them.
+            // semanage accepts no blanks, and file_contexts(5) is split at them.
             ' ' => specification.push_str("\\x20"),
             '.' | '\\' | '+' | '*' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' | '|' => {
                 specification.extend(['\\', character]);
@@ -43,8 +44,8 @@ pub fn specification(tree: &Path) -> String {
     specification
 }
 
-/// The type that a rule of this VM's own gives to all files of a specification. `None` where there is
-/// no such rule.
+/// The type that a local rule of this VM gives to all files of a specification. `None` where there
+/// is no such rule.
 pub fn local_rule(specification: &str) -> Result<Option<String>> {
     rule_below(Path::new(SELINUX), specification)
 }
@@ -69,7 +70,7 @@ fn rule_below(selinux: &Path, specification: &str) -> Result<Option<String>> {
     )?;
     Ok(rules.lines().find_map(|line| {
         let mut words = line.split_whitespace();
-        // With a word in between the rule is for files of one kind (file_contexts(5)).
+        // A word in between limits the rule to files of one kind (file_contexts(5)).
         let (Some(of), Some(context), None) = (words.next(), words.next(), words.next()) else {
             return None;
         };
@@ -82,8 +83,8 @@ pub fn type_of(context: &str) -> Option<&str> {
     context.split(':').nth(2)
 }
 
-/// Adds a rule to the policy's store. The policy in the kernel knows nothing of labels by path, so it
-/// is not loaded again.
+/// Adds a rule to the policy's store. The policy in the kernel has no labels by path, so it is not
+/// loaded again.
 pub async fn add_rule(_permit: &Permit, specification: &str, label: &str) -> Result<()> {
     semanage(&["--add", "--type", label, specification])
         .await
@@ -105,14 +106,14 @@ async fn semanage(arguments: &[&str]) -> Result<()> {
         .map(drop)
 }
 
-/// What every domain may read, by the policies of Debian and EL alike: a library
+/// A library, which every domain may read by the policies of both Debian and EL
 /// (`libs_read_lib_files(domain)` in domain.te of both).
 const LIBRARIES: &str = "/usr/lib";
 
-/// Lets helper programs of every domain hold a file that is open for reading. Without this the kernel
-/// takes it from a program that runs in a domain of its own, as it is started, and logs a denial
-/// (`flush_unauthorized_files()` in security/selinux/hooks.c). Where the label cannot be set, that is
-/// how it stays.
+/// Lets helper programs of every domain inherit a file that is open for reading. Otherwise, when a
+/// program starts in a domain of its own, the kernel closes the file for it and logs a denial
+/// (`flush_unauthorized_files()` in security/selinux/hooks.c). If the label cannot be set, that
+/// still happens.
 pub fn let_all_domains_hold(file: &Path) {
     if !is_on() {
         return;
@@ -128,17 +129,16 @@ pub fn let_all_domains_hold(file: &Path) {
     }
 }
 
-/// Gives all files of a tree the labels that the policy has for them. A type that an operator chose for
-/// some of them is kept, where the policy counts it among those that may be chosen
-/// (customizable_types(5)).
+/// Gives all files of a tree the labels that the policy has for them. A type that an operator chose
+/// is kept if the policy lists it as customizable (customizable_types(5)).
 pub async fn relabel(_permit: &Permit, tree: &Path) -> Result<()> {
     restorecon(tree).await
 }
 
-/// Makes a directory of /run that the program run next would make, with the label that the policy has
-/// for it: no effect that anybody would undo, and gone at the next boot.
+/// Makes a directory in /run that the next program would make itself, with the label that the
+/// policy has for it. This needs no permit: nobody would undo it, and the next boot removes it.
 pub async fn make_runtime_directory(directory: &Path) -> Result<()> {
-    // With the mode that Samba itself gives it (`directory_create_or_exist()` in source3/lib/util.c).
+    // The mode that Samba itself gives it (`directory_create_or_exist()` in source3/lib/util.c).
     let made = std::fs::DirBuilder::new().mode(0o755).create(directory);
     match made {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),

@@ -1,4 +1,4 @@
-//! SHA-256 of contents, as the name under which the record keeps them.
+//! SHA-256 of contents. The record stores the contents under this name.
 
 use serde::{Deserialize, Serialize};
 

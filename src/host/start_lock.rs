@@ -1,11 +1,11 @@
-//! Keeps a change of revision and the start of an application apart. A start takes seconds, in which
-//! the application opens its files over SMB one by one, by name: it would load files of both
-//! revisions if the shared directory were exchanged meanwhile.
+//! Keeps a change of revision and the start of an application apart. A start takes seconds, in
+//! which the application opens its files over SMB one by one, by name. If the shared directory were
+//! exchanged meanwhile, it would load files of both revisions.
 //!
-//! Both sides lock bytes of one file in the share. A WAS VM's lock goes over SMB to smbd, which takes
-//! the same lock of its kernel's (`posix locking` in smb.conf(5)), so it meets the storage VM's own;
-//! whoever dies lets go. Nobody waits for ever: a start holds its lock for a time that is known, and
-//! a change does not wait much longer.
+//! Both sides lock bytes of one file in the share. A WAS VM's lock goes over SMB to smbd, which
+//! takes the same lock in its own kernel (`posix locking` in smb.conf(5)), so it conflicts with the
+//! storage VM's lock. A lock is released when its holder dies. Nobody waits for ever: a start holds
+//! its lock for a known time, and a change waits little longer than that.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -23,20 +23,20 @@ use crate::error::{Doing, Error, Result};
 /// The file whose bytes are locked, in the shared directory.
 pub const FILE: &str = ".wasagent.lock";
 
-/// The longest that a start keeps a change away, whether the application answers or not.
+/// The longest that a start delays a change, whether the application answers or not.
 pub const LONGEST_START: Duration = Duration::from_secs(90);
-/// What a change waits: a start that has its lock longer is none that lives.
+/// How long a change waits. A lock that is held longer is not that of a live start.
 const LONGEST_WAIT: Duration = Duration::from_secs(100);
-/// Between two tries. Nobody tells a client of another's lock that goes.
+/// The pause between two tries. A client is not told when another's lock is released.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a byte of the file stands for.
 #[derive(Debug, Clone, Copy)]
 enum Byte {
-    /// Who starts passes by; who changes holds it, so that starts that follow each other closely do
-    /// not keep a change off.
+    /// A start takes and releases it; a change holds it. So starts in quick succession cannot keep
+    /// a change waiting.
     Gate,
-    /// Held by whoever starts.
+    /// Held during a start.
     Start,
 }
 
@@ -48,9 +48,9 @@ enum Lock {
     None,
 }
 
-/// Sets a lock without waiting; `false` where somebody else's is in the way. It is one of the open
-/// file's: the shared files are opened elsewhere in this process too, and a lock of the process's
-/// would go with the first of them that is closed (fcntl(2)).
+/// Sets a lock without waiting; `false` where another lock is in the way. The lock belongs to the
+/// open file description. A lock of the process would be released as soon as the process closes the
+/// file anywhere else, and it opens the shared files elsewhere too (fcntl(2)).
 fn set(file: impl AsFd, byte: Byte, lock: Lock) -> Result<bool> {
     let flock = libc::flock {
         l_type: match lock {
@@ -77,8 +77,9 @@ pub struct NoStart {
 }
 
 impl NoStart {
-    /// Waits until no application starts, and keeps it so. `None` where the directory has no lock:
-    /// no WAS VM knows it. `waits` is told, once, that somebody has to be waited for.
+    /// Waits until no application starts, and prevents further starts. `None` where the directory
+    /// has no lock file: no WAS VM knows it. `waits` is called once if there is something to wait
+    /// for.
     pub fn begin(shared: &Dir, waits: &dyn Fn()) -> Result<Option<Self>> {
         let Some(file) = shared.open_file(Path::new(FILE))? else {
             return Ok(None);
@@ -111,10 +112,11 @@ pub struct Start {
 }
 
 impl Start {
-    /// Waits until no revision is being changed, and keeps it so. `None` where the share has no lock.
+    /// Waits until no revision is being changed, and prevents further changes. `None` where the
+    /// share has no lock file.
     ///
     /// # Errors
-    /// When the lock could not be had in the time that a change can take.
+    /// When the lock could not be taken in the time that a change can take.
     pub fn begin(mount_point: &Path) -> Result<Option<Self>> {
         let begun = Instant::now();
         loop {
@@ -122,8 +124,8 @@ impl Start {
             match tried {
                 Ok(Try::Held(start)) => return Ok(Some(start)),
                 Ok(Try::NoLock) => return Ok(None),
-                // A change ends an smbd that stays in the replaced directory. Until the client has
-                // come back to another one, whatever is asked of it may fail.
+                // A change ends every smbd that stays in the replaced directory. Until the client
+                // has connected to another smbd, any call may fail.
                 Ok(Try::SomebodyElse) | Err(_) if begun.elapsed() < LONGEST_WAIT => {}
                 Ok(Try::SomebodyElse) => {
                     return Err(Error::new(format!(
@@ -142,7 +144,8 @@ impl Start {
         let opened = options.read(true).custom_flags(libc::O_NOFOLLOW);
         let file = match opened.open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                // An smbd that is still in the replaced directory finds nothing at all there.
+                // An smbd that is still in the replaced directory finds nothing there, and cannot
+                // list it either.
                 std::fs::read_dir(mount_point)
                     .doing(format_args!("read directory {}", mount_point.display()))?;
                 return Ok(Try::NoLock);
@@ -162,7 +165,7 @@ impl Start {
     }
 }
 
-/// What came of a try to hold the lock.
+/// The result of a try to take the lock.
 enum Try {
     Held(Start),
     NoLock,
@@ -194,14 +197,14 @@ mod tests {
         };
         let permit = Permit::for_a_test();
         dir.make_file(&permit, OsStr::new(FILE), b"", meta).unwrap();
-        // Starts do not mind each other.
+        // Starts do not exclude each other.
         let starts = [(); 2].map(|()| Start::begin(root.path()).unwrap().unwrap());
         let file = dir.open_file(Path::new(FILE)).unwrap().unwrap();
         assert!(!set(&file, Byte::Start, Lock::Exclusive).unwrap());
         drop(starts);
 
         let change = NoStart::begin(&dir, &nobody_waits).unwrap();
-        // What else is opened and closed takes no lock along.
+        // Closing the file elsewhere releases no lock.
         drop(file);
         let path = root.path().to_owned();
         let (told, tells) = std::sync::mpsc::channel();

@@ -1,6 +1,7 @@
-//! Work inside a directory tree that another account may change at any moment: every step is by the
-//! descriptor of a directory and one name below it, or by `openat2(2)` that leaves neither the tree
-//! nor its file system and follows no symbolic link. What is no regular file is never opened.
+//! Work inside a directory tree that another account may change at any moment. Every step uses the
+//! descriptor of a directory and one name below it, or an `openat2(2)` that leaves neither the tree
+//! nor its file system and follows no symbolic link. Of what is not a directory, only regular files
+//! are opened.
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -35,8 +36,8 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
-/// An attribute of a directory has at most 64 KiB (`XATTR_SIZE_MAX` of the kernel's limits.h), as
-/// has the list of their names.
+/// The longest attribute of a directory, and the longest list of attribute names: 64 KiB
+/// (`XATTR_SIZE_MAX` in the kernel's limits.h).
 const XATTR_MAX: usize = 1 << 16;
 
 /// What a name stands for.
@@ -49,7 +50,7 @@ pub enum FileType {
     Other,
 }
 
-/// What lstat(2) tells of a name.
+/// What lstat(2) says of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metadata {
     pub file_type: FileType,
@@ -90,7 +91,7 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Opens a directory whose path root alone can change; `None` where there is none.
+    /// Opens a directory by a path that only root can change; `None` where there is none.
     pub fn open(path: &Path) -> Result<Option<Self>> {
         match rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) {
             Ok(fd) => Ok(Some(Self {
@@ -110,7 +111,7 @@ impl Dir {
         self.path.join(name)
     }
 
-    /// The directory `relative`; `None` where there is none, or where a symbolic link leads there.
+    /// The directory `relative`; `None` where there is none, or where the path has a symbolic link.
     ///
     /// # Errors
     /// When something is mounted on it or above it within the tree, or a system call fails.
@@ -156,14 +157,14 @@ impl Dir {
         Ok(Some(Metadata::of(&stat)))
     }
 
-    /// What this directory is itself.
+    /// What lstat(2) says of this directory itself.
     pub fn found(&self) -> Result<Metadata> {
         rustix::fs::fstat(&self.fd)
             .map(|stat| Metadata::of(&stat))
             .doing(format_args!("look at {}", self.path.display()))
     }
 
-    /// The number of its file system.
+    /// The device number of its file system.
     pub fn device(&self) -> Result<u64> {
         rustix::fs::fstat(&self.fd)
             .map(|stat| stat.st_dev)
@@ -193,7 +194,8 @@ impl Dir {
         Ok(whole.then_some(bytes))
     }
 
-    /// git's name of a file's bytes, or of a symbolic link's target, if it has exactly this size.
+    /// git's name for the bytes of a file, or for the target of a symbolic link, of exactly this
+    /// size; `None` for anything else.
     pub fn blob(&self, relative: &Path, size: u64) -> Result<Option<String>> {
         let mut hash = begin_blob(size);
         let whole = self.stream(relative, size, |piece| hash.update(piece))?;
@@ -239,12 +241,12 @@ impl Dir {
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
                     Err(error) => return Err(self.failure(relative, error)),
                 };
-                // It may be another one by now.
+                // The file may have been replaced since.
                 let stat = rustix::fs::fstat(&fd).doing(doing())?;
                 if Metadata::of(&stat).file_type != FileType::File {
                     return Ok(false);
                 }
-                // One byte more than it should have tells one that grows.
+                // One byte more than expected reveals a file that grows.
                 let mut file = std::fs::File::from(fd).take(size + 1);
                 let mut piece = vec![0; 1 << 16];
                 let mut length = 0;
@@ -261,7 +263,7 @@ impl Dir {
         }
     }
 
-    /// Makes a directory, with its owner before its mode.
+    /// Makes a directory and sets its owner before its mode.
     pub fn make_directory(&self, _permit: &Permit, name: &OsStr, meta: FileMeta) -> Result<Self> {
         let doing = || format!("make directory {}", self.at(name).display());
         rustix::fs::mkdirat(&self.fd, name, Mode::RWXU).doing(doing())?;
@@ -272,7 +274,7 @@ impl Dir {
         Ok(made)
     }
 
-    /// Makes a file that is not there yet.
+    /// Makes a new file; an existing one is an error.
     pub fn make_file(
         &self,
         _permit: &Permit,
@@ -290,13 +292,13 @@ impl Dir {
         set_meta(&file, meta).doing(doing())
     }
 
-    /// Makes a symbolic link that is not there yet.
+    /// Makes a new symbolic link; an existing one is an error.
     pub fn make_symlink(&self, _permit: &Permit, name: &OsStr, target: &[u8]) -> Result<()> {
         rustix::fs::symlinkat(OsStr::from_bytes(target), &self.fd, name)
             .doing(format_args!("make link {}", self.at(name).display()))
     }
 
-    /// Gives what is at `name` a second name in another directory.
+    /// Makes a hard link to `name`, with the same name in another directory.
     pub fn link(&self, _permit: &Permit, name: &OsStr, other: &Self) -> Result<()> {
         // Without AT_SYMLINK_FOLLOW a symbolic link itself is linked.
         rustix::fs::linkat(&self.fd, name, &other.fd, name, AtFlags::empty()).doing(format_args!(
@@ -306,7 +308,7 @@ impl Dir {
         ))
     }
 
-    /// Renames; `false` where something has the new name already, unless `flags` say otherwise.
+    /// Renames. `false` where the new name exists already, unless `flags` say otherwise.
     pub fn rename(
         &self,
         _permit: &Permit,
@@ -342,7 +344,7 @@ impl Dir {
         }
     }
 
-    /// Removes a tree that is the agent's alone; nothing where there is none.
+    /// Removes a tree that belongs to the agent alone. Does nothing where there is none.
     pub fn remove_tree(&self, permit: &Permit, name: &OsStr) -> Result<()> {
         match self.look(Path::new(name))? {
             None => return Ok(()),
@@ -359,8 +361,8 @@ impl Dir {
         self.remove_directory(permit, name).map(drop)
     }
 
-    /// Gives this directory the owner, mode, label, access control lists and other attributes of
-    /// another, and its time.
+    /// Gives this directory the owner, mode, label, access control lists, other attributes and
+    /// times of another.
     pub fn copy_attributes(&self, _permit: &Permit, other: &Self) -> Result<()> {
         let doing = || {
             format!(
@@ -373,7 +375,7 @@ impl Dir {
             let mut value = vec![0; XATTR_MAX];
             let length = match rustix::fs::fgetxattr(&other.fd, &name, &mut value[..]) {
                 Ok(length) => length,
-                // Gone since, or shown to nobody.
+                // Removed meanwhile, or readable by nobody.
                 Err(Errno::NODATA | Errno::OPNOTSUPP) => continue,
                 Err(error) => return Err(error).doing(doing()),
             };
@@ -395,8 +397,8 @@ impl Dir {
         rustix::fs::futimens(&self.fd, &times).doing(doing())
     }
 
-    /// Gives this directory the SELinux label of another, where there are labels: what is made in it
-    /// later takes it over.
+    /// Gives this directory the SELinux label of another, where there are labels. What is made in
+    /// it later inherits the label.
     pub fn label_as(&self, _permit: &Permit, other: &Self) -> Result<()> {
         let mut label = vec![0; XATTR_MAX];
         match rustix::fs::fgetxattr(&other.fd, SELINUX_XATTR, &mut label[..]) {
@@ -412,18 +414,18 @@ impl Dir {
         .doing(format_args!("label {}", self.path.display()))
     }
 
-    /// Brings all of its file system to the disk.
+    /// Syncs its whole file system.
     pub fn sync_filesystem(&self) -> Result<()> {
         rustix::fs::syncfs(&self.fd).doing(format_args!("sync {}", self.path.display()))
     }
 
-    /// Brings its own entries to the disk.
+    /// Syncs its own entries.
     pub fn sync(&self) -> Result<()> {
         rustix::fs::fsync(&self.fd).doing(format_args!("sync {}", self.path.display()))
     }
 }
 
-/// git's name of these bytes (gitformat-pack(5): `blob`, a blank, the size, NUL, the bytes).
+/// git's name for these bytes (gitformat-pack(5): `blob`, a blank, the size, NUL, the bytes).
 pub fn blob(bytes: &[u8]) -> String {
     let mut hash = begin_blob(bytes.len() as u64);
     hash.update(bytes);
@@ -474,7 +476,8 @@ fn attributes(fd: impl AsFd) -> Result<Vec<OsString>, Errno> {
         .collect())
 }
 
-/// Whether a path is where something is mounted, by the kernel's own word; `false` where nothing is.
+/// Whether something is mounted at this path, as the kernel says; `false` where the path does not
+/// exist.
 pub fn is_mount_point(path: &Path) -> Result<bool> {
     use rustix::fs::{StatxAttributes, StatxFlags, statx};
     match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {

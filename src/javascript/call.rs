@@ -20,8 +20,8 @@ pub(super) fn calls<'s>(script: &Script<'s>) -> impl Iterator<Item = Call<'s>> {
     (0..script.tokens.len()).filter_map(|token| call(script, token))
 }
 
-/// The call whose name begins here. A name that goes on before, as in `other.mysql.createPool`, is
-/// another one.
+/// The call whose name begins at this token. A name with more in front, as in
+/// `other.mysql.createPool`, is a different name.
 fn call<'s>(script: &Script<'s>, at: usize) -> Option<Call<'s>> {
     let first = script.keyword(at)?;
     let mut name = script.name(at);
@@ -39,7 +39,7 @@ fn call<'s>(script: &Script<'s>, at: usize) -> Option<Call<'s>> {
     Some(Call { name, at, open })
 }
 
-/// The words that stand before parentheses and are no functions.
+/// Words that may stand before a parenthesis and are not functions.
 fn is_word(name: &str) -> bool {
     matches!(
         name,
@@ -68,8 +68,8 @@ fn is_word(name: &str) -> bool {
     )
 }
 
-/// Whether a function or a method gets the name here, with parameters instead of arguments; or
-/// whether the name is the `async` of an arrow function.
+/// Whether this name defines a function or a method, with parameters instead of arguments, or is
+/// the `async` of an arrow function.
 fn is_definition(script: &Script<'_>, name: usize, open: usize) -> bool {
     let generator = usize::from(script.text_before(name) == "*");
     let function = name

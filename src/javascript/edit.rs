@@ -1,4 +1,4 @@
-//! A member's new value, in the words of the old one, and its way into the source.
+//! A member's new value, written in the form of the old value, and its way into the source.
 
 use std::ops::Range;
 
@@ -8,13 +8,13 @@ use super::object::{Content, Member};
 use super::string;
 use super::token::{Script, TokenKind};
 
-/// What is written instead of a part of the source. It may hold a secret, and has no `Debug`.
+/// A replacement for a part of the source. It may hold a secret, so it has no `Debug`.
 pub(super) struct Edit {
     span: Range<usize>,
     text: Zeroizing<String>,
 }
 
-/// The edit that gives a member its value; none where it has it.
+/// The edit that gives a member its value; `None` if the member already has it.
 pub(super) fn edit(script: &Script<'_>, member: &Member<'_>, value: &str) -> Option<Edit> {
     match &member.content {
         Content::Value(tokens) => {
@@ -39,7 +39,8 @@ pub(super) fn edit(script: &Script<'_>, member: &Member<'_>, value: &str) -> Opt
     }
 }
 
-/// What is written instead of an old value, of which `only` is the one token where it has one.
+/// What is written instead of an old value; `None` if nothing changes. `only` is the kind of the
+/// old value's token, if it has only one.
 fn replacement(old: &str, only: Option<TokenKind>, value: &str) -> Option<Zeroizing<String>> {
     let plain = match only {
         Some(TokenKind::Number) => is_integer(value),
@@ -60,7 +61,7 @@ fn replacement(old: &str, only: Option<TokenKind>, value: &str) -> Option<Zeroiz
     (*new != old).then_some(new)
 }
 
-/// Whether a number of JavaScript is exactly this integer, and would print as it.
+/// Whether JavaScript can hold this integer exactly as a number, and would print it the same way.
 fn is_integer(value: &str) -> bool {
     const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
     let parsed: Option<u64> = value.parse().ok();
@@ -71,7 +72,7 @@ fn is_boolean(text: &str) -> bool {
     matches!(text, "true" | "false")
 }
 
-/// The source with the edits. One within what another replaces has gone with it.
+/// The source with the edits applied. An edit inside a part that another edit replaces is dropped.
 pub(super) fn edited(source: &str, mut edits: Vec<Edit>) -> Zeroizing<Vec<u8>> {
     edits.sort_by_key(|edit| edit.span.start);
     let added: usize = edits.iter().map(|edit| edit.text.len()).sum();

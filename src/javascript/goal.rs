@@ -1,7 +1,7 @@
 //! What the grammar expects next. A slash divides after an operand and begins a regular expression
 //! elsewhere (ECMA-262 calls these the goal symbols InputElementDiv and InputElementRegExp), and a
-//! brace opens an object literal only where an operand is expected. Both are told here from the
-//! tokens before and from the brackets around, without a tree.
+//! brace opens an object literal only where an operand is expected. Both are decided here from the
+//! tokens before and the brackets around, without a syntax tree.
 
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ pub(super) enum Expects {
 /// What a bracket is to the grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bracket {
-    /// Statements; the source itself, too.
+    /// Statements, or the source itself.
     Block,
     Class,
     Object,
@@ -41,9 +41,10 @@ struct Frame {
     bracket: Bracket,
     /// The token that opened it; none for the source itself.
     opener: Option<usize>,
-    /// What is expected behind it.
+    /// What is expected after it closes.
     after: Expects,
-    /// `?` that wait for their `:`, which tells such a colon from the one behind a label or `case`.
+    /// How many `?` wait for their `:`. This tells such a colon from the colon after a label or
+    /// `case`.
     conditions: usize,
     /// The functions and classes whose braces are yet to come.
     bodies: Vec<Body>,
@@ -65,7 +66,8 @@ impl Frame {
 #[derive(Debug, Clone, Copy)]
 struct Body {
     bracket: Bracket,
-    /// An operand ends with it, unless it is declared.
+    /// What is expected after the body. The body ends an operand, unless the function or class is
+    /// declared.
     after: Expects,
 }
 
@@ -75,7 +77,7 @@ pub(super) struct Grammar<'s> {
     pub expects: Expects,
     /// What was expected before the last token.
     expected: Expects,
-    /// The source's own.
+    /// The frame of the source itself.
     outermost: Frame,
     frames: Vec<Frame>,
 }
@@ -153,7 +155,7 @@ impl<'s> Grammar<'s> {
                 self.frame().bodies.push(Body { bracket, after });
                 Expects::Operator
             }
-            // `for (const part of /;/g[…])`; anywhere else it is a name.
+            // `for (const part of /;/g[…])`; anywhere else `of` is a name.
             "of" if self.expects == Expects::Operator && self.bracket() == Bracket::For => {
                 Expects::Operand
             }
@@ -174,7 +176,7 @@ impl<'s> Grammar<'s> {
             "async" => (next - 1, self.expected),
             _ => (next, self.expects),
         };
-        // Behind an operand, a line has ended that needs no semicolon.
+        // After an operand, a line has ended without a semicolon, so this is a declaration.
         expects != Expects::Operand || self.script.text_before(first) == "default"
     }
 
@@ -225,7 +227,8 @@ impl<'s> Grammar<'s> {
                 Expects::Operand
             }
             ":" => self.behind_colon(),
-            // Before an operand, unless they stand on the same line behind one.
+            // `++` and `--` follow an operand on the same line. Anywhere else, an operand follows
+            // them.
             "++" | "--" if self.expects == Expects::Operator && !after_newline => Expects::Operator,
             "." | "?." => Expects::Operator,
             _ => Expects::Operand,
@@ -283,7 +286,7 @@ impl<'s> Grammar<'s> {
         }
     }
 
-    /// What the brace that opens here is, what is expected within and what behind.
+    /// What the brace that opens here is, and what is expected inside it and after it.
     fn brace(&mut self, after_newline: bool) -> (Bracket, Expects, Expects) {
         let before = self.script.text_before(self.count());
         // A `return` ends with its line. The body of an arrow function ends its expression.

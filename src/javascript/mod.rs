@@ -1,9 +1,9 @@
-//! Properties of an object literal in the application's own JavaScript, set without a change to any
-//! other byte: what an operator would otherwise do with an editor on every new revision, and with
-//! a password that may hold quotes. Pure: bytes in, bytes or an error out.
+//! Sets properties of an object literal in the application's own JavaScript, without a change to
+//! any other byte. Otherwise an operator would do that with an editor on every new revision, and
+//! with a password that may hold quotes. Pure: bytes in, bytes or an error out.
 //!
-//! Nothing is guessed. What is not there, or would not have the value when the code runs, is an
-//! error with its place and the nearest thing that is there.
+//! Nothing is guessed. A property that is missing, or would not have the value when the code runs,
+//! is an error with its place and the nearest thing that exists.
 
 mod call;
 mod edit;
@@ -28,21 +28,20 @@ use crate::error::{Error, Result};
 
 /// Sets properties of the object literal that is the first argument of a call.
 ///
-/// `file` is how the file is called in an error, `object` the name of the call
-/// (`mysql.createPool`), `set` has the property's value for each name. All calls of that name are
-/// edited; those that are handed something else than an object literal are passed over, as long as
-/// there is one that is handed one. JavaScript takes the last of several properties of one name, so
-/// that one is edited.
+/// `file` is the name of the file in an error, `object` the name of the call (`mysql.createPool`),
+/// and `set` has the value for each property name. All calls of that name are edited. A call whose
+/// first argument is not an object literal is skipped, as long as another call has one. If several
+/// properties have the same name, the last is edited, since that is the one JavaScript takes.
 ///
-/// A value becomes a string literal, in the quotes of the string that it takes the place of. In the
-/// place of a number, a value that is a decimal integer becomes a number; in the place of a
-/// boolean, `true` or `false` becomes a boolean, since the string `'false'` counts as true. A
-/// literal that has the value already stays as it is, so that a second time changes nothing.
+/// A value becomes a string literal, in the quotes of the string that it replaces. If the old value
+/// is a number, a decimal integer becomes a number. If the old value is a boolean, `true` or
+/// `false` becomes a boolean, since the string `'false'` counts as true. A literal that already has
+/// the value stays as it is, so a second run changes nothing.
 ///
 /// # Errors
 /// The file is not JavaScript in UTF-8; no such call; no call with an object literal; a literal
-/// without one of the properties, or with something in its place that holds no value, or that may
-/// give it another one afterwards. No error holds a value, old or new.
+/// that lacks one of the properties, has something in its place that holds no value, or may give it
+/// another value afterwards. No error holds a value, old or new.
 pub fn set_properties(
     file: &str,
     source: &[u8],
@@ -66,7 +65,7 @@ pub fn set_properties(
     Ok(edit::edited(source, edits))
 }
 
-/// The error for a file to be edited that the revision does not have, with the nearest one that it
+/// The error for a file to be edited that the revision does not have, with the nearest file that it
 /// has. Paths are relative to the content's root.
 pub fn missing_file<'f>(file: &Path, files: impl IntoIterator<Item = &'f Path>) -> Error {
     let distance = |path: &Path| match path.ends_with(file) {
@@ -91,7 +90,7 @@ fn distance(wanted: &str, there: &str) -> usize {
     strsim::osa_distance(&wanted.to_lowercase(), &there.to_lowercase())
 }
 
-/// The source as a text: an edit in another encoding would not be read back.
+/// The source as text. A file in another encoding would not be read back after an edit.
 fn text<'s>(file: &str, source: &'s [u8]) -> Result<&'s str> {
     str::from_utf8(source).map_err(|error| {
         let (valid, _) = source.split_at(error.valid_up_to());
@@ -143,7 +142,7 @@ fn literals(file: &str, script: &Script<'_>, object: &str) -> Result<Vec<usize>>
     Ok(literals)
 }
 
-/// The brace of the object literal that is the first argument, and all of it.
+/// The brace of the object literal that is the whole first argument.
 fn literal(script: &Script<'_>, call: &Call<'_>) -> Option<usize> {
     let brace = call.open + 1;
     let whole = script.text(brace) == "{" && matches!(script.text(script.behind(brace)), "," | ")");

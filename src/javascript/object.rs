@@ -9,7 +9,7 @@ use super::token::{Script, TokenKind};
 /// What stands between two commas of an object literal.
 #[derive(Debug)]
 pub(super) struct Member<'s> {
-    /// None where it is known only when the code runs.
+    /// `None` if it is known only when the code runs.
     pub name: Option<Cow<'s, str>>,
     /// The first token.
     pub at: usize,
@@ -22,7 +22,7 @@ pub(super) enum Content {
     Value(Range<usize>),
     /// `host` alone: its token.
     Shorthand(usize),
-    /// A method, a getter or a setter, or what is not an object literal's at all.
+    /// A method, a getter or a setter, or something that does not belong in an object literal.
     Function,
     /// `...others`.
     Spread,

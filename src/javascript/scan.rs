@@ -1,20 +1,20 @@
 //! Characters to tokens, after the lexical grammar of ECMA-262 (chapter 12).
 //!
-//! A whole parser would know more, but each that is kept well (oxc, swc, boa) brings sixty crates
-//! or more along, for what is found here: where the strings, templates, comments and regular
+//! A full parser would know more, but every well-kept parser (oxc, swc, boa) brings along sixty
+//! crates or more. All that is needed here is where the strings, templates, comments and regular
 //! expressions are, and which bracket closes which.
 
 use super::goal::{Expects, Grammar};
 use super::token::{Fault, Script, TokenKind};
 
-/// Punctuators of several characters that mean something else than their characters one by one.
+/// Punctuators of several characters whose meaning is not that of their single characters.
 const LONG: [&str; 6] = ["...", "=>", "?.", "??", "++", "--"];
 
 /// All tokens of a source.
 ///
 /// # Errors
-/// What is no JavaScript: something that never ends, brackets that do not match, characters that
-/// nothing begins with; and `<!--`, which scripts and modules read in different ways.
+/// Text that is not JavaScript: something that never ends, brackets that do not match, characters
+/// that begin no token. Also `<!--`, which scripts and modules read in different ways.
 pub(super) fn scan(source: &str) -> Result<Script<'_>, Fault> {
     let mut scanner = Scanner {
         source,
@@ -43,12 +43,13 @@ fn ends_line(c: char) -> bool {
 }
 
 fn is_space(c: char) -> bool {
-    // WhiteSpace is tab, form feeds, the byte order mark and what Unicode has as Zs: those of
-    // Rust's white space that end no line, but for NEL.
+    // WhiteSpace in ECMA-262 is tab, form feeds, the byte order mark and Unicode's Zs. That is
+    // Rust's white space without line ends and NEL, plus the byte order mark.
     c == '\u{feff}' || c.is_whitespace() && !ends_line(c) && c != '\u{85}'
 }
 
-/// Letters are not looked up: what else could stand outside of a string is not JavaScript.
+/// Letters are not looked up: any other character that could stand outside of a string is not
+/// JavaScript.
 fn in_name(c: char) -> bool {
     c.is_ascii_alphanumeric()
         || matches!(c, '_' | '$')
@@ -148,7 +149,7 @@ impl<'s> Scanner<'s> {
         let integer = self.rest();
         self.skip_while(digit);
         let integer = &integer[..integer.len() - self.rest().len()];
-        // `01.length`: an octal number of old has no fraction.
+        // `01.length`: a legacy octal number has no fraction.
         let octal = integer.len() > 1 && integer.starts_with('0') && !integer.contains(['8', '9']);
         if !octal && self.rest().starts_with('.') {
             self.at += 1;
@@ -180,7 +181,7 @@ impl<'s> Scanner<'s> {
         }
     }
 
-    /// A backslash and what it escapes; CR LF is one end of a line.
+    /// A backslash and what it escapes; CR LF counts as one end of a line.
     fn escape(&mut self) {
         self.at += 1;
         if self.rest().starts_with("\r\n") {
@@ -189,7 +190,7 @@ impl<'s> Scanner<'s> {
         self.at += self.peek().map_or(0, char::len_utf8);
     }
 
-    /// From a backtick, or from the brace that ends a substitution, to the next of either.
+    /// From a backtick, or from the brace that ends a substitution, to the next backtick or `${`.
     fn template(&mut self) -> Result<(), Fault> {
         let start = self.at;
         self.at += 1;

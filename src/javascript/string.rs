@@ -1,11 +1,11 @@
-//! The value of a string literal, both ways. What is written is read back as the same value by
-//! every engine since ECMAScript 3, whatever the value holds, and never ends the line it is on.
+//! Values to string literals and back. Every engine since ECMAScript 3 reads a written literal back
+//! as the same value, whatever the value holds. A literal never ends the line it is on.
 
 use zeroize::Zeroizing;
 
 /// The literal of a value, between quotes of the given kind: `'`, `"` or a backtick.
 pub(super) fn literal(value: &str, quote: char) -> Zeroizing<String> {
-    // A byte takes four at most, as `\x00` does: the string never moves, and leaves no copy behind.
+    // A byte needs at most four (`\x00`), so the string is never moved and leaves no copy behind.
     let mut literal = Zeroizing::new(String::with_capacity(value.len() * 4 + 2));
     literal.push(quote);
     let mut characters = value.chars().peekable();
@@ -18,9 +18,9 @@ pub(super) fn literal(value: &str, quote: char) -> Zeroizing<String> {
             '\\' => literal.push_str("\\\\"),
             c if c == quote => literal.extend(['\\', c]),
             '$' if quote == '`' && characters.peek() == Some(&'{') => literal.push_str("\\$"),
-            // Nobody who puts the file into a page has its <script> closed by a password.
+            // Keeps a password from closing the <script> of a page that holds the file.
             '/' if before == '<' => literal.push_str("\\/"),
-            // A byte order mark is taken out by some editors. The others end a line.
+            // Some editors remove a byte order mark. The others end a line.
             '\u{feff}' | '\u{2028}' | '\u{2029}' => push_code(&mut literal, "\\u", 4, c),
             // Never `\0`: a digit behind it would make it an octal number.
             c if c.is_control() => push_code(&mut literal, "\\x", 2, c),
@@ -40,8 +40,8 @@ fn push_code(literal: &mut String, escape: &str, digits: u32, c: char) {
     }
 }
 
-/// The value of a literal in `'` or `"`; none where it is no text in Unicode, or has one of the
-/// octal escapes that depend on whether the code is strict.
+/// The value of a literal in `'` or `"`. `None` if it is not valid Unicode, or has an octal escape
+/// whose meaning depends on strict mode.
 pub(super) fn value(literal: &str) -> Option<Zeroizing<String>> {
     let quote = literal.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
     let body = literal.strip_prefix(quote)?.strip_suffix(quote)?;
@@ -50,7 +50,7 @@ pub(super) fn value(literal: &str) -> Option<Zeroizing<String>> {
 
 /// The text that a string's body or a name stands for.
 pub(super) fn unescaped(body: &str) -> Option<String> {
-    // Escapes are of UTF-16 units, of which one character may take two.
+    // Escapes stand for UTF-16 units, and one character may take two of them.
     let mut units = Zeroizing::new(Vec::with_capacity(body.len()));
     let mut rest = body.chars();
     while let Some(c) = rest.next() {
@@ -76,7 +76,7 @@ pub(super) fn unescaped(body: &str) -> Option<String> {
                     u32::from_str_radix(number, 16).ok()?
                 }
             },
-            // A line that goes on, which CR LF ends as one.
+            // A line continuation; CR LF counts as one end of a line.
             '\r' => {
                 rest = rest
                     .as_str()

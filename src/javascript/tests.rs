@@ -44,7 +44,7 @@ fn the_guides_files_get_the_settings_and_nothing_else() {
     }
 }
 
-/// Each source with `@` for the value of `host`: before the edit it is `'old'` there.
+/// Sources in which `@` stands for the value of `host`. Before the edit the value is `'old'`.
 #[test]
 fn every_other_byte_stays() {
     let table = [
@@ -74,7 +74,7 @@ fn every_other_byte_stays() {
         "mysql.createPool({ a: b ? c : d, host: @, class: 'x', function: 1, if: 2, e: class { host = 1 } })",
         "mysql.createPool({ port, host: @, user })",
         "mysql.createPool({ ...defaults, [name]: 1, host: @ })",
-        // The last of a name is the one that JavaScript takes.
+        // JavaScript takes the last property of a name.
         "mysql.createPool({ host: 'first', host: @ })",
         "mysql.createPool({ get host() { return 1 }, host: @ })",
         // All calls that are handed an object literal.
@@ -87,8 +87,8 @@ fn every_other_byte_stays() {
     }
 }
 
-/// What would be a string, a comment, a regular expression or a block if the goal symbol were
-/// mistaken.
+/// Text that would be taken for a string, a comment, a regular expression or a block if the goal
+/// symbol were wrong.
 #[test]
 fn a_slash_and_a_brace_are_what_the_grammar_says() {
     let table = [
@@ -173,7 +173,7 @@ fn a_value_takes_the_place_of_any_other() {
         ("function () { a, b }", "db", "'db'"),
         ("null", "db", "'db'"),
         ("mysql.createPool({ host: 'x' })", "db", "'db'"),
-        // What has the value already stays, however it is written.
+        // A literal that already has the value stays, however it is written.
         (r"'d\x62'", "db", r"'d\x62'"),
         ("'3306'", "3306", "'3306'"),
         // The type stays where a string would not do.
@@ -278,7 +278,7 @@ fn what_is_not_there_is_an_error_with_the_nearest() {
             "mysql.createPool({ [host]: 1, ...host })",
             "app.js:1:18: the object literal of mysql.createPool has no property `host`; it has none by name",
         ),
-        // Each of the calls, or it would be left with the old settings unseen.
+        // Every call must have it, or a call would keep its old settings unnoticed.
         (
             "mysql.createPool({ host: 1 });\nmysql.createPool({ 'a-host': 1 })",
             "app.js:2:18: the object literal of mysql.createPool has no property `host`; the nearest is `a-host` at 2:20",
@@ -467,7 +467,7 @@ const VALUES: [&str; 64] = [
     "__proto__",
 ];
 
-/// What `host` may hold before: each is replaced in another way.
+/// Old values of `host`: each is replaced in another way.
 const OLD: [&str; 6] = ["'old'", "\"old\"", "`old`", "a || 'b'", "3306", "false"];
 
 #[test]
@@ -484,8 +484,8 @@ fn every_value_reads_back_by_our_own_reader() {
     }
 }
 
-/// Node.js reads each edited file and says what the call was handed. Where there is no Node.js, the
-/// test above is what there is.
+/// Node.js reads each edited file and says what the call was handed. Without Node.js, only the test
+/// above remains.
 #[test]
 fn every_value_reads_back_by_node() {
     let directory = tempfile::tempdir().unwrap();
@@ -523,7 +523,7 @@ fn every_value_reads_back_by_node() {
     }
 }
 
-/// Whatever is cut off or put together, there is an error or an edit, and no panic.
+/// However the source is cut or put together, there is an error or an edit, and no panic.
 #[test]
 fn no_input_makes_it_panic() {
     let seed = "a = `b${c ? {d: /[/]\\//} : '\\u{61}'}` / 1e-5; mysql.createPool({ ['a']: x?.y, get b() {}, ...c, host: \"old\\\n\", host })";

@@ -1,5 +1,5 @@
-//! What a JavaScript source is made of, each piece with its place. White space and comments lie
-//! between the tokens and are nobody's, so an edit cannot touch them.
+//! The tokens of a JavaScript source, each with its place. White space and comments lie between the
+//! tokens and belong to none, so an edit cannot touch them.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,9 +14,9 @@ pub(super) enum TokenKind {
     Number,
     String,
     Regex,
-    /// A template without substitutions, or what follows the last substitution of one.
+    /// A template without substitutions, or the part after its last substitution.
     Template,
-    /// What stands before a template's substitution; it opens, as a bracket does.
+    /// The part of a template before a substitution; it opens, as a bracket does.
     TemplateOpen,
     Punctuator,
 }
@@ -27,7 +27,7 @@ pub(super) struct Token {
     pub span: Range<usize>,
     /// Whether it stands directly in the braces of an object literal or of a class.
     pub member: bool,
-    /// For one that opens: the token that closes.
+    /// For an opening token: the token that closes it.
     pub close: Option<usize>,
 }
 
@@ -64,7 +64,8 @@ impl<'s> Script<'s> {
         }
     }
 
-    /// The word of a keyword. A property may be called like one, and is none: `promise.catch`.
+    /// The text of a name that may be a keyword. A property is never a keyword, even if it is
+    /// called like one: `promise.catch`.
     pub fn keyword(&self, token: usize) -> Option<&'s str> {
         let property = matches!(self.text_before(token), "." | "?.");
         (self.is(token, TokenKind::Name) && !property).then(|| self.text(token))
@@ -86,7 +87,7 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    /// One of the source itself.
+    /// A fault of the source itself.
     pub fn unreadable(at: usize, what: impl Into<String>) -> Self {
         Self {
             at,

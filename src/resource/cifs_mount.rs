@@ -211,7 +211,7 @@ impl CifsShare {
     /// Adds the options in which the present mount differs from the wanted one.
     fn diff_options(&self, state: &CifsState, diff: &mut Diff) {
         let vers = state.vers.as_deref().map(|v| {
-            cifs::parse_dialect(v).map_or_else(|| v.to_owned(), |dialect| dialect.to_string())
+            cifs::dialect_from_kernel(v).map_or_else(|| v.to_owned(), |dialect| dialect.to_string())
         });
         diff.field("options.vers", vers, self.vers.to_string());
         diff.field("options.seal", Some(state.seal), self.encrypt);
@@ -455,7 +455,13 @@ impl CifsShare {
     /// Checks that the server accepts a mount with these options and this password. The mount is not attached
     /// anywhere.
     pub async fn is_let_in(&self) -> Result<()> {
-        self.mount_detached().await.map(drop)
+        let mounted = self.mount_detached().await?;
+        // Its end is an unmount, which waits for the server.
+        blocking(move || {
+            drop(mounted);
+            Ok(())
+        })
+        .await
     }
 
     async fn mount_detached(&self) -> Result<Detached> {

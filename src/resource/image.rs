@@ -107,14 +107,17 @@ impl Resource for Image {
         let id = podman::image_id(&self.reference()).await?;
         let newer = match (&id, &self.image) {
             (None, config::Image::DockerArchive(path)) => {
-                if !path.is_file() {
-                    return Err(Error::new(format!("{} is missing", path.display())).hint(
-                        "copy the archive there, or name a registry in was.container.image",
-                    ));
-                }
-                // podman would read a damaged archive up to the fault, and leave layers behind.
                 let path = path.clone();
-                blocking(move || archive::image_id(&path)).await?;
+                blocking(move || {
+                    if !path.is_file() {
+                        return Err(Error::new(format!("{} is missing", path.display())).hint(
+                            "copy the archive there, or name a registry in was.container.image",
+                        ));
+                    }
+                    // podman would read a damaged archive up to the fault, and leave layers behind.
+                    archive::image_id(&path)
+                })
+                .await?;
                 Ok(None)
             }
             (Some(id), _) if self.newer != NewerImage::Ignore => self.newer(id).await,

@@ -18,7 +18,7 @@
 //!    Add its two lines to `src/effect/mod.rs`. `src/effect/account.rs` is a short example. Plan, roll-back, revert,
 //!    history and the fail points of the tests need nothing more.
 //! 4. **Its place in a role.** Add it to the graph in `src/role/storage.rs` or `src/role/was.rs`, after what it
-//!    needs. Health checks it from then on, too.
+//!    needs. Add its kind to `as_the_tier_file_says` in `src/health/checks.rs` if nothing is served without it.
 //! 5. **The tier file**, if the operator chooses something: the field in `src/config/model.rs`, its key in `keys.rs` and
 //!    how it is read in `load.rs`.
 //! 6. **Tests.** Table tests of `diff` in the resource's file. The campaigns `kill`, `fault` and `revert` of `tests/lab`

@@ -1,5 +1,5 @@
-//! What a role means: the tier file and the guest's facts in, a list of resources out. Each role
-//! reads from top to bottom as the guide that it replaces.
+//! What a role means: it turns the tier file and the guest's facts into a list of resources. Each
+//! role reads from top to bottom like the guide that it replaces.
 
 #[cfg(test)]
 pub mod samples;
@@ -17,7 +17,7 @@ use crate::resource::NewerImage;
 pub use storage::storage;
 pub use was::{container_hostname, was};
 
-/// What whoever runs this asks for beyond the tier file.
+/// What the caller asks for beyond the tier file.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Take over what somebody set up by hand for the same purpose, instead of refusing it.
@@ -41,8 +41,8 @@ pub fn resources(role: Role, tier: &Tier, facts: &Facts, options: &Options) -> R
     }
 }
 
-/// The zone of firewalld that is opened: the tier file's, or the default one. Where no firewalld
-/// runs the name matters to nobody, since the plan ends there.
+/// The firewalld zone that is opened: the tier file's, or the default zone. Where no firewalld
+/// runs, the name does not matter, since the plan ends there.
 fn zone(tier: &Tier, facts: &Facts) -> String {
     tier.firewall
         .zone

@@ -1,4 +1,4 @@
-//! The guide's tier and the guests it stands on, for the tests of whatever is made from them.
+//! The guide's tier and the guests that it runs on, for tests.
 
 use crate::config::{
     Container, Content, Device, Dialect, Disk, Filesystem, Firewall, Health, Image, Protocol,
@@ -82,7 +82,7 @@ pub fn graph(role: Role) -> Graph {
     super::resources(role, &tier(), &facts, &super::Options::default()).unwrap()
 }
 
-/// The plan of a guest on which these resources differ, and no other.
+/// The plan of a guest on which only these resources differ.
 pub fn plan(role: Role, differing: Vec<(&str, Diff)>) -> Plan {
     let graph = graph(role);
     let mut diffs: Vec<Diff> = graph.nodes().iter().map(|_| Diff::update("")).collect();

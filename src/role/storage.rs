@@ -58,7 +58,7 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
                 body: samba_drop_in(&disk.mount),
                 check: Check::None,
             },
-            // In this order it is always Samba's own step that makes systemd read it.
+            // After the mount: then it is always Samba's own step that makes systemd read the drop-in.
             &[mounted],
         ));
     }
@@ -69,7 +69,7 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
             name: share.user.clone(),
             owns: storage.path.clone(),
         },
-        // The number of the account may be the one that the files on the disk have.
+        // After the mount: the account may get the numeric ID that the files on the disk have.
         &places,
     );
     places.push(account);
@@ -86,7 +86,8 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
         },
         &places,
     );
-    // What smbd may serve, before there is anything in it: new files get the label of their directory.
+    // The label that lets smbd serve the directory comes before any content: new files get the label of their
+    // directory.
     let mut ready = vec![directory];
     if facts.selinux {
         ready.push(graph.add(
@@ -172,9 +173,9 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
     graph
 }
 
-/// Without the disk the share would be the bare directory beneath it: Samba waits for the mount
-/// before it starts, and goes when the mount goes, however that happens. A mount that somebody takes
-/// away by hand stops what is bound to it, but not what only requires it.
+/// Without the disk, the share would be the bare directory beneath it. So Samba waits for the mount before it starts,
+/// and stops whenever the mount goes. `BindsTo=` is needed: when somebody unmounts by hand, units that are bound to the
+/// mount stop, but units that only require it do not.
 fn samba_drop_in(mount: &Path) -> String {
     format!(
         "[Unit]\nRequiresMountsFor={}\nBindsTo={}\n",
@@ -196,11 +197,11 @@ fn share_definition(share: &Share, storage: &Storage) -> String {
         format!("valid users = {}", share.user),
         "read only = no".to_owned(),
         "guest ok = no".to_owned(),
-        // What one WAS writes the other may read and change: both come as the same account, and
-        // nobody else on this VM needs to.
+        // What one WAS VM writes, the others may read and change: all connect as the same account. Nobody else on this
+        // VM needs access.
         "create mask = 0660".to_owned(),
         "directory mask = 2770".to_owned(),
-        // What an operator's [global] says of these holds for every share that does not.
+        // What an operator's [global] says about these holds for every share that does not set them itself.
         "force create mode = 0660".to_owned(),
         "force directory mode = 2770".to_owned(),
         "force user =".to_owned(),
@@ -209,9 +210,9 @@ fn share_definition(share: &Share, storage: &Storage) -> String {
         "read list =".to_owned(),
         "admin users =".to_owned(),
         "available = yes".to_owned(),
-        // Files change beneath Samba with each revision. A client that may keep what it has read, by a
-        // lease, would go on with the old one, and a lease that outlives its smbd makes the kernel's
-        // client fail to open the file that has the name by then (EINVAL).
+        // Files change beneath Samba with each revision. A client with a lease may keep what it has read, and would go
+        // on with the old revision. If a lease outlives its smbd, the kernel's client also fails to open the file that
+        // has the name by then (EINVAL).
         "oplocks = no".to_owned(),
         format!(
             "smb encrypt = {}",
@@ -220,10 +221,10 @@ fn share_definition(share: &Share, storage: &Storage) -> String {
     ];
     if !share.clients.is_empty() {
         let clients: Vec<String> = share.clients.iter().map(ToString::to_string).collect();
-        // The VM itself may look whether the share is served.
+        // The VM itself may check whether the share is served.
         lines.push(format!("hosts allow = {} 127.0.0.1 ::1", clients.join(" ")));
-        // With a list of each kind, whoever is on neither is let in (hosts_access(5)): a `hosts deny` of
-        // the operator's in [global] would open the share.
+        // If there are both lists, a host on neither is let in (hosts_access(5)). So a `hosts deny` in the operator's
+        // [global] would open the share.
         lines.push("hosts deny = ALL".to_owned());
     }
     lines.join("\n\t") + "\n"

@@ -1,5 +1,5 @@
-//! What follows from a change: apply observes a resource again when one that it needs has changed,
-//! and a plan has to have said what it then finds.
+//! What follows from a change. Apply observes a resource again when a resource that it needs has
+//! changed, and the plan must have said what apply then finds.
 
 use super::samples::plan;
 use crate::config::Role;
@@ -26,7 +26,7 @@ fn remount() -> Diff {
     diff
 }
 
-/// Every changed resource with the names of its fields, and what all of it disturbs.
+/// Every changed resource with the names of its fields, and what all the changes disturb.
 fn told(plan: &Plan) -> (Vec<String>, Vec<String>) {
     let changes = plan.changes().map(|(address, diff)| {
         let fields: Vec<&str> = diff.fields.iter().map(|f| f.name.as_str()).collect();
@@ -68,7 +68,7 @@ fn samba_reads_again_what_changes() {
             ],
             vec![],
         ),
-        // What does not run reads all of it when it starts.
+        // A unit that is not running reads all of it when it starts.
         (
             vec![
                 (DROP_IN, create("text")),
@@ -120,7 +120,7 @@ fn a_new_mount_takes_the_container_with_it() {
         "restart nodejs-server.service",
     ];
     let cases = [
-        // A password goes all the way down.
+        // A new password reaches the mount and the container.
         (
             vec![(CREDENTIALS, update(&["contents"]))],
             vec![
@@ -138,7 +138,7 @@ fn a_new_mount_takes_the_container_with_it() {
             ],
             remounted,
         ),
-        // The container runs on what is below the mount.
+        // The container runs on what is below the mount, so a new mount restarts it.
         (
             vec![(MOUNT, create("source"))],
             vec![
@@ -147,7 +147,7 @@ fn a_new_mount_takes_the_container_with_it() {
             ],
             vec!["restart nodejs-server.service"],
         ),
-        // One that does not run starts on the mount that is there by then.
+        // A container that is not running starts on the new mount.
         (
             vec![
                 (CREDENTIALS, create("contents")),

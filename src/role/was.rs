@@ -67,7 +67,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, options: &Options) -> Result<G
     let mut needs = vec![mount, image, firewall];
     let mut secrets = Vec::new();
     for (name, value) in &container.secrets {
-        // podman 4 demands a letter or digit at the end.
+        // podman 4 requires a secret's name to end in a letter or digit.
         let in_podman = format!("{}.{name}.secret", container.name);
         needs.push(graph.add(
             PodmanSecret {

@@ -1,6 +1,6 @@
-//! `wasagent back-off`, which the container's unit runs before podman: an application that ends again and again is started
-//! more and more seldom. systemd's own `RestartSteps=` is not in the systemd of EL9, waits as long for an application
-//! that ends once a day after some days, and as long for a share that was late.
+//! `wasagent back-off`, which the container's unit runs before podman. An application that ends again and again is
+//! restarted after longer and longer pauses. systemd's own `RestartSteps=` does not do: EL9's systemd lacks it. After
+//! some days it would also wait as long for an application that ends once a day, and for a share that was late.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::host::recent_starts::{PAUSES, RecentStarts, Start};
 use crate::host::systemd::mount_unit_name;
 use crate::host::{Systemd, blocking, system_bus};
 
-/// What counts as again and again: starts of the last ten minutes, but for the first few.
+/// Starts of the last ten minutes count, except for the first few.
 const WINDOW: Duration = Duration::from_secs(600);
 const AT_ONCE: usize = 4;
-/// The first pause; each is twice the one before, to the longest.
+/// The first pause. Each further pause is twice as long, up to the longest.
 const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -34,15 +34,16 @@ pub struct Options {
 }
 
 pub async fn run(options: &Options) -> Result<Code, Failure> {
-    // `KillSignal=` where podman is older than 5.3, whom SIGTERM would end in the middle of its work. From here on it ends
-    // a pause.
+    // SIGCONT is the unit's `KillSignal=` where podman is older than 5.3: SIGTERM would end such a podman in the middle
+    // of its work. From here on, SIGCONT ends a pause.
     let number = SignalKind::from_raw(libc::SIGCONT);
     let mut called_off = signal(number).doing("listen for SIGCONT")?;
     let starts = RecentStarts::of(&options.name);
     let at = options.mount.clone();
     let share = blocking(move || mount::mount_at(&at)).await?;
     if share.is_none_or(|share| share.fs_type != "cifs") {
-        // That is why it ended, and no fault of the application's. What is run next refuses this start.
+        // The application ended because the share is gone, so it is not at fault. The unit's next command refuses this
+        // start.
         starts.forget()?;
         return Ok(exit::DONE);
     }
@@ -61,7 +62,7 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     Ok(exit::DONE)
 }
 
-/// How long the next start waits after so many.
+/// How long the next start waits after this many starts.
 fn pause_after(starts: usize) -> Duration {
     let Some(doubled) = starts.checked_sub(AT_ONCE) else {
         return Duration::ZERO;
@@ -71,7 +72,7 @@ fn pause_after(starts: usize) -> Duration {
     SHORTEST.saturating_mul(factor).min(LONGEST)
 }
 
-/// Waits, and says whether the start goes on: it does not where it was called off meanwhile.
+/// Waits. Returns whether the start goes on: not if it was called off meanwhile.
 async fn is_over(starts: usize, pause: Duration, called_off: &mut Signal) -> bool {
     let why = format!(
         "started {starts} times in {} minutes: {PAUSES} {} s",
@@ -79,7 +80,8 @@ async fn is_over(starts: usize, pause: Duration, called_off: &mut Signal) -> boo
         pause.as_secs()
     );
     println!("{why}");
-    // systemctl(1) status shows it, and who starts it sees that it need not wait. All goes on without.
+    // systemctl(1) status shows this text. From it, an apply that starts the unit sees that it need not wait. The start
+    // also goes on without it.
     let _ = sd_notify::notify(&[NotifyState::Status(&why)]);
     let goes_on = tokio::select! {
         () = tokio::time::sleep(pause) => true,
@@ -97,7 +99,7 @@ mod tests {
     fn pauses_grow_to_a_minute() {
         let seconds = [0, 3, 4, 5, 6, 7, 100, usize::MAX].map(|n| pause_after(n).as_secs());
         assert_eq!(seconds, [0, 0, 10, 20, 40, 60, 60, 60]);
-        // Once there, it stays there: as many starts as the window holds then still ask for it.
+        // The pause stays at its longest: the window still holds enough starts at that pace.
         let held = WINDOW.as_secs() / (LONGEST.as_secs() + 10);
         assert_eq!(pause_after(usize::try_from(held).unwrap()), LONGEST);
     }

@@ -1,5 +1,5 @@
-//! `wasagent keep-ports`, a service beside the container's: a reload, restart or stop of firewalld takes away
-//! the rules by which podman publishes ports, and podman's older netavark does not notice.
+//! `wasagent keep-ports`, a service beside the container's. A reload, restart or stop of firewalld removes the rules by
+//! which podman publishes ports, and podman's older netavark does not notice.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::error::{Doing, Error, Result};
 use crate::host::firewalld::Reloads;
 use crate::host::{Answer, podman, system_bus, until};
 
-/// How long, and how far apart, podman is asked: it may meet a firewalld that is not done yet.
+/// How long and how often podman is asked: firewalld may not be done yet.
 const NOT_DONE_YET: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -45,7 +45,7 @@ async fn publish_again(name: &str) -> Result<()> {
     });
     match published.await? {
         Answer::Settled(()) => Ok(()),
-        // systemd starts this service anew, and with the container's next start all is well.
+        // systemd restarts this service, and the container's next start publishes the ports.
         Answer::NotYet(error) => Err(error),
     }
 }

@@ -1,5 +1,5 @@
-//! `wasagent sees-share`, which the container's unit runs once podman has started it: a container keeps what was mounted
-//! when it was made, and the share may have gone between the look at it and that moment.
+//! `wasagent sees-share`, which the container's unit runs once podman has started it. A container keeps the mounts that
+//! it was made with, and the share may have gone between the check before the start and that moment.
 
 use std::path::{Path, PathBuf};
 
@@ -29,12 +29,12 @@ pub fn run(options: &Options) -> Result<Code, Failure> {
     };
     let share = mount::mount_at(&options.mount)?;
     for process in conmon::watched(main) {
-        // One that has just ended sees nothing.
+        // A process that has just ended sees no mounts.
         let Some(seen) = mount::seen_by(process, &options.workdir)? else {
             continue;
         };
         if !is_the_share(share.as_ref(), &seen) {
-            // systemd would ask the container to end, and wait.
+            // End it here: systemd would ask the container to end, and wait.
             conmon::end(process);
             return Err(not_the_share(&options.mount, &seen).into());
         }

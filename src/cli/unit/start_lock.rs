@@ -1,6 +1,6 @@
-//! `wasagent start-lock`, which the container's unit runs before podman, as a service of its own that
-//! has come up when the lock is held: what else a unit runs before its main process is ended before
-//! that begins (systemd.service(5), `ExecStartPre=`).
+//! `wasagent start-lock`, which the container's unit runs before podman. It runs as a service of
+//! its own, which is up once the lock is held: systemd ends everything else that a unit starts
+//! before its main process before that process begins (systemd.service(5), `ExecStartPre=`).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,9 +15,9 @@ use crate::host::http;
 use crate::host::start_lock::{LONGEST_START, Start};
 use crate::host::{Systemd, blocking, system_bus};
 
-/// Between two looks at the application.
+/// The pause between two checks of the application.
 const PAUSE: Duration = Duration::from_millis(250);
-/// What one answer of it may take.
+/// How long the application may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let systemd = Systemd::connect(&system_bus().await?).await?;
     let unit = systemd.unit(&options.unit).await?;
     let mount = options.mount.clone();
-    // systemd runs what is left of ExecStartPre= for a start that was called off, too.
+    // systemd also runs the remaining ExecStartPre= commands of a start that was called off.
     let start = match unit.active.as_str() {
         "activating" => blocking(move || Start::begin(&mount)).await?,
         _ => None,
@@ -50,7 +50,8 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     Ok(exit::DONE)
 }
 
-/// Until the application answers, or will not.
+/// Waits until the application answers, its start ends without an answer, or `LONGEST_START` is
+/// over.
 async fn wait_for_the_start(options: &Options, systemd: &Systemd, invocation: &[u8]) {
     let begun = Instant::now();
     while begun.elapsed() < LONGEST_START {
@@ -58,8 +59,9 @@ async fn wait_for_the_start(options: &Options, systemd: &Systemd, invocation: &[
         let Ok(unit) = systemd.unit(&options.unit).await else {
             continue;
         };
-        // One that is being stopped may read on until it is killed. The next start has a lock of its
-        // own, and may wait for a change that waits for this one.
+        // A unit that is being stopped may read on until it is killed, so it still counts. The next
+        // start takes a lock of its own, and may wait for a change of revision that waits for this
+        // lock.
         let ended = matches!(unit.active.as_str(), "inactive" | "failed");
         if ended || unit.sub == "auto-restart" || unit.invocation != invocation {
             break;

@@ -1,4 +1,4 @@
-//! The events as they are, one object a line, and errors also on standard error.
+//! The events unchanged, one object per line. Errors also go to standard error.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::text::{self, Page};
 use super::{Form, Streams};
 use crate::engine::report::{Event, EventKind, Summary};
 
-/// The amount of long work is told no more often: a fetch tells every per cent.
+/// Progress is printed at most this often: a fetch reports every per cent.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(1);
 
 pub struct Json {

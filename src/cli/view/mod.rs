@@ -1,6 +1,6 @@
-//! What apply and revert show of themselves while they run and when they end: on a terminal a line
-//! that lives for each resource at work, elsewhere plain lines for a log, or the JSON of the
-//! contract. All three take the same events.
+//! What apply and revert show while they run and when they end. On a terminal, each resource at work has a line that is
+//! redrawn. Elsewhere there are plain lines for a log, or the JSON of the contract. All three forms take the same
+//! events.
 
 mod json;
 mod plain;
@@ -21,11 +21,11 @@ pub use text::Run;
 /// How often a view looks at the clock: often enough for a spinner, and no burden to a serial console.
 const TICK: Duration = Duration::from_millis(200);
 
-/// One form of showing a run. Times are those since it began.
+/// One way to show a run. Times count from the start of the run.
 trait Form: Send {
     fn event(&mut self, event: &Event, now: Duration);
     fn tick(&mut self, now: Duration);
-    /// A signal came: what is at work goes on to its end, nothing else is begun.
+    /// A signal came: the running steps finish, and no other begins.
     fn stopping(&mut self, now: Duration);
     fn summary(&mut self, summary: &Summary, interrupted: bool);
 }
@@ -37,7 +37,7 @@ struct Streams {
 }
 
 impl Streams {
-    /// That nobody reads any more is no error.
+    /// A write error is ignored: the reader may be gone.
     fn out(&mut self, text: &str) {
         let _ = self
             .out
@@ -99,12 +99,12 @@ impl View {
         self.with(|form, now| form.event(event, now));
     }
 
-    /// Answers the signal that asks to stop, which may be long before the end of what is at work.
+    /// Acknowledges a stop signal at once: the running steps may still take long.
     pub fn stopping(&self) {
         self.with(|form, now| form.stopping(now));
     }
 
-    /// Closes the view. `interrupted`: not all was begun, since a signal came.
+    /// Closes the view. `interrupted`: a signal kept some steps from beginning.
     pub fn summary(&self, summary: &Summary, interrupted: bool) {
         self.with(|form, _| form.summary(summary, interrupted));
     }
@@ -115,13 +115,13 @@ impl View {
     }
 }
 
-/// Whether lines that were printed can be taken back. With -v the log goes between them.
+/// Whether printed lines can be erased again. With -v, log lines would come between them.
 fn can_redraw() -> bool {
     let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     std::io::stdout().is_terminal() && !dumb
 }
 
-/// A thread of its own, since the tasks may be busy in system calls. It ends after the view.
+/// Runs in a thread of its own, since the tasks may be busy in system calls. The thread ends after the view.
 fn tick(view: Weak<View>) {
     std::thread::spawn(move || {
         while let Some(view) = view.upgrade() {

@@ -1,5 +1,5 @@
-//! For a log, such as cloud-init's, which keeps standard output and standard error in one file: a
-//! line when a resource ends, and one now and then while it takes long.
+//! For a log, such as cloud-init's, which keeps standard output and standard error in one file. A
+//! resource gets a line when it ends, and one now and then while it takes long.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{Form, Streams};
 use crate::cli::output::Ink;
 use crate::engine::report::{Event, EventKind, Summary};
 
-/// How long nothing is told of a resource at work.
+/// How long a resource at work goes without a line.
 const QUIET: Duration = Duration::from_secs(10);
 
 pub struct Plain {
@@ -29,7 +29,7 @@ impl Plain {
         }
     }
 
-    /// A retry is told when it is for another fault than the last one, or when it is time for a line.
+    /// Prints a retry if its fault differs from the last one, or if a line is due.
     fn retry(&mut self, event: &Event, now: Duration) {
         let last = self.at_work.get_mut(event).and_then(|r| r.fault.take());
         self.at_work.take_in(event, now);

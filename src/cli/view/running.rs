@@ -8,18 +8,18 @@ use crate::engine::report::{Event, EventKind};
 pub struct Running {
     pub resource: String,
     pub since: Duration,
-    /// When a line was last printed of it, by a form that prints some.
+    /// When a line about it was last printed, by a form that prints such lines.
     pub told: Duration,
     pub amount: Option<String>,
     pub tries: u32,
-    /// What the last try met.
+    /// The fault of the last try.
     pub fault: Option<Fault>,
 }
 
 /// A fault that may pass.
 pub struct Fault {
     pub error: String,
-    /// When it is tried again.
+    /// When the next try begins.
     pub again: Duration,
 }
 
@@ -35,7 +35,7 @@ impl Running {
         }
     }
 
-    /// `, try 3 in 2 s` or `, 3 layers begun`: what is known beside its name.
+    /// What is known beside its name: `, try 3 in 2 s` or `, 3 layers begun`.
     pub fn detail(&self, now: Duration) -> String {
         let mut detail = String::new();
         if self.tries > 1 {
@@ -56,7 +56,7 @@ impl Running {
     }
 }
 
-/// All that are at work.
+/// All resources at work.
 #[derive(Default)]
 pub struct AtWork(Vec<Running>);
 

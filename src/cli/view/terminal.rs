@@ -1,6 +1,6 @@
-//! For people at a terminal. What has ended stands above and scrolls away; what is at work stands
-//! below, a line each, and is drawn anew at every tick. The sequences are those of ECMA-48 that the
-//! Linux console has too (console_codes(4)), and so are the characters.
+//! For people at a terminal. Resources that have ended stand above and scroll away. Resources at
+//! work stand below, one line each, and are redrawn at every tick. All ECMA-48 sequences and
+//! characters used here also exist on the Linux console (console_codes(4)).
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{Form, Streams, TICK};
 use crate::cli::output::Ink;
 use crate::engine::report::{Event, EventError, EventKind, Summary};
 
-/// No line is shortened below this many columns of its address.
+/// An address keeps at least this many columns.
 const SHORTEST_ADDRESS: usize = 24;
 
 /// Columns and rows.
@@ -36,11 +36,11 @@ pub fn size_of_stdout() -> Size {
 pub struct Terminal {
     streams: Streams,
     page: Page,
-    /// Asked at each drawing: the window may be made larger or smaller at any time.
+    /// Asked at each redraw: the window may be resized at any time.
     size: fn() -> Size,
     run: Run,
     at_work: AtWork,
-    /// What stands below, to be taken back.
+    /// The lines below, which the next redraw erases.
     drawn: String,
     failed: Vec<(String, EventError)>,
     skipped: Vec<(String, String)>,
@@ -62,13 +62,13 @@ impl Terminal {
 
     fn page(&self) -> Page {
         Page {
-            // A console that breaks lines at its last column breaks none that ends before it.
+            // One column less: a console that breaks lines at its last column does not break these.
             width: Some((self.size)().columns.saturating_sub(1)),
             ..self.page
         }
     }
 
-    /// Takes back what stands below, prints `above`, and draws anew, all in one write.
+    /// Erases the lines below, prints `above` and redraws, all in one write.
     fn draw(&mut self, above: &str, now: Duration) {
         let below = self.below(now);
         if above.is_empty() && below == self.drawn {
@@ -95,12 +95,12 @@ impl Terminal {
                 below += &paragraph(page, Ink::Faint, BLANK, &fault.error);
             }
         }
-        // What has scrolled away cannot be taken back.
+        // Lines that have scrolled away cannot be erased.
         let most = (self.size)().rows.saturating_sub(1);
         below.split_inclusive('\n').take(most).collect()
     }
 
-    /// The reasons, after all that ended well has been told.
+    /// Prints the reasons of failures and skips, after everything that ended well.
     fn tell_what_is_left(&mut self) {
         let page = self.page();
         for (resource, error) in std::mem::take(&mut self.failed) {

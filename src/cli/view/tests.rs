@@ -1,5 +1,5 @@
-//! A run of the role was with everything in it that a view has to show, at fixed times. The screens
-//! are what a terminal makes of the bytes, not the bytes.
+//! A run of the role `was` with everything that a view has to show, at fixed times. The screens are
+//! what a terminal displays, not the raw bytes.
 
 use super::json::Json;
 use super::plain::Plain;
@@ -26,7 +26,7 @@ const RUN: Run = Run {
 
 const IMAGE: &str = "registry.example.com:5000/ablecloud/three-tier/nodejs-server:linux-0.1";
 
-/// Takes both streams, as a terminal does, and a cloud-init that sends both to one file.
+/// Takes both streams, like a terminal, or like cloud-init when it sends both to one file.
 #[derive(Clone)]
 struct Screen(Arc<Mutex<(vt100::Parser, Vec<u8>)>>);
 
@@ -126,7 +126,7 @@ fn pulled() -> Diff {
     diff
 }
 
-/// Up to where two resources are at work, one of them waiting for its next try.
+/// The run up to where two resources are at work, one of them waiting for its next try.
 fn first_half(form: &mut dyn Form) {
     let cred = Address::new(Kind::Secret, "/etc/wasagent/share.cred");
     let file = Address::new(Kind::File, "/etc/systemd/system/nodejs-server.service");

@@ -1,5 +1,5 @@
-//! How a text is laid out: labels in a column, long texts beside them wrapped, nothing in them that
-//! a terminal would obey.
+//! How text is laid out: labels in a column, long texts wrapped beside them, and no control
+//! characters that a terminal would obey.
 
 use std::time::Duration;
 
@@ -12,29 +12,29 @@ use crate::engine::Field;
 use crate::engine::Work;
 use crate::engine::report::{Event, EventError, Summary};
 
-/// A value longer than this is counted and not shown.
+/// Of a value longer than this, only the number of characters is shown.
 const LONGEST_VALUE: usize = 120;
 
-/// So many fields of a changed resource are shown.
+/// At most this many fields of a changed resource are shown.
 const MOST_FIELDS: usize = 8;
 
-/// Keeps together what belongs together when lines are broken.
+/// Keeps words together when lines are wrapped.
 const NO_BREAK: &str = "\u{a0}";
 
-/// Blanks as wide as a label of the column.
+/// Blanks as wide as a label.
 pub const BLANK: &str = "        ";
 
-/// What is written on.
+/// Where the text is shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
     pub colour: bool,
     pub colour_on_stderr: bool,
-    /// In columns; without one no line is broken.
+    /// In columns; `None`: no line is wrapped.
     pub width: Option<usize>,
     pub verbose: bool,
 }
 
-/// A label, with the blanks after it, and a text beside it, in as many lines as that needs.
+/// A label (with its trailing blanks) and a text beside it, in as many lines as it needs.
 pub fn paragraph(page: Page, ink: Ink, label: &str, text: &str) -> String {
     let indent = " ".repeat(label.len());
     let text = printable(text);
@@ -55,7 +55,7 @@ pub fn paragraph(page: Page, ink: Ink, label: &str, text: &str) -> String {
     )
 }
 
-/// Paths and addresses are broken only where there is no other way, and never hyphenated.
+/// Paths and addresses are broken only if they must be, and never hyphenated.
 fn wrapping<'a>(width: usize, indent: &'a str) -> Options<'a> {
     Options::new(width.max(indent.len() + 20))
         .initial_indent(indent)
@@ -77,8 +77,9 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
-/// A text in at most `width` columns, without its middle if need be: addresses begin with their kind
-/// and end in what tells them apart. Three dots, since a console has no ellipsis in its font.
+/// A text in at most `width` columns. If it is too long, its middle is left out: addresses begin
+/// with their kind and end in what tells them apart. Three dots, since a console font has no
+/// ellipsis.
 pub fn shorten(text: &str, width: usize) -> String {
     if display_width(text) <= width {
         return text.to_owned();
@@ -110,7 +111,7 @@ pub fn time(duration: Duration) -> String {
     }
 }
 
-/// For what is still at work, where tenths would only flicker.
+/// A duration for what is still at work, where tenths would only flicker.
 pub fn whole_seconds(duration: Duration) -> String {
     match duration.as_secs() {
         whole @ 60.. => format!("{} min {} s", whole / 60, whole % 60),
@@ -118,7 +119,7 @@ pub fn whole_seconds(duration: Duration) -> String {
     }
 }
 
-/// A resource that has come to its end: its address, its time, how often it was tried.
+/// The line of a resource that has ended: its address, its time and how often it was tried.
 pub fn settled(page: Page, ink: Ink, label: &str, event: &Event, tries: u32) -> String {
     let mut ends = Vec::new();
     if let Some(took) = event.took_ms {
@@ -178,7 +179,7 @@ fn value(text: &str) -> String {
     }
 }
 
-/// What the operator should know of a resource though nothing is changed for it.
+/// What the operator should know about a resource although nothing is changed for it.
 pub fn notes(page: Page, event: &Event) -> String {
     let note = |note| format!("{}: {note}", event.resource);
     let notes = event.notes.iter().map(note);
@@ -187,7 +188,7 @@ pub fn notes(page: Page, event: &Event) -> String {
         .collect()
 }
 
-/// The error of a resource and the way out, for standard error.
+/// The error of a resource and its hint, for standard error.
 pub fn error(page: Page, resource: &str, error: &EventError) -> String {
     complaint(
         page,
@@ -221,17 +222,17 @@ fn complaint(page: Page, message: &str, hint: Option<&str>) -> String {
     text
 }
 
-/// What differs in words between the runs that a view shows.
+/// What makes the wording of one run differ from that of another.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
     pub work: Work,
     pub role: Role,
-    /// What a failed run has done is undone next.
+    /// If the run fails, what it has done is undone next.
     pub rolls_back: bool,
 }
 
 impl Run {
-    /// The label of a resource that came to the end that the run wants.
+    /// The label of a resource that ended as the run wants.
     pub fn done(self) -> &'static str {
         match self.work {
             Work::Apply => "changed ",
@@ -239,7 +240,7 @@ impl Run {
         }
     }
 
-    /// How many resources came to which end, and what to do if not all came to the wanted one.
+    /// How many resources ended in which way, and what to do if not all ended as wanted.
     pub fn summary(self, page: Page, summary: &Summary) -> String {
         let mut text = paragraph(page, Ink::Faint, "", &self.counts(summary));
         if summary.failed + summary.skipped > 0 {

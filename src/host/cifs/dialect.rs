@@ -3,7 +3,7 @@
 use crate::config::Dialect;
 
 /// Parses the kernel's notation: `3.0`, `3.0.2` or `3.02`, and `3.1.1`.
-pub fn parse(vers: &str) -> Option<Dialect> {
+pub fn from_kernel(vers: &str) -> Option<Dialect> {
     match vers {
         "3.0" => Some(Dialect::V3_0),
         "3.0.2" | "3.02" => Some(Dialect::V3_0_2),

@@ -1,5 +1,5 @@
 //! Why the kernel refused a mount. One errno stands for several causes, and only the kernel log tells them apart.
-//! The log is shared, so lines about other servers are left out. A missing line counts only if the log was read.
+//! The sentence for each cause is in `failure`. The log is shared, so lines about other servers are left out. A missing line counts only if the log was read.
 
 use rustix::io::Errno;
 

@@ -16,7 +16,7 @@ const KERNEL_ACTIMEO: Duration = Duration::from_secs(1);
 pub struct CifsState {
     /// As mounted: `//server/share`.
     pub source: String,
-    /// Such as `3.1.1`; [`dialect::parse`] reads it.
+    /// Such as `3.1.1`; [`dialect::from_kernel`] reads it.
     pub vers: Option<String>,
     pub user: Option<String>,
     pub address: Option<IpAddr>,
@@ -78,7 +78,7 @@ pub fn observe(info: &MountInfo) -> Option<CifsState> {
         source: info.source.clone(),
         // The kernel writes 3.02; this normalizes it to the tier file's notation.
         vers: text("vers")
-            .map(|vers| dialect::parse(&vers).map_or(vers, |known| known.to_string())),
+            .map(|vers| dialect::from_kernel(&vers).map_or(vers, |known| known.to_string())),
         user: text("username"),
         address: text("addr").and_then(|address| address.parse().ok()),
         uid: number("uid"),

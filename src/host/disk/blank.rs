@@ -16,28 +16,28 @@ use crate::error::{Doing, Error, Result};
 pub enum Blankness {
     /// Every byte that was looked at is zero, and nobody uses it.
     Blank,
-    /// Somebody uses it, in words.
+    /// It is in use; `by` says by what.
     InUse { by: String },
-    /// It holds something, in words.
+    /// It holds something; `what` names it.
     Found { what: String },
 }
 
-/// How much is read at the start: LUKS2 keeps a second header as far as 4 MiB in.
+/// How much is read at the start: LUKS2 keeps a second header up to 4 MiB in.
 const HEAD: u64 = 8 << 20;
 
-/// How much is read at the end: the backup of a GPT, md, ZFS.
+/// How much is read at the end: there are the backup of a GPT, md and ZFS.
 const TAIL: u64 = 4 << 20;
 
-/// How much is read at each place in between.
+/// How much is read at each place between the start and the end.
 const SAMPLE: u64 = 4096;
 
-/// Whether nothing is on the device and nobody uses it; only reads. Nobody: no mount, no swap, no
-/// device built on it, and the kernel grants it exclusively. Nothing: no partition, and zeros in
-/// the first 8 MiB, the last 4 MiB, where file systems keep copies of their superblocks, and at
-/// 64 places spread over the rest.
+/// Whether the device holds nothing and nobody uses it. Only reads. Unused means: no mount, no
+/// swap, no device built on it, and the kernel grants exclusive access. Empty means: no partition,
+/// and zeros in the first 8 MiB, in the last 4 MiB, where file systems keep copies of their
+/// superblocks, and at 64 places spread over the rest.
 ///
 /// # Errors
-/// When the device cannot be read: then it is not blank either.
+/// When the device cannot be read. It does not count as blank then.
 pub fn prove_blank(path: &Path) -> Result<Blankness> {
     let device = at_path(path)?;
     if let Some(by) = used_by(&device) {
@@ -85,9 +85,9 @@ pub fn prove_blank(path: &Path) -> Result<Blankness> {
     Ok(Blankness::Found { what })
 }
 
-/// Whether a device holds nothing but what an interrupted mkfs of this type may leave: no file
-/// system that could be mounted, no partition, and no signature of anything else. Only worth
-/// asking of a disk that was proved blank before that mkfs began.
+/// Whether a device holds only what an interrupted mkfs of this type may leave: no mountable file
+/// system, no partition, and no signature of anything else. The answer is only meaningful for a
+/// disk that was proved blank before that mkfs began.
 ///
 /// # Errors
 /// When the device cannot be read.
@@ -117,25 +117,26 @@ pub fn holds_unfinished(path: &Path, fs_type: &str) -> Result<bool> {
     Ok(match blkid::ask(path) {
         Some((2, _)) => true,
         Some((0, answer)) => is_own_type(&answer),
-        // Without a clear answer nothing is given up.
+        // Without a clear answer nothing is overwritten.
         _ => false,
     })
 }
 
-/// Start and length of everything that is read to prove a device of `size` bytes blank, by start.
+/// Start and length of every place that is read to prove a device of `size` bytes blank, sorted by
+/// start.
 fn places(size: u64) -> Vec<(u64, u64)> {
     const MIB: u64 = 1 << 20;
     let mut places = vec![(0, HEAD), (size.saturating_sub(TAIL), TAIL)];
-    // Copies of the superblock: btrfs at 64 MiB and 256 GiB; ext in the groups 1 and the powers of
-    // 3, 5 and 7, of 8, 32 and 128 MiB each with blocks of 1, 2 and 4 KiB. Those of 1 KiB begin with
-    // the second block.
+    // Copies of the superblock. btrfs: at 64 MiB and 256 GiB. ext: in group 1 and in the groups
+    // that are powers of 3, 5 and 7; a group has 8, 32 or 128 MiB with blocks of 1, 2 or 4 KiB.
+    // With 1 KiB blocks the groups begin at the second block.
     places.extend([(64 * MIB, 2 * SAMPLE), (256 << 30, 2 * SAMPLE)]);
     for group in [8, 32, 128] {
         places.extend([1, 3, 5, 7, 9, 25, 27, 49].map(|nth| (nth * group * MIB, SAMPLE)));
     }
-    // An allocation group of xfs has 1 TiB at most.
+    // An xfs allocation group has at most 1 TiB.
     places.extend((1..16).map(|nth: u64| (nth << 40, SAMPLE)));
-    // Evenly, at multiples of the sample; the quarters are where xfs begins its allocation groups.
+    // Spread evenly, at multiples of the sample. xfs begins its allocation groups at the quarters.
     places.extend((1..64).map(|part| (size / 64 * part / SAMPLE * SAMPLE, SAMPLE)));
     places.retain_mut(|(start, length)| {
         *length = (*length).min(size.saturating_sub(*start));
@@ -145,7 +146,7 @@ fn places(size: u64) -> Vec<(u64, u64)> {
     places
 }
 
-/// Place of the first byte that is not zero, among those that are looked at.
+/// Position of the first byte that is not zero, among the places that are read.
 fn first_data(device: &mut (impl Read + Seek), size: u64) -> io::Result<Option<u64>> {
     let mut buffer = vec![0; 1 << 20];
     for (start, length) in places(size) {
@@ -244,7 +245,7 @@ mod tests {
         );
     }
 
-    /// What the makers of file systems write is seen where they are installed.
+    /// What real mkfs programs write is seen, where they are installed.
     #[test]
     fn a_disk_with_a_real_file_system_is_not_blank() {
         for (program, size) in [("mkfs.xfs", 512 << 20), ("mkfs.ext4", 64 << 20)] {

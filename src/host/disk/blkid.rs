@@ -6,17 +6,17 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long the helper that names what is on a disk may take.
+/// How long blkid may take.
 const HELPER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What `blkid` calls the contents of a device; `None` when it is not installed, too slow, or
-/// knows no better.
+/// What `blkid` calls the contents of a device. `None` when blkid is not installed, is too slow, or
+/// does not recognise them.
 pub(super) fn name(device: &Path) -> Option<String> {
     in_words(&ask(device)?.1)
 }
 
-/// blkid(8)'s exit code and answer: 0 when it knows what is there, 2 for nothing that it knows, 8
-/// when it finds several things at once.
+/// blkid(8)'s exit code and output. The code is 0 when blkid recognises the contents, 2 when it
+/// recognises nothing, and 8 when it finds several things at once.
 pub(super) fn ask(device: &Path) -> Option<(i32, String)> {
     let program = ["/usr/sbin/blkid", "/sbin/blkid", "/usr/bin/blkid"]
         .into_iter()
@@ -31,7 +31,7 @@ pub(super) fn ask(device: &Path) -> Option<(i32, String)> {
         .spawn()
         .ok()?;
     let end = Instant::now() + HELPER_DEADLINE;
-    // Its answer is a few lines: they fit into the pipe while it runs.
+    // The output is a few lines, which fit into the pipe while blkid runs.
     let status = loop {
         if let Some(status) = child.try_wait().ok()? {
             break status;

@@ -1,4 +1,5 @@
-//! The file system on a device, read from its superblock by ourselves: a run without a change starts no helper.
+//! The file system on a device, read from its superblock by the agent itself: a run without a
+//! change starts no helper.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
@@ -16,13 +17,12 @@ pub struct FsInfo {
     /// Lower case with hyphens, as in `/dev/disk/by-uuid`.
     pub uuid: String,
     pub label: Option<String>,
-    /// Size that the file system was made or grown to. Of a mounted xfs it may lag behind: xfs
-    /// writes its superblock past the cache that a read of the device is served from.
+    /// Size that the file system was made or grown to. It may be out of date for a mounted xfs: xfs
+    /// writes its superblock past the cache that serves reads of the device.
     pub size_bytes: u64,
 }
 
-/// The xfs or ext file system on a device, read from its superblock by ourselves, so that a run
-/// without a change starts no helper; `None` for anything else.
+/// The xfs or ext file system on a device; `None` for anything else.
 ///
 /// # Errors
 /// When the device cannot be read.
@@ -51,7 +51,8 @@ fn xfs(block: &[u8]) -> Option<FsInfo> {
     if !block.starts_with(b"XFSB") {
         return None;
     }
-    // `sb_inprogress`: mkfs sets it first and clears it last. What it left half-done is no file system.
+    // `sb_inprogress`: mkfs sets it first and clears it last. A half-made file system counts as
+    // none.
     if *block.get(126)? != 0 {
         return None;
     }
@@ -68,7 +69,7 @@ fn xfs(block: &[u8]) -> Option<FsInfo> {
 /// Superblock of ext: little-endian, 1024 bytes in (`fs/ext4/ext4.h`, `struct ext4_super_block`).
 fn ext(block: &[u8]) -> Option<FsInfo> {
     const HAS_JOURNAL: u32 = 0x4;
-    // What ext3 has not: extents, 64 bit, flexible groups.
+    // Features that ext3 lacks: extents, 64 bit, flexible groups.
     const OF_EXT4: u32 = 0x40 | 0x80 | 0x200;
     const BIT_64: u32 = 0x80;
     let u32_at = |at: usize| Some(u32::from_le_bytes(block.get(at..at + 4)?.try_into().ok()?));
@@ -76,7 +77,7 @@ fn ext(block: &[u8]) -> Option<FsInfo> {
         return None;
     }
     let (compatible, incompatible, shift) = (u32_at(92)?, u32_at(96)?, u32_at(24)?);
-    // Two bytes of magic are few: a block size beyond 64 KiB is not one.
+    // A magic number of two bytes proves little, so a block size beyond 64 KiB is refused.
     if shift > 6 {
         return None;
     }
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(kind(0, 0x2), "ext2");
     }
 
-    /// What the makers of file systems write is what we read, where they are installed.
+    /// What real mkfs programs write is recognised, where they are installed.
     #[test]
     fn real_file_systems_are_recognised() {
         for (program, options, kind, size) in [

@@ -8,12 +8,12 @@ use super::inventory::{BlockDevice, at_path, disks, is_block_device, used_by};
 use crate::config::Device;
 use crate::error::{Error, Result};
 
-/// The disk that the tier file means. A path or a serial is taken as it is, blank or not; `auto`
-/// is the one disk that is proved blank.
+/// The disk that the tier file means. A path or a serial names a disk whether it is blank or not;
+/// `auto` is the only disk that is proved blank.
 ///
 /// # Errors
-/// When there is none, which may pass by itself: a volume is attached while the guest runs. When
-/// there is more than one for `auto` or a serial. Both with a table of what was seen.
+/// When there is no such disk. This is transient: a volume may be attached while the guest runs.
+/// Also when `auto` or a serial matches more than one disk. Both errors show a table of the disks.
 pub fn find(device: &Device) -> Result<BlockDevice> {
     match device {
         Device::Path(path) if !path.exists() => {
@@ -22,7 +22,7 @@ pub fn find(device: &Device) -> Result<BlockDevice> {
         }
         Device::Path(path) => at_path(path),
         Device::Serial(serial) => {
-            // The whole name below by-id is understood too: `virtio-…`, `scsi-0QEMU_QEMU_HARDDISK_…`.
+            // The whole name below by-id is accepted too: `virtio-…`, `scsi-0QEMU_QEMU_HARDDISK_…`.
             let by_id = Path::new("/dev/disk/by-id").join(serial);
             if is_block_device(&by_id) {
                 return at_path(&by_id);
@@ -46,7 +46,7 @@ pub fn find(device: &Device) -> Result<BlockDevice> {
             let seen = disks()?;
             let mut blank = Vec::new();
             for disk in &seen {
-                // One that cannot be read is not a blank one; the table says what it gave.
+                // A disk that cannot be read is not blank; the table shows the error.
                 if matches!(prove_blank(&disk.path), Ok(Blankness::Blank)) {
                     blank.push(disk);
                 }
@@ -60,8 +60,8 @@ pub fn find(device: &Device) -> Result<BlockDevice> {
     }
 }
 
-/// The devices as a table for an operator: name, size, serial, what is on it. Reads the devices
-/// that nobody uses.
+/// The devices as a table for an operator: name, size, serial, what is on it. Only devices that
+/// nobody uses are read.
 pub fn table(devices: &[BlockDevice]) -> String {
     render(devices, |device| {
         if let Some(by) = used_by(device) {
@@ -108,7 +108,7 @@ pub fn size_in_words(bytes: u64) -> String {
     while unit + 1 < UNITS.len() && bytes >> (10 * (unit + 1)) > 0 {
         unit += 1;
     }
-    // One decimal, cut: a disk is never said to be larger than it is.
+    // One decimal, cut off: a disk is never shown larger than it is.
     let tenths = (u128::from(bytes) * 10) >> (10 * unit);
     match tenths % 10 {
         0 => format!("{} {}", tenths / 10, UNITS[unit]),
@@ -127,13 +127,13 @@ fn not_one(what: &str, seen: &[BlockDevice]) -> Error {
     )
 }
 
-/// How much of a serial virtio-blk and ATA show: `VIRTIO_BLK_ID_BYTES`, and words 10 to 19 of the
-/// identity.
+/// How many characters of a serial virtio-blk (`VIRTIO_BLK_ID_BYTES`) and ATA (words 10 to 19 of
+/// the identity) show.
 const SHOWN: usize = 20;
 
-/// The serial of a CloudStack volume is the first 20 characters of its UUID without hyphens, and a
-/// bus may show no more than 20 of any serial, where SCSI shows all: the whole serial or UUID is
-/// understood where a part is shown, and the part where the whole is.
+/// Whether a wanted serial means the shown one. The serial of a CloudStack volume is the first 20
+/// characters of its UUID without hyphens. Some buses show at most 20 characters of any serial;
+/// SCSI shows all. So the whole serial or UUID matches a shown part, and a part matches the whole.
 fn serial_matches(wanted: &str, has: &str) -> bool {
     let plain = |serial: &str| serial.replace('-', "").to_lowercase();
     let (plain_wanted, plain_has) = (plain(wanted), plain(has));

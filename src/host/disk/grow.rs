@@ -1,6 +1,6 @@
 //! Grows a mounted file system to the size of its disk, by the two system calls that xfs_growfs(8)
-//! and resize2fs(8) end in: no helper's words are to be understood, and neither can be told to make
-//! the file system smaller or to touch one that is not mounted here.
+//! and resize2fs(8) end in. So no helper's output has to be understood, and neither call can be
+//! told to shrink the file system or to touch one that is not mounted here.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -44,7 +44,7 @@ struct XfsGrow {
     inode_percent: u32,
 }
 
-/// The calls themselves: no library that is in the tree has a safe wrapper for them.
+/// The calls themselves: no library among the dependencies has a safe wrapper for them.
 mod calls {
     use super::{XfsGeometry, XfsGrow};
 
@@ -54,10 +54,11 @@ mod calls {
     nix::ioctl_write_ptr!(ext4_resize, b'f', 16, u64);
 }
 
-/// The size of the xfs that is mounted there, as it is in memory: what is on the disk may lag behind.
+/// The size of the xfs that is mounted there, as the kernel has it in memory: the disk may be out
+/// of date.
 ///
 /// # Errors
-/// When it is no xfs, or cannot be asked.
+/// When it is not an xfs, or cannot be asked.
 pub fn xfs_size(mount_point: &Path) -> Result<u64> {
     let geometry = geometry(&File::open(mount_point).doing(asking(mount_point))?)
         .doing(asking(mount_point))?;
@@ -72,14 +73,14 @@ fn asking(mount_point: &Path) -> String {
 
 fn geometry(root: &File) -> nix::Result<XfsGeometry> {
     let mut geometry = XfsGeometry::default();
-    // SAFETY: the call writes one structure of this layout into the place that it is given, and
-    // another file system than xfs refuses it (ENOTTY).
+    // SAFETY: the call writes one structure of this layout to the given pointer. Any other file
+    // system than xfs refuses the call (ENOTTY).
     unsafe { calls::xfs_geometry(root.as_raw_fd(), &raw mut geometry) }?;
     Ok(geometry)
 }
 
-/// Grows the file system that is mounted there to `size_bytes`. Both are journalled: a power cut
-/// leaves the old size or the new one.
+/// Grows the file system that is mounted there to `size_bytes`. xfs and ext4 both journal this: a
+/// power cut leaves the old size or the new one.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -109,7 +110,7 @@ fn grow_xfs(root: &File, size_bytes: u64) -> nix::Result<()> {
     let geometry = geometry(root)?;
     let wanted = XfsGrow {
         new_blocks: size_bytes / u64::from(geometry.block_size.max(1)),
-        // As it is.
+        // Unchanged.
         inode_percent: geometry.inode_percent,
     };
     // SAFETY: the call only reads the structure, which has the layout that it expects.
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_structures_are_as_long_as_the_kernels() {
-        // The numbers of XFS_IOC_FSGEOMETRY_V1 and XFS_IOC_FSGROWFSDATA have the lengths in them.
+        // The ioctl numbers XFS_IOC_FSGEOMETRY_V1 and XFS_IOC_FSGROWFSDATA contain these lengths.
         assert_eq!(size_of::<XfsGeometry>(), 112);
         assert_eq!(size_of::<XfsGrow>(), 16);
     }

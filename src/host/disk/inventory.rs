@@ -1,4 +1,4 @@
-//! Which disks there are, by `/sys/block` and `/proc`: nothing is read from them.
+//! The disks of this machine, from `/sys/block` and `/proc`. The disks themselves are not read.
 
 use std::fs;
 use std::io;
@@ -14,14 +14,14 @@ pub enum DeviceKind {
     Disk,
     Partition,
     Loop,
-    /// Device mapper, md, nbd, RAM, optical …: nothing that a volume is attached as.
+    /// Device mapper, md, nbd, RAM, optical …: a volume is never attached as one of these.
     Virtual,
 }
 
 /// A block device as `/sys/block` and `/proc` show it; nothing was read from the device itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockDevice {
-    /// The kernel's name: `vdb`. Not stable over boots.
+    /// The kernel's name: `vdb`. It may change at a reboot.
     pub name: String,
     /// `/dev/vdb`.
     pub path: PathBuf,
@@ -42,8 +42,8 @@ pub struct BlockDevice {
     pub swap: bool,
 }
 
-/// The disks of this machine by name: no loop, RAM, optical or stacked devices, none without a
-/// size or a node in `/dev`.
+/// The disks of this machine by name. Left out are loop, RAM, optical and stacked devices, and
+/// devices without a size or a node in `/dev`.
 ///
 /// # Errors
 /// When `/sys/block`, `/proc/swaps` or mountinfo cannot be read.
@@ -63,11 +63,11 @@ pub fn disks() -> Result<Vec<BlockDevice>> {
     Ok(disks)
 }
 
-/// The device behind a path, also a partition or a loop device; symbolic links
+/// The device behind a path, which may be a partition or a loop device. Symbolic links
 /// (`/dev/disk/by-id/…`) are followed.
 ///
 /// # Errors
-/// When there is nothing at the path, or something else than a block device.
+/// When nothing is at the path, or something other than a block device.
 pub fn at_path(path: &Path) -> Result<BlockDevice> {
     let doing = || format!("look at disk {}", path.display());
     let found = fs::metadata(path).doing(doing())?;
@@ -141,7 +141,7 @@ fn describe(name: &str, used: &InUse) -> BlockDevice {
         mounted_at.extend(
             used.mounts
                 .iter()
-                // btrfs shows a number of no device: there the source tells.
+                // btrfs shows a number that belongs to no device: there the source decides.
                 .filter(|mount| {
                     number.as_deref() == Some(&mount.major_minor)
                         || Path::new(&mount.source) == node
@@ -153,7 +153,8 @@ fn describe(name: &str, used: &InUse) -> BlockDevice {
     let major_minor = text(&directory.join("dev")).unwrap_or_default();
     BlockDevice {
         path: node(name),
-        // Sectors of 512 bytes whatever those of the device are (Documentation/ABI/stable/sysfs-block).
+        // Sectors of 512 bytes, whatever the device's own are
+        // (Documentation/ABI/stable/sysfs-block).
         size_bytes: text(&directory.join("size"))
             .and_then(|sectors| sectors.parse::<u64>().ok())
             .map_or(0, |sectors| sectors.saturating_mul(512)),
@@ -175,7 +176,7 @@ fn describe(name: &str, used: &InUse) -> BlockDevice {
 }
 
 /// The serial, from where the driver shows it: virtio, NVMe, the SCSI unit serial number page, and
-/// at last what udev found.
+/// finally udev's database.
 fn serial(directory: &Path, major_minor: &str) -> Option<String> {
     let from_page = || {
         let page = fs::read(directory.join("device/vpd_pg80")).ok()?;

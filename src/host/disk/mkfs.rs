@@ -7,17 +7,17 @@ use crate::error::Result;
 use crate::host::process::Helper;
 use crate::host::{Answer, Permit, until};
 
-/// What is written of a large volume takes a while on a slow disk.
+/// mkfs writes enough to a large volume to take a while on a slow disk.
 const MKFS_DEADLINE: Duration = Duration::from_secs(300);
 
-/// How long, and how far apart, mkfs is tried while the disk is busy.
+/// How long mkfs is tried again while the disk is busy, and the pause between two tries.
 const BUSY: Duration = Duration::from_secs(3);
 
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
-/// Makes a file system by mkfs(8), which looks once more for one of its own unless what is there is
-/// known to be an unfinished one. It does not discard: what is beyond the places that were read is
-/// not given up unread.
+/// Makes a file system by mkfs(8). mkfs itself looks for a file system once more, unless an
+/// unfinished one is known to be there. It does not discard: what lies beyond the places that were
+/// read is not thrown away unread.
 pub async fn format(
     _permit: &Permit,
     device: &Path,
@@ -40,8 +40,8 @@ pub async fn format(
     };
     let made = until(BUSY_PAUSE, BUSY, || async {
         match run().await {
-            // A helper that another step starts at this moment has a copy of the descriptor by which
-            // the disk was proved blank, until it is executed.
+            // A helper that another step starts at this moment has a copy of the descriptor by
+            // which the disk was proved blank, until its exec.
             Err(error) if error.message.contains("resource busy") => Ok(Answer::NotYet(error)),
             other => other.map(Answer::Settled),
         }

@@ -1,5 +1,5 @@
-//! Disks: which there are, which one is meant, the proof that one is blank before anything is written to it, and the
-//! file systems on them.
+//! Disks: which disks there are, which one the tier file means, the proof that it is blank before
+//! anything is written to it, and the file systems on disks.
 
 mod blank;
 mod blkid;

@@ -1,6 +1,7 @@
-//! What the first bytes of well-known formats look like, and the copies that they keep at the end:
-//! blkid(8) may be missing, and it does not look at a copy once the first is gone. This is only to
-//! name what is on a disk that is refused; that it is refused, one byte that is not zero decides.
+//! Magic numbers of well-known formats, at the start of a disk and in the copies at its end.
+//! blkid(8) may be missing, and it does not look at a copy once the first is gone. The result only
+//! names what is on a refused disk. The refusal itself needs no more than one byte that is not
+//! zero.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -8,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Offset {
     Start(u64),
-    /// So many bytes before the end.
+    /// This many bytes before the end.
     End(u64),
     /// Before the end, which is first rounded down to a multiple of `unit`.
     Aligned {
@@ -44,7 +45,7 @@ const SIGNATURES: &[(&str, Offset, &[u8])] = &[
     ("LVM physical volume", start(1024), b"LABELONE"),
     ("LVM physical volume", start(1536), b"LABELONE"),
     ("LUKS encryption", start(0), b"LUKS\xba\xbe"),
-    // The second header of LUKS2, at each of the places that its specification allows.
+    // The second header of LUKS2, at every offset that its specification allows.
     ("LUKS encryption", start(0x4000), b"SKUL\xba\xbe"),
     ("LUKS encryption", start(0x8000), b"SKUL\xba\xbe"),
     ("LUKS encryption", start(0x1_0000), b"SKUL\xba\xbe"),
@@ -97,13 +98,13 @@ const SIGNATURES: &[(&str, Offset, &[u8])] = &[
     ("APFS container", start(32), b"NXSB"),
 ];
 
-/// ZFS keeps its label twice at the start and twice at the end; the second half of each is a ring of
-/// uberblocks of at least 1 KiB, with this magic number in either byte order
+/// ZFS keeps its label twice at the start and twice at the end. The second half of each label is a
+/// ring of uberblocks of at least 1 KiB, with this magic number in either byte order
 /// (`include/sys/vdev_impl.h`, `uberblock_impl.h` of OpenZFS).
 const ZFS_LABEL: u64 = 256 << 10;
 const ZFS_UBERBLOCK: u64 = 0x00ba_b10c;
 
-/// The names of all that is recognised, each once.
+/// The names of all recognised formats, each once.
 pub(super) fn names(device: &mut (impl Read + Seek), size: u64) -> io::Result<Vec<&'static str>> {
     let mut names = Vec::new();
     let mut add = |name| {
@@ -120,7 +121,8 @@ pub(super) fn names(device: &mut (impl Read + Seek), size: u64) -> io::Result<Ve
     if holds_zfs(device, size)? {
         add("ZFS");
     }
-    // A boot sector's own last bytes are the same: only where nothing else explains them.
+    // The boot sector of a file system ends in the same bytes, so they count only where nothing
+    // else was found.
     if names.is_empty() && size >= 512 && is_boot_record(&read_at(device, 0, 512)?) {
         names.push("MBR partition table (dos)");
     }
@@ -153,8 +155,8 @@ fn holds_zfs(device: &mut (impl Read + Seek), size: u64) -> io::Result<bool> {
     Ok(false)
 }
 
-/// A master boot record: its mark, and four entries that are all empty or active or not, one at
-/// least with a type.
+/// A master boot record: its mark, four entries that each are active or not, and at least one entry
+/// with a type.
 fn is_boot_record(sector: &[u8]) -> bool {
     let mut entries = sector[446..510].chunks(16);
     sector[510..] == [0x55, 0xaa]
@@ -180,7 +182,7 @@ mod tests {
     #[test]
     fn what_is_at_the_start_and_at_the_end_is_named() {
         let md = [0xfc, 0x4e, 0x2b, 0xa9];
-        // With a size that is no multiple of 64 KiB.
+        // A size that is not a multiple of 64 KiB.
         let odd = SIZE + 12288;
         for (size, at, bytes, name) in [
             (SIZE, 0, &b"LUKS\xba\xbe"[..], "LUKS encryption"),

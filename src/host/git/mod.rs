@@ -135,7 +135,8 @@ impl Source {
     }
 
     async fn rev_parse(&self, directory: &Path, rev: &str) -> Result<String> {
-        if !directory.is_dir() {
+        let at = directory.to_owned();
+        if !blocking(move || Ok(at.is_dir())).await? {
             return Err(
                 Error::new(format!("{} is not a directory", directory.display()))
                     .hint("storage.content.git names a repository on this VM, or a URL"),

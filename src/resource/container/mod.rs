@@ -76,6 +76,7 @@ pub struct Container {
     pub env: BTreeMap<String, String>,
     pub secrets: Vec<ContainerSecret>,
     /// Whether the definition is a `.container` file for podman's generator, not a plain unit.
+    /// `role::was` decides that by the facts of the guest.
     pub quadlet: bool,
     /// Whether a signal can end podman while it makes a container's network.
     pub podman_ends_midway: bool,

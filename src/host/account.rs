@@ -52,8 +52,7 @@ pub async fn look_up(name: &str) -> Result<Option<Account>> {
 }
 
 /// Lower numbers belong to the distribution's own accounts, such as `www-data` and `mail` (Debian
-/// Policy 9.2.2). EL's setup package has them up to 200; all that have a purpose are below 100,
-/// too.
+/// Policy 9.2.2). EL's setup has them up to 200; all that have a purpose are below 100, too.
 const FIRST_FREE: u32 = 100;
 
 /// `nobody`, which must own nothing.

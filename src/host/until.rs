@@ -30,7 +30,7 @@ impl<T, S> Answer<T, S> {
     }
 }
 
-/// A question is asked at least this many times, however long it takes.
+/// A question that is not settled is asked at least this many times, however long it takes.
 const LEAST: u32 = 3;
 
 /// Asks until the answer is settled or the time is over. Returns the last answer.

@@ -51,8 +51,7 @@ fn xfs(block: &[u8]) -> Option<FsInfo> {
     if !block.starts_with(b"XFSB") {
         return None;
     }
-    // `sb_inprogress`: mkfs sets it first and clears it last. A half-made file system counts as
-    // none.
+    // `sb_inprogress`: mkfs sets it first and clears it last. A half-made file system does not count.
     if *block.get(126)? != 0 {
         return None;
     }

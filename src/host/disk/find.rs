@@ -9,7 +9,7 @@ use crate::config::Device;
 use crate::error::{Error, Result};
 
 /// The disk that the tier file means. A path or a serial names a disk whether it is blank or not;
-/// `auto` is the only disk that is proved blank.
+/// `auto` means the only disk that is proved blank.
 ///
 /// # Errors
 /// When there is no such disk. This is transient: a volume may be attached while the guest runs.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::{Extent, Halt, Past, Reversible, Step, Undo, Undone};
+use super::{Effect, Extent, Halt, Past, Recorded, Reversible, Step, Undo, Undone, history};
 use crate::deploy::manifest::{self, Intent};
 use crate::deploy::staging::Staging;
 use crate::deploy::switch::{self, Names};
@@ -68,6 +68,20 @@ impl fmt::Display for OnContent {
     }
 }
 
+impl OnContent {
+    /// The shared directory that it changes, or what lies beside that.
+    fn shared(&self) -> Option<&Path> {
+        match self {
+            Self::FetchContent { .. } => None,
+            Self::StageContent { path, .. }
+            | Self::BuildContent { path, .. }
+            | Self::DeployContent { path, .. }
+            | Self::SettleContent { path, .. }
+            | Self::ClearContent { path } => Some(path),
+        }
+    }
+}
+
 impl Reversible for OnContent {
     async fn undo(past: &[Past<'_, Self>], undo: Undo<'_>) -> Result<Undone, Halt> {
         let Some(Self::StageContent { path, .. } | Self::DeployContent { path, .. }) =
@@ -88,6 +102,26 @@ impl Reversible for OnContent {
             _ => Undone::Already,
         })
     }
+}
+
+/// Whether a run was cut off after the exchange, before it had cleared what lies beside the shared directory. A tree that
+/// a whole run left there is in use, and goes with the next change.
+pub fn is_cut_off(record: &Path, shared: &Path) -> Result<bool> {
+    if Staging::open(shared)?.is_none() {
+        return Ok(false);
+    }
+    let effects = history::open_effects(&history::runs(record)?);
+    Ok(!ends_cleared(&effects, shared))
+}
+
+/// Whether the last effect on this directory is a clearing that ended well, if there was any.
+fn ends_cleared(effects: &[Recorded], shared: &Path) -> bool {
+    let mut last = effects.iter().rev();
+    let last = last.find_map(|recorded| match &recorded.effect {
+        Effect::Content(effect) if effect.shared() == Some(shared) => Some((effect, recorded.done)),
+        _ => None,
+    });
+    matches!(last, None | Some((OnContent::ClearContent { .. }, true)))
 }
 
 /// Does work that may have to wait while an application starts, and reports that wait.
@@ -199,4 +233,34 @@ pub async fn tidy_up(step: &Step, shared: &Path, extent: Trees) -> Result<()> {
         settle(step, intent, Names::Stay, None).await?;
     }
     clear(step, shared, extent).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::samples::recorded;
+
+    #[test]
+    fn a_change_that_was_killed_before_its_clearing_is_cut_off() {
+        let shared = Path::new("/mnt/data/shared");
+        let settle = || OnContent::SettleContent {
+            path: shared.to_owned(),
+            commit: "1".to_owned(),
+        };
+        let clear = |done| Recorded {
+            done,
+            ..recorded(
+                OnContent::ClearContent {
+                    path: shared.to_owned(),
+                },
+                false,
+            )
+        };
+        let settled = recorded(settle(), false);
+        assert!(ends_cleared(&[], shared));
+        assert!(!ends_cleared(std::slice::from_ref(&settled), shared));
+        assert!(!ends_cleared(&[settled.clone(), clear(false)], shared));
+        assert!(ends_cleared(&[settled.clone(), clear(true)], shared));
+        assert!(ends_cleared(&[settled], Path::new("/mnt/other")));
+    }
 }

@@ -352,8 +352,9 @@ impl Resource for Content {
         vec![Requirement::Program("git")]
     }
 
-    async fn observe(&self, _host: &Host) -> Result<Observed> {
+    async fn observe(&self, host: &Host) -> Result<Observed> {
         let (path, disk) = (self.path.clone(), self.disk.clone());
+        let record = host.state_directory.clone();
         let (manifest, unfinished, obstacle) = blocking(move || {
             let place = data_disk::find(&path, disk.as_ref())?;
             let manifest = match place.path() {
@@ -366,7 +367,9 @@ impl Resource for Content {
             let is_disk = disk.is_some_and(|disk| disk.mount == path);
             let (unfinished, obstacle) = match place {
                 PathOnDisk::Mounted(path) if !is_disk => {
-                    (switch::is_unfinished(&path)?, staging::obstacle(&path)?)
+                    let unfinished =
+                        switch::is_unfinished(&path)? || content::is_cut_off(&record, &path)?;
+                    (unfinished, staging::obstacle(&path)?)
                 }
                 _ => (false, is_disk.then(|| staging::no_exchange(&path))),
             };

@@ -402,12 +402,16 @@ fn entries(
     entries
 }
 
+/// Where MariaDB and MySQL listen unless they are told otherwise.
+const MARIADB_PORT: u16 = 3306;
+
 fn database(field: &Field<'_>, metadata: &Metadata) -> Option<Database> {
     let section = field.section()?;
     let host = section.required("host").and_then(|f| f.parsed(value::host));
-    let port = section
-        .required("port")
-        .and_then(|f| f.number(&(1..=65535)));
+    let port = match section.optional("port") {
+        Some(field) => field.number(&(1..=65535)),
+        None => Some(MARIADB_PORT),
+    };
     let user = section.required("user").and_then(|f| f.parsed(value::text));
     let password = password(&section, metadata, Owner::Database);
     let name = section.required("name").and_then(|f| f.parsed(value::text));
@@ -463,9 +467,10 @@ fn container(
     let image = section
         .required("image")
         .and_then(|f| f.parsed(value::image));
-    let hostname = section
-        .required("hostname")
-        .and_then(|f| f.parsed(value::hostname_template));
+    let hostname = match section.optional("hostname") {
+        Some(field) => field.parsed(value::hostname_template),
+        None => Some("{node}".to_owned()),
+    };
     let ports = section
         .required("publish")
         .map(|f| published(&f))

@@ -13,8 +13,8 @@ pub const DATABASE: [&str; 5] = [
     "database.password",
     "database.name",
 ];
-/// The placeholder of `was.container.hostname`.
-pub const HOSTNAME: [&str; 1] = ["index"];
+/// The placeholders of `was.container.hostname`.
+pub const HOSTNAME: [&str; 2] = ["node", "index"];
 /// The placeholder of `health.http.contains`.
 pub const CONTAINS: [&str; 1] = ["container.hostname"];
 

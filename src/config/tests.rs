@@ -174,6 +174,23 @@ fn the_example_of_the_documentation() {
     assert_eq!(tier.health.drain, Duration::from_secs(20));
 }
 
+/// What an operator copies first.
+#[test]
+fn the_first_tier_file_of_readme_has_no_fault() {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let tier = Site::new().load(&text.replace("/etc/wasagent/", "@DIR@/"));
+    assert_eq!(tier.unwrap().database.unwrap().port, 3306);
+}
+
+#[test]
+fn a_container_is_called_as_its_vm_unless_it_has_a_name() {
+    let text = EXAMPLE.replace("hostname   = \"was-container-{index}\"", "");
+    let tier = Site::new().load(&text).unwrap();
+    assert_eq!(tier.was.unwrap().container.hostname, "{node}");
+}
+
 const SMALLEST: &str = r#"[share]
 name = "user1"
 server = "storage.example.org"
@@ -311,7 +328,6 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "",
         "missing `filesystem` in [storage.disk]",
     ),
-    ("port = 3306", "", "missing `port` in [database]"),
     (
         "workdir    = \"/usr/src/app\"",
         "",

@@ -105,17 +105,18 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, options: &Options) -> Result<G
     Ok(graph)
 }
 
-/// The container's host name: `{index}` is the digits at the end of the VM's, without leading
+/// The container's host name: `{node}` is the VM's, and `{index}` the digits at its end, without leading
 /// zeros.
 pub fn container_hostname(was: &Was, node: &str) -> Result<String> {
-    let template = &was.container.hostname;
+    let template = was.container.hostname.replace("{node}", node);
     if !template.contains("{index}") {
-        return Ok(template.clone());
+        return Ok(template);
     }
     let digits = &node[node.trim_end_matches(|c: char| c.is_ascii_digit()).len()..];
     if digits.is_empty() {
         return Err(Error::new(format!(
-            "was.container.hostname is {template:?}, and the host name {node} ends in no digits"
+            "was.container.hostname is {:?}, and the host name {node} ends in no digits",
+            was.container.hostname
         ))
         .hint("end the VM's host name in a number, or write a host name without {index}"));
     }
@@ -161,5 +162,7 @@ mod tests {
             container_hostname(&was_with("fixed"), "storage").unwrap(),
             "fixed"
         );
+        let node = container_hostname(&was_with("{node}"), "three-tier-was-01");
+        assert_eq!(node.unwrap(), "three-tier-was-01");
     }
 }

@@ -11,12 +11,12 @@ pub mod deploy;
 pub mod effect;
 pub mod engine;
 pub mod error;
-#[cfg(test)]
-mod floors;
 pub mod health;
 pub mod host;
 pub mod javascript;
 pub mod resource;
 pub mod role;
+#[cfg(test)]
+mod tests;
 
 pub use error::{Error, Result};

@@ -141,12 +141,7 @@ impl Step {
             opening: opening.clone(),
             zone_before: self.zone_before(settings, zone).await?,
         };
-        self.effect(effect, |permit| async move {
-            self.running_firewalld()?
-                .add(&permit, settings, zone, opening)
-                .await
-        })
-        .await
+        self.change_opening(effect).await
     }
 
     /// Closes what was opened.
@@ -157,10 +152,18 @@ impl Step {
             opening: opening.clone(),
             zone_before: self.zone_before(settings, zone).await?,
         };
-        self.effect(effect, |permit| async move {
-            self.running_firewalld()?
-                .remove(&permit, settings, zone, opening)
-                .await
+        self.change_opening(effect).await
+    }
+
+    async fn change_opening(&self, effect: OnOpening) -> Result<()> {
+        self.effect(effect.clone(), |permit| async move {
+            let (settings, zone, opening, _) = effect.parts();
+            let firewalld = self.running_firewalld()?;
+            if effect.opens() {
+                firewalld.add(&permit, settings, zone, opening).await
+            } else {
+                firewalld.remove(&permit, settings, zone, opening).await
+            }
         })
         .await
     }

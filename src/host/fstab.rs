@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::octal::unescape;
+use super::escape::octal;
 
 pub const FSTAB: &str = "/etc/fstab";
 
@@ -34,14 +34,14 @@ pub fn entries(fstab: &str, mount_point: &Path) -> Vec<Entry> {
 fn parse(line: &str) -> Option<(PathBuf, Entry)> {
     let mut words = line.split_whitespace();
     words.next().filter(|source| !source.starts_with('#'))?;
-    let at = PathBuf::from(unescape(words.next()?));
+    let at = PathBuf::from(octal(words.next()?));
     let fs_type = words.next()?.to_owned();
     let options = words.next().unwrap_or_default().split(',');
     // mount.cifs(8) accepts both names.
     let credentials = options
         .filter_map(|option| option.split_once('='))
         .find_map(|(key, value)| {
-            matches!(key, "credentials" | "cred").then(|| unescape(value).into())
+            matches!(key, "credentials" | "cred").then(|| octal(value).into())
         });
     let entry = Entry {
         line: 0,

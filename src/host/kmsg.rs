@@ -5,6 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 
+use super::escape::hexadecimal;
+
 const KMSG: &str = "/dev/kmsg";
 
 /// A read must take one whole record, else the kernel answers EINVAL (`kernel/printk/internal.h`:
@@ -74,32 +76,7 @@ fn text_of(record: &str) -> Option<String> {
     fields.next()?.parse::<u64>().ok()?;
     fields.next()?.parse::<u64>().ok()?;
     fields.next()?;
-    Some(unescape(rest.lines().next().unwrap_or_default()))
-}
-
-/// Decodes `\xNN`, which the kernel writes for a backslash and for unprintable bytes. The UNC names
-/// of CIFS begin with two backslashes.
-fn unescape(text: &str) -> String {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let byte = rest
-            .strip_prefix(b"\\x")
-            .and_then(|hex| hex.get(..2))
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match byte {
-            Some(byte) => {
-                decoded.push(byte);
-                rest = &rest[4..];
-            }
-            None => {
-                decoded.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
+    Some(hexadecimal(rest.lines().next().unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod anonymous_file;
 pub mod bus;
 pub mod cifs;
 pub mod disk;
+mod escape;
 pub mod facts;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;
@@ -18,7 +19,6 @@ pub mod http;
 pub mod kmsg;
 pub mod mark;
 pub mod mount;
-mod octal;
 pub mod permit;
 pub mod podman;
 pub mod process;

@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 use sys_mount::{Mount, MountFlags};
 
-use super::octal::unescape;
+use super::escape::octal;
 use super::permit::Permit;
 use super::until::{Answer, until_blocking};
 use crate::error::{Doing, Error, Result};
@@ -265,13 +265,13 @@ pub(super) fn parse_line(line: &str) -> Option<MountInfo> {
     let id = fields.next()?.parse().ok()?;
     let parent = fields.next()?.parse().ok()?;
     let major_minor = fields.next()?.to_owned();
-    let root = unescape(fields.next()?);
-    let mount_point = unescape(fields.next()?);
+    let root = octal(fields.next()?);
+    let mount_point = octal(fields.next()?);
     let options = split_quoted(fields.next()?);
     // Optional fields (shared:N, master:N …) up to a lone hyphen.
     fields.find(|field| *field == "-")?;
     let fs_type = fields.next()?.to_owned();
-    let source = unescape(fields.next()?).to_string_lossy().into_owned();
+    let source = octal(fields.next()?).to_string_lossy().into_owned();
     let super_options = split_quoted(fields.next().unwrap_or_default());
     Some(MountInfo {
         id,
@@ -296,7 +296,7 @@ fn split_quoted(options: &str) -> Vec<String> {
             c == ',' && !quoted
         })
         .filter(|option| !option.is_empty())
-        .map(|option| unescape(option).to_string_lossy().into_owned())
+        .map(|option| octal(option).to_string_lossy().into_owned())
         .collect()
 }
 

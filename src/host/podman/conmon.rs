@@ -42,14 +42,16 @@ mod tests {
 
     #[test]
     fn a_child_is_found_and_ended() {
-        let mut shell = Command::new("sh")
-            .args(["-c", "sleep 60 & wait"])
+        let mut parent = Command::new("timeout")
+            .args(["60", "sleep", "60"])
             .spawn()
             .unwrap();
-        assert!(comes(|| watched(shell.id()).len() == 1));
-        end(watched(shell.id())[0]);
-        // The shell has no child left to wait for.
-        assert!(shell.wait().unwrap().success());
-        assert!(watched(shell.id()).is_empty());
+        assert!(comes(|| watched(parent.id()).len() == 1));
+        let begun = Instant::now();
+        end(watched(parent.id())[0]);
+        // It waits for its child alone.
+        parent.wait().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        assert!(watched(parent.id()).is_empty());
     }
 }

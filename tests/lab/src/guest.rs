@@ -327,7 +327,8 @@ impl Guest {
         output.map(Output::from).with_context(|| {
             // A guest that hangs answers nothing by itself.
             let blocked = self.machine().blocked_tasks().unwrap_or_default();
-            format!("on {}: {}\n{blocked}", self.name, arguments.join(" "))
+            let program = arguments.first().unwrap_or(&"");
+            format!("on {}: {program}\n{blocked}", self.name)
         })
     }
 

@@ -34,7 +34,7 @@ const SAMPLE: u64 = 4096;
 /// Whether the device holds nothing and nobody uses it. Only reads. Unused means: no mount, no
 /// swap, no device built on it, and the kernel grants exclusive access. Empty means: no partition,
 /// and zeros in the first 8 MiB, in the last 4 MiB, where file systems keep copies of their
-/// superblocks, and at 64 places spread over the rest.
+/// superblocks, and at 63 places spread over the rest.
 ///
 /// # Errors
 /// When the device cannot be read. It does not count as blank then.

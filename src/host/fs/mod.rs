@@ -2,20 +2,27 @@
 //! part. A symbolic link or a device in the place of a file is never followed: the agent runs as
 //! root, and a link in a directory that others may write would lead it anywhere.
 
+mod directory;
+mod label;
+
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+pub use directory::{
+    DirState, dir_state, make_directory, make_own_directory, missing_directories,
+    remove_empty_directory, set_directory_meta,
+};
+pub(super) use label::SELINUX_XATTR;
+pub use label::{selinux_label, set_selinux_label};
+
 use super::permit::Permit;
 use crate::error::{Doing, Error, Result};
-
-/// Extended attribute in which SELinux keeps the label of a file (`xattr(7)`).
-pub(super) const SELINUX_XATTR: &str = "security.selinux";
 
 /// Permission bits and owner of a file or directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,21 +67,6 @@ impl fmt::Debug for RegularFile {
             .field("meta", &self.meta)
             .field("modified", &self.modified)
             .finish()
-    }
-}
-
-/// What stands where a directory should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DirState {
-    Absent,
-    Directory(FileMeta),
-    /// Something else; the text says what: `a symbolic link`, `a regular file` …
-    Other(&'static str),
-}
-
-impl DirState {
-    pub fn is_directory(self) -> bool {
-        matches!(self, Self::Directory(_))
     }
 }
 
@@ -128,21 +120,6 @@ pub fn write_own(path: &Path, contents: &[u8]) -> Result<()> {
     make_own_directory(parent(path)?)?;
     let file = NewFile::new(contents, FileMeta::root(0o600));
     write_whole(path, &file, || Ok(()))
-}
-
-/// Makes a directory of the agent's own, readable by root alone, and the missing ones above it.
-pub fn make_own_directory(directory: &Path) -> Result<()> {
-    for missing in missing_directories(directory)? {
-        // Several steps may make it at the same time.
-        match DirBuilder::new().mode(0o700).create(&missing) {
-            Ok(()) => sync_directory(parent(&missing)?)?,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                return Err(error).doing(format_args!("make directory {}", missing.display()));
-            }
-        }
-    }
-    Ok(())
 }
 
 fn write_whole(
@@ -252,101 +229,6 @@ pub fn read_regular(path: &Path, max_len: u64) -> Result<Option<RegularFile>> {
     }))
 }
 
-/// What stands at `path`, without following a symbolic link.
-///
-/// This may hang on a dead network file system: ask [`crate::host::mount::mount_at`] first.
-///
-/// # Errors
-/// When `lstat(2)` fails with anything but "no such file".
-pub fn dir_state(path: &Path) -> Result<DirState> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => Ok(DirState::Directory(FileMeta::of(&found))),
-        Ok(found) => Ok(DirState::Other(kind_in_words(&found))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(DirState::Absent),
-        Err(error) => Err(error).doing(format_args!("look at {}", path.display())),
-    }
-}
-
-/// Those of `path` and the directories above it that are missing, outermost first.
-///
-/// # Errors
-/// When the path is not absolute, has `..`, or something else stands in the way. A symbolic link as
-/// the last component is an error too; links above it are followed, as `/home` may be one.
-pub fn missing_directories(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.is_absolute() || path.components().any(|c| c == Component::ParentDir) {
-        return Err(Error::new(format!(
-            "make directory {}: not an absolute path without ..",
-            path.display()
-        )));
-    }
-    let mut missing: Vec<PathBuf> = path
-        .ancestors()
-        .take_while(|ancestor| {
-            matches!(fs::symlink_metadata(ancestor), Err(error) if error.kind() == ErrorKind::NotFound)
-        })
-        .map(Path::to_path_buf)
-        .collect();
-    missing.reverse();
-    let above = match missing.first() {
-        Some(outermost) => parent(outermost)?,
-        None => path,
-    };
-    match fs::metadata(above).doing(format_args!("look at {}", above.display()))? {
-        found if found.is_dir() && (above != path || dir_state(path)?.is_directory()) => {
-            Ok(missing)
-        }
-        found => Err(Error::new(format!(
-            "make directory {}: {} stands there",
-            above.display(),
-            if above == path {
-                kind_in_words(&fs::symlink_metadata(path).doing("look again")?)
-            } else {
-                kind_in_words(&found)
-            }
-        ))
-        .hint(format!("move {} away, and apply again", above.display()))),
-    }
-}
-
-/// Makes one directory below an existing one. It appears with its owner and mode, or not at all.
-///
-/// # Errors
-/// When something stands there already, and when a system call fails.
-pub fn make_directory(_permit: &Permit, directory: &Path, meta: FileMeta) -> Result<()> {
-    make_one(directory, meta)
-}
-
-/// Sets owner and mode of an existing directory by its descriptor, and syncs it.
-///
-/// # Errors
-/// When it is not a directory (a symbolic link to one is an error too), and when a system call
-/// fails.
-pub fn set_directory_meta(_permit: &Permit, path: &Path, meta: FileMeta) -> Result<()> {
-    set_meta(path, meta)
-}
-
-fn set_meta(path: &Path, meta: FileMeta) -> Result<()> {
-    let doing = || {
-        format!(
-            "set owner {}:{} and mode {:04o} of {}",
-            meta.uid,
-            meta.gid,
-            meta.mode,
-            path.display()
-        )
-    };
-    let directory = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)
-        .doing(doing())?;
-    std::os::unix::fs::fchown(&directory, Some(meta.uid), Some(meta.gid)).doing(doing())?;
-    directory
-        .set_permissions(fs::Permissions::from_mode(meta.mode))
-        .doing(doing())?;
-    directory.sync_all().doing(doing())
-}
-
 /// Removes a file or symbolic link and syncs its directory; `false` when there was nothing.
 ///
 /// # Errors
@@ -356,25 +238,6 @@ pub fn remove_file(_permit: &Permit, path: &Path) -> Result<bool> {
         Ok(()) => sync_directory(parent(path)?).map(|()| true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).doing(format_args!("remove {}", path.display())),
-    }
-}
-
-/// Removes a directory if it is empty; `false` when it is not there or holds something.
-///
-/// # Errors
-/// When `rmdir(2)` fails otherwise. EBUSY means that something is mounted on it.
-pub fn remove_empty_directory(_permit: &Permit, path: &Path) -> Result<bool> {
-    match fs::remove_dir(path) {
-        Ok(()) => sync_directory(parent(path)?).map(|()| true),
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty
-            ) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(error).doing(format_args!("remove directory {}", path.display())),
     }
 }
 
@@ -391,53 +254,6 @@ pub fn remove_leftover(path: &Path) -> Result<()> {
         Err(_) => return Ok(()),
     };
     removed.doing(format_args!("remove {}", temporary.display()))
-}
-
-/// SELinux label of a file, or of a link itself and not its target. `None` where the file system or
-/// the kernel keeps no labels.
-///
-/// # Errors
-/// When `lgetxattr(2)` fails otherwise, or the label is not UTF-8.
-pub fn selinux_label(path: &Path) -> Result<Option<String>> {
-    let doing = || format!("read the SELinux label of {}", path.display());
-    // A label stays far below 4 KiB even with every category of a range; the policy caps it at this
-    // page.
-    let mut label = vec![0; 4096];
-    match rustix::fs::lgetxattr(path, SELINUX_XATTR, &mut label[..]) {
-        Ok(length) => {
-            label.truncate(length);
-            // The kernel stores and returns the terminating NUL.
-            while label.last() == Some(&0) {
-                label.pop();
-            }
-            String::from_utf8(label).map(Some).doing(doing())
-        }
-        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => Ok(None),
-        Err(error) => Err(error).doing(doing()),
-    }
-}
-
-/// Sets the SELinux label of a file, or of a link itself and not its target.
-///
-/// # Errors
-/// When `lsetxattr(2)` fails. EINVAL means that the policy knows no such label.
-pub fn set_selinux_label(path: &Path, label: &str) -> Result<()> {
-    let mut value = label.as_bytes().to_vec();
-    value.push(0);
-    rustix::fs::lsetxattr(path, SELINUX_XATTR, &value, rustix::fs::XattrFlags::empty()).map_err(
-        |error| {
-            let failed = Error::new(format!(
-                "set the SELinux label of {} to {label}: {error}",
-                path.display()
-            ));
-            match error {
-                rustix::io::Errno::INVAL => {
-                    failed.hint("the loaded SELinux policy knows no such label")
-                }
-                _ => failed,
-            }
-        },
-    )
 }
 
 /// Makes a file that another program has written durable, with its directory entry. A missing file
@@ -461,30 +277,6 @@ pub fn sync_directory(path: &Path) -> Result<()> {
     File::open(path)
         .and_then(|directory| directory.sync_all())
         .doing(format_args!("sync directory {}", path.display()))
-}
-
-fn make_one(directory: &Path, meta: FileMeta) -> Result<()> {
-    let doing = || format!("make directory {}", directory.display());
-    let temporary = temporary_name(directory)?;
-    match fs::remove_dir(&temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).doing(doing()),
-        _ => {}
-    }
-    DirBuilder::new()
-        .mode(0o700)
-        .create(&temporary)
-        .doing(doing())?;
-    set_meta(&temporary, meta)?;
-    // NOREPLACE, because a plain rename(2) replaces an empty directory.
-    rustix::fs::renameat_with(
-        rustix::fs::CWD,
-        &temporary,
-        rustix::fs::CWD,
-        directory,
-        rustix::fs::RenameFlags::NOREPLACE,
-    )
-    .doing(doing())?;
-    sync_directory(parent(directory)?)
 }
 
 fn parent(path: &Path) -> Result<&Path> {
@@ -620,17 +412,6 @@ mod tests {
     }
 
     #[test]
-    fn directories_refuse_what_stands_in_the_way() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("file");
-        fs::write(&file, "").unwrap();
-        let error = missing_directories(&file).unwrap_err();
-        assert!(error.message.contains("a regular file stands there"));
-        assert!(missing_directories(Path::new("/tmp/../x")).is_err());
-        assert!(missing_directories(Path::new("x")).is_err());
-    }
-
-    #[test]
     fn what_an_interrupted_run_left_is_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("smb.conf");
@@ -657,19 +438,5 @@ mod tests {
         };
         write_atomic(&Permit::for_a_test(), &path, &file).unwrap();
         assert_eq!(read_regular(&path, 9).unwrap().unwrap().modified, modified);
-    }
-
-    #[test]
-    fn the_directories_that_are_missing_are_named_outermost_first() {
-        let directory = tempfile::tempdir().unwrap();
-        let leaf = directory.path().join("a/b");
-        let missing = missing_directories(&leaf).unwrap();
-        assert_eq!(missing, [directory.path().join("a"), leaf.clone()]);
-        fs::create_dir_all(&leaf).unwrap();
-        assert_eq!(missing_directories(&leaf).unwrap(), Vec::<PathBuf>::new());
-        assert!(
-            !remove_empty_directory(&Permit::for_a_test(), &directory.path().join("a")).unwrap()
-        );
-        assert!(remove_empty_directory(&Permit::for_a_test(), &leaf).unwrap());
     }
 }

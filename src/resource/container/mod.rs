@@ -8,10 +8,11 @@
 
 mod before;
 mod definition;
+mod start;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::future::try_join_all;
 
@@ -24,12 +25,10 @@ use crate::engine::{
     Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
 };
 use crate::error::{Error, Result};
-use crate::host::http;
 use crate::host::mark::{self, Occupant, OurFile};
 use crate::host::podman::{self, secret};
-use crate::host::recent_starts::{PAUSES, RecentStarts};
-use crate::host::systemd::{Job, UnitState, mount_unit_name, printed_by_container};
-use crate::host::{Answer, Host, blocking, until};
+use crate::host::systemd::{Job, UnitState, mount_unit_name};
+use crate::host::{Host, blocking};
 
 /// The pause between two start attempts, in seconds. A storage VM that comes back is noticed in little more than this
 /// plus the mount's own time.
@@ -40,11 +39,6 @@ const START_SECONDS: u32 = LOCK_SECONDS + 180;
 
 /// How long a change of revision may keep a start waiting, in seconds.
 const LOCK_SECONDS: u32 = 120;
-
-/// How long a started container is watched if it does not answer, and how often it is looked at. On an emulated
-/// processor, an application has been seen to take half a minute to end.
-const LONGEST_WATCH: Duration = Duration::from_secs(60);
-const WATCH_PAUSE: Duration = Duration::from_millis(250);
 
 /// The values of a field that says what the container sees.
 const BEFORE_THE_MOUNT: &str = "before the share was mounted";
@@ -171,71 +165,6 @@ impl Observed {
 impl Container {
     pub fn unit_name(&self) -> String {
         format!("{}.service", self.name)
-    }
-
-    /// Starts the container, and waits until the application answers, or at least has not ended for a while. For
-    /// systemd, a container is up as soon as its first process is there.
-    async fn comes_up(&self, step: &Step, job: Job) -> Result<()> {
-        let name = self.unit_name();
-        let begun = SystemTime::now();
-        if let Err(error) = self.start_anew(step, job).await {
-            // If the container ended during its start, its own output says more than systemd's error.
-            let words = printed_by_container(&self.name, begun).await;
-            return Err(if words.is_empty() {
-                error
-            } else {
-                self.ended_at_once(&words)
-            });
-        }
-        let started = step.systemd.unit(&name).await?;
-        let answers = || async {
-            let unit = step.systemd.unit(&name).await?;
-            if !unit.is_active() || unit.invocation != started.invocation {
-                let words = printed_by_container(&self.name, begun).await;
-                return Err(self.ended_at_once(&words));
-            }
-            let answer = self.answers_at().map(|at| http::get(at, "/"));
-            let answer = async { answer?.await.ok() };
-            let answer = tokio::time::timeout(WATCH_PAUSE, answer).await;
-            Ok(Answer::is(matches!(answer, Ok(Some(_)))))
-        };
-        until(WATCH_PAUSE, LONGEST_WATCH, answers).await.map(drop)
-    }
-
-    fn ended_at_once(&self, words: &str) -> Error {
-        Error::new(format!(
-            "the application ended as soon as it had started{words}"
-        ))
-        .hint(format!(
-            "systemd goes on trying, more and more seldom: mend the image, the files of the share \
-             or was.container.env; journalctl CONTAINER_NAME={} has more",
-            self.name
-        ))
-    }
-
-    /// Forgets the recent starts, and runs a job that starts the container.
-    async fn start_anew(&self, step: &Step, job: Job) -> Result<()> {
-        RecentStarts::of(&self.name).forget()?;
-        step.job(job, &self.unit_name()).await
-    }
-
-    /// Whether a start is under way that neither systemd nor the unit itself has put off.
-    async fn is_being_started(&self, step: &Step, unit: &UnitState) -> Result<bool> {
-        // Before it starts podman, the unit may also wait for a change of revision.
-        let pauses =
-            unit.sub == "start-pre" && step.systemd.status_text(&unit.id).await?.contains(PAUSES);
-        Ok(unit.is_being_started() && !pauses)
-    }
-
-    /// Waits for the end of a start that is under way.
-    async fn start_is_over(&self, step: &Step) -> Result<()> {
-        let name = self.unit_name();
-        let longest = Duration::from_secs(START_SECONDS.into());
-        let is_over = || async {
-            let unit = step.systemd.unit(&name).await?;
-            Ok(Answer::is(!self.is_being_started(step, &unit).await?))
-        };
-        until(WATCH_PAUSE, longest, is_over).await.map(drop)
     }
 }
 
@@ -535,6 +464,8 @@ impl Resource for Container {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::companion::Companion;
     use super::*;
 

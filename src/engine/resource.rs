@@ -100,7 +100,6 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// [`Resource`] without its `Observed` type, so that a graph can hold every kind.
 pub trait Managed: Send + Sync {
-    fn address(&self) -> Address;
     fn requirements(&self) -> Vec<Requirement>;
     /// Observes and compares.
     fn inspect<'a>(&'a self, host: &'a Host) -> Boxed<'a, Diff>;
@@ -111,10 +110,6 @@ pub trait Managed: Send + Sync {
 }
 
 impl<R: Resource> Managed for R {
-    fn address(&self) -> Address {
-        Resource::address(self)
-    }
-
     fn requirements(&self) -> Vec<Requirement> {
         Resource::requirements(self)
     }

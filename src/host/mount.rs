@@ -108,18 +108,6 @@ pub fn seen_by(process: u32, path: &Path) -> Result<Option<MountInfo>> {
     Ok(topmost(&parse(&String::from_utf8_lossy(&bytes))?, path).cloned())
 }
 
-/// The mount that contains `path`: the one with the longest mount point that is `path` or above it.
-///
-/// # Errors
-/// Those of [`mounts`].
-pub fn mount_of(path: &Path) -> Result<Option<MountInfo>> {
-    let mounts = mounts()?;
-    Ok(path
-        .ancestors()
-        .find_map(|ancestor| topmost(&mounts, ancestor))
-        .cloned())
-}
-
 /// Mounts a local file system (`xfs`, `ext4`) by `mount(2)`. The options of `mount(8)` that are
 /// flags of the kernel (`nodev`, `noatime`, `ro` …) become flags. The others go to the file system.
 ///
@@ -422,7 +410,6 @@ mod tests {
     #[test]
     fn this_machine_has_a_root() {
         assert!(mount_at(Path::new("/")).unwrap().is_some());
-        assert!(mount_of(Path::new("/etc/passwd")).unwrap().is_some());
     }
 
     #[test]

@@ -1,15 +1,11 @@
 //! How a share is mounted, read from mountinfo. The share itself is never accessed, since a dead share hangs
-//! whoever touches it. The wanted state has the same type, so that the two can be compared.
+//! whoever touches it.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::dialect;
-use super::share::{CifsMount, Recovery};
+use super::share::Recovery;
 use crate::host::mount::MountInfo;
-
-/// How long the kernel caches attributes by default (`fs/smb/client/cifsfs.h`, CIFS_DEF_ACTIMEO).
-const KERNEL_ACTIMEO: Duration = Duration::from_secs(1);
 
 /// How a share is mounted, as mountinfo shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,42 +22,11 @@ pub struct CifsState {
     pub dir_mode: Option<u32>,
     pub seal: bool,
     pub recovery: Recovery,
-    pub echo_interval: Option<Duration>,
     /// Without quotes.
     pub context: Option<String>,
-    pub mfsymlinks: bool,
-    pub actimeo: Option<Duration>,
-    pub nosuid: bool,
-    pub nodev: bool,
     pub read_only: bool,
     /// Whether files have the server's inode numbers.
     pub server_inodes: bool,
-}
-
-impl CifsMount {
-    /// How [`observe`] will see this mount once it exists.
-    pub fn expected(&self) -> CifsState {
-        CifsState {
-            source: self.source.clone(),
-            vers: Some(self.dialect.to_string()),
-            user: Some(self.user.clone()),
-            address: Some(self.address),
-            uid: Some(self.uid),
-            gid: Some(self.gid),
-            file_mode: Some(self.file_mode),
-            dir_mode: Some(self.dir_mode),
-            seal: self.seal,
-            recovery: self.recovery,
-            echo_interval: Some(self.echo_interval),
-            context: self.label().map(str::to_owned),
-            mfsymlinks: self.mfsymlinks,
-            actimeo: Some(self.actimeo.unwrap_or(KERNEL_ACTIMEO)),
-            nosuid: true,
-            nodev: true,
-            read_only: false,
-            server_inodes: false,
-        }
-    }
 }
 
 /// Reads how a share is mounted (`fs/smb/client/cifsfs.c`, `cifs_show_options`); `None` for a mount
@@ -72,7 +37,6 @@ pub fn observe(info: &MountInfo) -> Option<CifsState> {
     }
     let number = |key| info.super_option(key)?.parse().ok();
     let octal = |key| u32::from_str_radix(info.super_option(key)?, 8).ok();
-    let seconds = |key| Some(Duration::from_secs(info.super_option(key)?.parse().ok()?));
     let text = |key| Some(info.super_option(key)?.trim_matches('"').to_owned());
     Some(CifsState {
         source: info.source.clone(),
@@ -91,12 +55,7 @@ pub fn observe(info: &MountInfo) -> Option<CifsState> {
         } else {
             Recovery::Soft
         },
-        echo_interval: seconds("echo_interval"),
         context: text("context"),
-        mfsymlinks: info.has_flag("mfsymlinks"),
-        actimeo: seconds("actimeo"),
-        nosuid: info.has_flag("nosuid"),
-        nodev: info.has_flag("nodev"),
         read_only: info.has_flag("ro"),
         server_inodes: info.has_flag("serverino"),
     })
@@ -105,7 +64,6 @@ pub fn observe(info: &MountInfo) -> Option<CifsState> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::cifs::samples::share;
     use crate::host::mount;
 
     #[test]
@@ -113,11 +71,26 @@ mod tests {
         // As Linux 6.12 shows it.
         let line = "60 22 0:50 / /mnt/share rw,nosuid,nodev,relatime shared:9 - cifs //192.168.2.13/user1 rw,context=system_u:object_r:container_file_t:s0,vers=3.1.1,cache=strict,upcall_target=app,username=user1,uid=0,forceuid,gid=988,forcegid,addr=192.168.2.13,file_mode=0660,dir_mode=02770,soft,nounix,seal,mapposix,rsize=4194304,wsize=4194304,bsize=1048576,retrans=1,echo_interval=10,nosharesock,actimeo=1,closetimeo=1";
         let mounts = mount::parse(line).unwrap();
-        assert_eq!(observe(&mounts[0]), Some(share().expected()));
+        let expected = CifsState {
+            source: "//192.168.2.13/user1".to_owned(),
+            vers: Some("3.1.1".to_owned()),
+            user: Some("user1".to_owned()),
+            address: Some(IpAddr::from([192, 168, 2, 13])),
+            uid: Some(0),
+            gid: Some(988),
+            file_mode: Some(0o660),
+            dir_mode: Some(0o2770),
+            seal: true,
+            recovery: Recovery::Soft,
+            context: Some("system_u:object_r:container_file_t:s0".to_owned()),
+            read_only: false,
+            server_inodes: false,
+        };
+        assert_eq!(observe(&mounts[0]).as_ref(), Some(&expected));
         let older = mount::parse(&line.replace("vers=3.1.1", "vers=3.02")).unwrap();
         assert_eq!(observe(&older[0]).unwrap().vers.as_deref(), Some("3.0.2"));
         let inodes = mount::parse(&line.replace("mapposix", "serverino,mapposix")).unwrap();
-        assert_ne!(observe(&inodes[0]), Some(share().expected()));
+        assert!(observe(&inodes[0]).unwrap().server_inodes);
         let other = mount::parse("22 1 252:1 / / rw - ext4 /dev/vda1 rw").unwrap();
         assert_eq!(observe(&other[0]), None);
     }

@@ -19,6 +19,12 @@ use crate::error::{Doing, Error, Result};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
 
+/// The options of a local file system, as mount(8) and a unit write them: it holds data, not programs that gain rights
+/// and not devices.
+pub const OPTIONS: [&str; 2] = ["nodev", "nosuid"];
+/// The same for `mount(2)`.
+const FLAGS: MountFlags = MountFlags::NODEV.union(MountFlags::NOSUID);
+
 /// How long a mount or unmount is tried again while the place is busy, and the pause between two
 /// tries.
 const BUSY: Duration = Duration::from_secs(3);
@@ -108,8 +114,7 @@ pub fn seen_by(process: u32, path: &Path) -> Result<Option<MountInfo>> {
     Ok(topmost(&parse(&String::from_utf8_lossy(&bytes))?, path).cloned())
 }
 
-/// Mounts a local file system (`xfs`, `ext4`) by `mount(2)`. The options of `mount(8)` that are
-/// flags of the kernel (`nodev`, `noatime`, `ro` …) become flags. The others go to the file system.
+/// Mounts a local file system (`xfs`, `ext4`) by `mount(2)`, with [`OPTIONS`].
 ///
 /// # Errors
 /// When `mount(2)` fails. The error says what the errno means for a local file system.
@@ -118,14 +123,9 @@ pub fn mount_filesystem(
     source: &Path,
     target: &Path,
     fs_type: &str,
-    options: &[&str],
 ) -> Result<()> {
-    let (flags, data) = split_options(options);
     let mount = || {
-        let mut builder = Mount::builder().fstype(fs_type).flags(flags);
-        if !data.is_empty() {
-            builder = builder.data(&data);
-        }
+        let builder = Mount::builder().fstype(fs_type).flags(FLAGS);
         // The mount stays when the value is dropped: only `mount_autodrop` undoes it.
         builder.mount(source, target).map(|_| ())
     };
@@ -288,28 +288,6 @@ fn split_quoted(options: &str) -> Vec<String> {
         .collect()
 }
 
-fn split_options(options: &[&str]) -> (MountFlags, String) {
-    let mut flags = MountFlags::empty();
-    let mut data = Vec::new();
-    for option in options {
-        match *option {
-            "ro" => flags |= MountFlags::RDONLY,
-            "nosuid" => flags |= MountFlags::NOSUID,
-            "nodev" => flags |= MountFlags::NODEV,
-            "noexec" => flags |= MountFlags::NOEXEC,
-            "noatime" => flags |= MountFlags::NOATIME,
-            "nodiratime" => flags |= MountFlags::NODIRATIME,
-            "relatime" => flags |= MountFlags::RELATIME,
-            "strictatime" => flags |= MountFlags::STRICTATIME,
-            "sync" => flags |= MountFlags::SYNCHRONOUS,
-            "dirsync" => flags |= MountFlags::DIRSYNC,
-            "rw" | "defaults" | "" => {}
-            other => data.push(other),
-        }
-    }
-    (flags, data.join(","))
-}
-
 fn mount_failed(source: &Path, target: &Path, fs_type: &str, error: &std::io::Error) -> Error {
     let doing = format!(
         "mount {} ({fs_type}) on {}",
@@ -410,15 +388,5 @@ mod tests {
     #[test]
     fn this_machine_has_a_root() {
         assert!(mount_at(Path::new("/")).unwrap().is_some());
-    }
-
-    #[test]
-    fn options_of_the_kernel_become_flags() {
-        let (flags, data) = split_options(&["nodev", "nosuid", "noatime", "defaults", "prjquota"]);
-        assert_eq!(
-            flags,
-            MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOATIME
-        );
-        assert_eq!(data, "prjquota");
     }
 }

@@ -13,11 +13,8 @@ use crate::error::{Error, Result};
 use crate::host::disk::grow;
 use crate::host::disk::{BlockDevice, FsInfo, size_in_words};
 use crate::host::fs::FileMeta;
-use crate::host::mount::{MountInfo, mount_filesystem};
+use crate::host::mount::{MountInfo, OPTIONS, mount_filesystem};
 use crate::host::{Host, blocking};
-
-/// A share holds data, not programs that gain rights and not devices.
-const OPTIONS: [&str; 2] = ["nodev", "nosuid"];
 
 /// The boot does not wait for the disk (systemd.mount(5)). Only what is on the disk waits for it.
 const NOFAIL: &str = "nofail";
@@ -210,9 +207,7 @@ impl Resource for Mount {
                 .await?;
             let source = device.display().to_string();
             step.mount(&self.mount_point, &source, |permit| {
-                blocking(move || {
-                    mount_filesystem(&permit, &device, &mount_point, &fs_type, &OPTIONS)
-                })
+                blocking(move || mount_filesystem(&permit, &device, &mount_point, &fs_type))
             })
             .await?;
         }

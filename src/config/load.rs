@@ -1,4 +1,6 @@
 //! Reads a tier file into a [`Tier`], collecting every fault on the way.
+//!
+//! The file is long because it has a function for each section, in the order of the tier file, which it is read beside.
 
 use std::collections::BTreeMap;
 use std::env;

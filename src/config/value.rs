@@ -1,5 +1,7 @@
 //! What a value of the tier file must look like, and what is wrong with a bad value. Pure functions
 //! of a string.
+//!
+//! The file is long because it has a small function for each kind of value. They are looked up one at a time.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;

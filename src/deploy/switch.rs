@@ -6,6 +6,8 @@
 //!
 //! A file of the agent's is never in two trees. Any other file is the same file in both trees, so
 //! it may be written at any time.
+//!
+//! The file is long because no file is lost only if the parts keep to one order, so they are read together.
 
 use std::cell::{Cell, OnceCell};
 use std::collections::{HashMap, HashSet};

@@ -5,6 +5,9 @@
 //! A revision is put together beside the shared directory and takes its place by one exchange of the
 //! two. Before the exchange nothing is visible; after it nothing is missing. The agent writes to the
 //! disk what it is about to do, so that the next run finishes a run that was cut off at any moment.
+//!
+//! The file is long because it has all parts of a resource, as each file here has. What they do to the disk is in
+//! [`crate::deploy`].
 
 use std::ffi::OsStr;
 use std::io::Read;

@@ -1,11 +1,12 @@
 //! The share, mounted on a WAS VM. The agent mounts it now by the kernel's mount API. At every boot a `.mount` unit
 //! gives the same options to `mount.cifs`.
 
+mod by_hand;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::fstab;
 use super::mount_unit::{self, MountUnit};
 use crate::config::{Dialect, Secret};
 use crate::engine::diff::SECRET;
@@ -15,8 +16,6 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::host::cifs::{self, CifsMount, CifsState, Detached, Recovery};
 use crate::host::fs::{FileMeta, read_regular};
-use crate::host::fstab::{Entry, FSTAB, is_read_elsewhere};
-use crate::host::mount::MountInfo;
 use crate::host::process::Helper;
 use crate::host::systemd::{Job, mount_unit_name};
 use crate::host::{Answer, Host, blocking, until};
@@ -178,24 +177,6 @@ impl CifsShare {
         }
     }
 
-    /// Whether somebody mounted the share by hand: neither fstab(5) nor the agent has a record of it.
-    fn is_by_hand(&self, observed: &Observed) -> bool {
-        let unit = &observed.unit;
-        unit.file.is_none() && unit.fstab.is_empty() && observed.has_no_credentials
-    }
-
-    fn refusal(&self, mounted: &MountInfo) -> Error {
-        Error::new(format!(
-            "{} is mounted on {} by hand",
-            mounted.source,
-            self.mount_point.display()
-        ))
-        .hint(
-            "unmount it; or `wasagent plan --adopt` shows how wasagent would put its own in the place, after which \
-             no revert can mount this one again",
-        )
-    }
-
     fn diff_address(&self, state: &CifsState, observed: &Observed, diff: &mut Diff) {
         match &observed.addresses {
             Ok(addresses) if self.has_moved(state, observed) => {
@@ -247,55 +228,6 @@ impl CifsShare {
                 SELINUX_CONTEXT.to_owned(),
             );
         }
-    }
-
-    /// Adds what is taken over from step 16 of the guide: the fstab(5) lines, and their credentials.
-    fn diff_fstab(&self, entries: &[Entry], diff: &mut Diff) -> Result<()> {
-        for entry in entries {
-            let unit = mount_unit_name(&self.mount_point);
-            if entry.fs_type != "cifs" {
-                return Err(fstab::refusal(entry, &self.mount_point).hint(format!(
-                    "that is {}, and no share: remove the line, or mount the share elsewhere: was.mount",
-                    entry.fs_type
-                )));
-            }
-            if !self.adopt {
-                return Err(fstab::refusal(entry, &self.mount_point).hint(format!(
-                    "`wasagent plan --adopt` shows how wasagent would take the mount over as {unit}; \
-                     or remove that line"
-                )));
-            }
-            diff.adopt("fstab", format!("{} line {}", FSTAB, entry.line), None);
-        }
-        for credentials in self.credentials_by_hand(entries) {
-            diff.adopt("credentials", credentials.display(), None);
-        }
-        Ok(())
-    }
-
-    /// The credentials files that only these lines read.
-    fn credentials_by_hand(&self, entries: &[Entry]) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = entries
-            .iter()
-            .filter_map(|entry| entry.credentials.clone())
-            .filter(|file| *file != self.credentials && file.is_absolute())
-            .filter(|file| std::fs::symlink_metadata(file).is_ok_and(|found| found.is_file()))
-            .filter(|file| !is_read_elsewhere(file, &self.mount_point))
-            .collect();
-        files.dedup();
-        files
-    }
-
-    /// Removes what the unit replaces. The fstab line goes last: while it is there, the next run still knows what
-    /// else to remove.
-    async fn clear_fstab(&self, step: &Step, entries: &[Entry]) -> Result<()> {
-        for credentials in self.credentials_by_hand(entries) {
-            step.remove_file(&credentials).await?;
-        }
-        if !entries.is_empty() {
-            fstab::take_out(step, &self.mount_point).await?;
-        }
-        Ok(())
     }
 
     fn remount(&self) -> Disturbance {
@@ -528,7 +460,7 @@ async fn is_seen_to_be_gone(step: &Step, unit: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::host::mark::{OurFile, marked};
-    use crate::host::mount::parse;
+    use crate::host::mount::{MountInfo, parse};
     use crate::host::systemd::UnitState;
 
     fn share(vers: Dialect) -> CifsShare {

@@ -30,10 +30,14 @@ fn files(directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// A source text without its tests.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap()
+}
+
 /// The floors that a source text uses, as `crate::host`. Its tests and comments do not count.
 fn named(text: &str) -> Vec<&'static str> {
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    let lines = code
+    let lines = without_tests(text)
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"));
     let paths = lines.flat_map(|line| line.split("crate::").skip(1));
@@ -69,6 +73,21 @@ fn no_module_uses_one_above_it() {
         }
     }
     assert!(upward.is_empty(), "{upward:#?}");
+}
+
+#[test]
+fn a_long_file_says_why_it_is_long() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut silent = Vec::new();
+    for file in files(&sources) {
+        let text = fs::read_to_string(&file).unwrap();
+        let is_long = without_tests(&text).lines().count() > 500 && !file.ends_with("tests.rs");
+        let mut comment = text.lines().take_while(|line| line.starts_with("//!"));
+        if is_long && !comment.any(|line| line.contains("The file is long because")) {
+            silent.push(file);
+        }
+    }
+    assert!(silent.is_empty(), "{silent:#?}");
 }
 
 #[test]

@@ -16,6 +16,9 @@ pub enum OnDisk {
         serial: Option<String>,
         size_bytes: u64,
         filesystem: String,
+        /// The new file system's. Missing in older records.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uuid: Option<String>,
     },
     /// Grows a mounted file system to the size of its disk.
     Grow {

@@ -77,6 +77,16 @@ pub trait Resource: Send + Sync + 'static {
     /// Compares. An error is a refusal: what is there must not be touched.
     fn diff(&self, observed: &Self::Observed) -> Result<Diff>;
 
+    /// Looks for what stands in the way of `converge`, as far as that shows beforehand. Asked only of a resource that
+    /// differs. An error is a refusal, as in `diff`.
+    fn obstacles(
+        &self,
+        _host: &Host,
+        _observed: &Self::Observed,
+    ) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Adds to a diff what else will differ once these needs, which a plan changes, are converged.
     /// Apply finds that out when it observes again after them. The plan is right only as far as
     /// this function agrees with `converge`.
@@ -101,8 +111,10 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 /// [`Resource`] without its `Observed` type, so that a graph can hold every kind.
 pub trait Managed: Send + Sync {
     fn requirements(&self) -> Vec<Requirement>;
-    /// Observes and compares.
+    /// Observes and compares: what is true now.
     fn inspect<'a>(&'a self, host: &'a Host) -> Boxed<'a, Diff>;
+    /// The same, and refuses what could not be changed.
+    fn plan<'a>(&'a self, host: &'a Host) -> Boxed<'a, Diff>;
     fn foresee(&self, changed: &ChangedNeeds<'_>, diff: &mut Diff);
     fn guide(&self, diff: &Diff) -> Vec<GuideStep>;
     /// Observes once more, and converges from that.
@@ -126,12 +138,24 @@ impl<R: Resource> Managed for R {
         Box::pin(async move { self.diff(&self.observe(host).await?) })
     }
 
+    fn plan<'a>(&'a self, host: &'a Host) -> Boxed<'a, Diff> {
+        Box::pin(async move { look_ahead(self, host).await.map(|(_, diff)| diff) })
+    }
+
     fn converge<'a>(&'a self, step: &'a Step) -> Boxed<'a, ()> {
         Box::pin(async move {
-            let observed = self.observe(step).await?;
             // Refuse again: what was blank when the plan was made may no longer be.
-            self.diff(&observed)?;
+            let (observed, _) = look_ahead(self, step).await?;
             Resource::converge(self, step, &observed).await
         })
     }
+}
+
+async fn look_ahead<R: Resource>(resource: &R, host: &Host) -> Result<(R::Observed, Diff)> {
+    let observed = resource.observe(host).await?;
+    let diff = resource.diff(&observed)?;
+    if !diff.is_empty() {
+        resource.obstacles(host, &observed).await?;
+    }
+    Ok((observed, diff))
 }

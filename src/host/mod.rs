@@ -30,6 +30,7 @@ pub mod start_lock;
 pub mod systemd;
 pub mod tree;
 pub mod until;
+pub mod way;
 
 pub use bus::system_bus;
 pub use facts::Facts;

@@ -149,6 +149,19 @@ fn while_busy<E>(
     }
 }
 
+/// Looks whether this kernel has the file system, or a module of it.
+///
+/// # Errors
+/// When it does not.
+pub fn is_known_to_the_kernel(fs_type: &str) -> Result<()> {
+    match fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC) {
+        Err(Errno::NODEV) => Err(Error::new(format!("this kernel has no {fs_type}"))
+            .hint(format!("install the kernel's module {fs_type}"))),
+        // Whatever else it says, it says when something is mounted.
+        _ => Ok(()),
+    }
+}
+
 /// A local file system that is mounted nowhere, to look at its files before it is mounted.
 #[derive(Debug)]
 pub struct DetachedMount(OwnedFd);

@@ -11,8 +11,9 @@ use crate::effect::mount::OnMount;
 use crate::effect::{Effect, history};
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
-use crate::host::disk::{self, Blankness, BlockDevice, FsInfo};
+use crate::host::disk::{self, Blankness, BlockDevice, FsInfo, NewFilesystem};
 use crate::host::mark::{self, OurFile};
+use crate::host::mount::is_known_to_the_kernel;
 use crate::host::{Answer, Host, blocking, until};
 
 /// The label by which the agent recognizes its own file system, whatever the disk's name is now. An XFS
@@ -37,8 +38,19 @@ pub struct Disk {
 pub enum Observed {
     Formatted(BlockDevice, FsInfo),
     Blank(BlockDevice),
-    /// Blank until the agent began a mkfs that was cut off.
-    Unfinished(BlockDevice),
+    /// Blank until the agent began to make a file system with this UUID, and was cut off.
+    Unfinished(BlockDevice, String),
+}
+
+impl Observed {
+    /// The disk, if it is to be formatted, and the UUID of what an interrupted mkfs left on it.
+    fn to_format(&self) -> Option<(&BlockDevice, Option<&str>)> {
+        match self {
+            Self::Formatted(..) => None,
+            Self::Blank(disk) => Some((disk, None)),
+            Self::Unfinished(disk, uuid) => Some((disk, Some(uuid))),
+        }
+    }
 }
 
 /// The disk with the agent's file system on it, if there is one already.
@@ -99,9 +111,12 @@ pub fn missing(mount: &Path, unit: &OurFile) -> Error {
     .transient()
 }
 
-/// The disk whose formatting was cut off, if nothing else has been put on it since. A run since the
-/// last revert has proved it blank and begun to format it.
-fn unfinished(device: &Device, record: &Path) -> Result<Option<BlockDevice>> {
+/// The disk whose formatting was cut off, if what is on it now provably comes from that. A run since the last revert
+/// has proved it blank and begun to format it.
+///
+/// # Errors
+/// When such a disk holds anything else by now, too: somebody may have used it since.
+fn unfinished(device: &Device, record: &Path) -> Result<Option<(BlockDevice, String)>> {
     let effects = history::open_effects(&history::runs(record)?);
     let Some(begun) = effects
         .iter()
@@ -109,20 +124,21 @@ fn unfinished(device: &Device, record: &Path) -> Result<Option<BlockDevice>> {
     else {
         return Ok(None);
     };
-    // A disk that was mounted since had a complete file system, whatever became of that later.
-    let used_since = effects[begun..]
-        .iter()
-        .any(|recorded| matches!(recorded.effect, Effect::Mount(OnMount::Mount { .. })));
     let Effect::Disk(OnDisk::Format {
         device: path,
         serial,
         size_bytes,
         filesystem,
+        uuid,
     }) = &effects[begun].effect
     else {
         return Ok(None);
     };
-    if effects[begun].done || used_since {
+    // A disk that was formatted or mounted since had a complete file system, whatever became of that later.
+    let was_mounted = effects[begun..]
+        .iter()
+        .any(|recorded| matches!(recorded.effect, Effect::Mount(OnMount::Mount { .. })));
+    if effects[begun].done || was_mounted {
         return Ok(None);
     }
     let is_it = |disk: &BlockDevice| {
@@ -134,12 +150,31 @@ fn unfinished(device: &Device, record: &Path) -> Result<Option<BlockDevice>> {
         Device::Auto => disk::disks()?,
         named => vec![disk::find(named)?],
     };
-    for disk in candidates.into_iter().filter(is_it) {
-        if disk::holds_unfinished(&disk.path, filesystem)? {
-            return Ok(Some(disk));
-        }
+    let Some(found) = candidates.into_iter().find(is_it) else {
+        return Ok(None);
+    };
+    match uuid {
+        Some(uuid) if disk::holds_only(&found.path, uuid)? => Ok(Some((found, uuid.clone()))),
+        _ => Err(perhaps_used_since(&found, filesystem)),
     }
-    Ok(None)
+}
+
+fn perhaps_used_since(disk: &BlockDevice, filesystem: &str) -> Error {
+    let path = disk.path.display();
+    let what = match disk::prove_blank(&disk.path) {
+        Ok(Blankness::Found { what }) => format!("holds {what}"),
+        Ok(Blankness::InUse { by }) => format!("is in use: {by}"),
+        Ok(Blankness::Blank) | Err(_) => "cannot be read in whole".to_owned(),
+    };
+    let force = if filesystem == "xfs" { "-f" } else { "-F" };
+    Error::new(format!(
+        "{path} {what}; it is left as it is: wasagent once began to format it and was cut off, and nothing proves that \
+         nobody has used the disk since"
+    ))
+    .hint(format!(
+        "name another disk in storage.disk.device, or, if nothing on {path} is needed, run: \
+         mkfs.{filesystem} {force} -L {LABEL} {path}, and apply again"
+    ))
 }
 
 /// The one partition that the guide makes on the disk, by the name that an operator would type.
@@ -172,15 +207,12 @@ fn blank(device: &Device) -> Result<BlockDevice> {
 /// Checks once more, right before the disk is written: mkfs.ext4(8) checks only if it can ask at a
 /// terminal. The disk may seem used for a moment: a helper program that another step just started may
 /// still hold the descriptor of an earlier check.
-async fn still_free(path: &Path, fs_type: &str, over_unfinished: bool) -> Result<()> {
+async fn still_free(path: &Path, unfinished: Option<&str>) -> Result<()> {
     let free = until(PAUSE, SEEMS_USED, || async {
-        let (looked_at, fs_type) = (path.to_owned(), fs_type.to_owned());
-        let is_free = move || {
-            if over_unfinished {
-                disk::holds_unfinished(&looked_at, &fs_type)
-            } else {
-                Ok(matches!(disk::prove_blank(&looked_at)?, Blankness::Blank))
-            }
+        let (looked_at, unfinished) = (path.to_owned(), unfinished.map(str::to_owned));
+        let is_free = move || match unfinished {
+            Some(uuid) => disk::holds_only(&looked_at, &uuid),
+            None => Ok(matches!(disk::prove_blank(&looked_at)?, Blankness::Blank)),
         };
         Ok::<_, Error>(Answer::is(blocking(is_free).await?))
     });
@@ -191,6 +223,23 @@ async fn still_free(path: &Path, fs_type: &str, over_unfinished: bool) -> Result
         ))
         .hint("see who does (lsblk, fuser -v), and apply again")
     })
+}
+
+impl Disk {
+    fn new_filesystem<'a>(
+        &self,
+        disk: &'a BlockDevice,
+        uuid: &'a str,
+        over_unfinished: bool,
+    ) -> NewFilesystem<'a> {
+        NewFilesystem {
+            device: &disk.path,
+            fs_type: self.filesystem.as_str(),
+            label: LABEL,
+            uuid,
+            over_unfinished,
+        }
+    }
 }
 
 impl Resource for Disk {
@@ -218,7 +267,7 @@ impl Resource for Disk {
                 match blank(&device) {
                     Ok(disk) => Ok(Observed::Blank(disk)),
                     Err(refused) => match unfinished(&device, &record)? {
-                        Some(disk) => Ok(Observed::Unfinished(disk)),
+                        Some((disk, uuid)) => Ok(Observed::Unfinished(disk, uuid)),
                         None => Err(refused),
                     },
                 }
@@ -242,9 +291,9 @@ impl Resource for Disk {
                 )))
             }
             Observed::Formatted(..) => Ok(Diff::update("the data disk holds a file system")),
-            Observed::Blank(disk) | Observed::Unfinished(disk) => {
+            Observed::Blank(disk) | Observed::Unfinished(disk, _) => {
                 let mut diff = Diff::create(match observed {
-                    Observed::Unfinished(_) => format!(
+                    Observed::Unfinished(..) => format!(
                         "{} was blank, and its formatting was cut off",
                         disk.path.display()
                     ),
@@ -258,6 +307,16 @@ impl Resource for Disk {
         }
     }
 
+    async fn obstacles(&self, _host: &Host, observed: &Observed) -> Result<()> {
+        let Some((disk, unfinished)) = observed.to_format() else {
+            return Ok(());
+        };
+        let fs_type = self.filesystem.as_str();
+        blocking(move || is_known_to_the_kernel(fs_type)).await?;
+        let uuid = disk::new_uuid()?;
+        disk::rehearse(self.new_filesystem(disk, &uuid, unfinished.is_some())).await
+    }
+
     fn guide(&self, diff: &Diff) -> Vec<GuideStep> {
         let Some(disk) = diff.get("device").and_then(|field| field.to.as_deref()) else {
             return Vec::new();
@@ -269,24 +328,26 @@ impl Resource for Disk {
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
-        let (disk, over_unfinished) = match observed {
-            Observed::Formatted(..) => return Ok(()),
-            Observed::Blank(disk) => (disk, false),
-            Observed::Unfinished(disk) => (disk, true),
+        let Some((disk, unfinished)) = observed.to_format() else {
+            return Ok(());
         };
-        let fs_type = self.filesystem.as_str();
         // The check comes before the record of the formatting: after a recorded failure, the disk may
         // hold an unfinished mkfs of the agent's.
-        still_free(&disk.path, fs_type, over_unfinished).await?;
+        still_free(&disk.path, unfinished).await?;
+        // The same again: after a second interruption, the disk may hold parts of both.
+        let uuid = unfinished.map_or_else(disk::new_uuid, |uuid| Ok(uuid.to_owned()))?;
         let effect = OnDisk::Format {
             device: disk.path.clone(),
             serial: disk.serial.clone(),
             size_bytes: disk.size_bytes,
-            filesystem: fs_type.to_owned(),
+            filesystem: self.filesystem.to_string(),
+            uuid: Some(uuid.clone()),
         };
-        step.effect(effect, |permit| async move {
-            disk::format(&permit, &disk.path, fs_type, LABEL, over_unfinished).await
-        })
+        let new = self.new_filesystem(disk, &uuid, unfinished.is_some());
+        step.effect(
+            effect,
+            |permit| async move { disk::format(&permit, new).await },
+        )
         .await
     }
 }

@@ -177,6 +177,10 @@ impl Resource for Mount {
         Ok(diff)
     }
 
+    async fn obstacles(&self, _host: &Host, observed: &Observed) -> Result<()> {
+        MountUnit::obstacles(&self.mount_point, &observed.unit).await
+    }
+
     fn guide(&self, diff: &Diff) -> Vec<GuideStep> {
         let (mount_point, partition) = (self.mount_point.display(), partition(&self.device));
         let mut steps = Vec::new();

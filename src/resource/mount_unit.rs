@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use super::fstab;
 use crate::engine::{Diff, Step};
 use crate::error::{Error, Result};
+use crate::host::fs::{DirState, dir_state};
 use crate::host::fstab::{Entry, on_this_guest};
 use crate::host::mark::{self, OurFile};
 use crate::host::mount::{MountInfo, mount_at};
 use crate::host::systemd::{UnitState, mount_unit_name};
-use crate::host::{Host, blocking};
+use crate::host::{Host, blocking, way};
 
 const UNIT_DIRECTORY: &str = "/etc/systemd/system";
 
@@ -76,6 +77,19 @@ impl MountUnit {
             self.options,
             self.wanted_by,
         ))
+    }
+
+    /// Looks whether the unit can be written, and its mount point made.
+    pub async fn obstacles(mount_point: &Path, observed: &Observed) -> Result<()> {
+        let (at, is_mounted) = (mount_point.to_owned(), observed.mounted.is_some());
+        blocking(move || {
+            way::to_file(&Self::path(&at))?;
+            if is_mounted {
+                return Ok(());
+            }
+            way::to_directory(&at)
+        })
+        .await
     }
 
     /// Whether this diff changes the unit, and not only the mount itself.
@@ -144,6 +158,9 @@ pub async fn observe_beside_fstab(host: &Host, mount_point: &Path) -> Result<Obs
         let fstab = on_this_guest(&at);
         refuse_symbolic_link(&at)?;
         let mounted = mount_at(&at)?;
+        if mounted.is_none() {
+            refuse_other_than_directory(&at)?;
+        }
         // Only while nothing is mounted: a look into a dead share never ends.
         let hides = mounted.is_none()
             && std::fs::read_dir(&at).is_ok_and(|mut entries| entries.next().is_some());
@@ -160,8 +177,26 @@ pub async fn observe_beside_fstab(host: &Host, mount_point: &Path) -> Result<Obs
     })
 }
 
+/// Where nothing is mounted, only a directory may stand, or nothing.
+fn refuse_other_than_directory(mount_point: &Path) -> Result<()> {
+    let DirState::Other(what) = dir_state(mount_point)? else {
+        return Ok(());
+    };
+    let at = mount_point.display();
+    Err(Error::new(format!(
+        "{at} is {what}, not a directory: nothing can be mounted there"
+    ))
+    .hint(match std::fs::canonicalize(mount_point) {
+        Ok(real) if real != mount_point => format!(
+            "write {}, where it leads to, into the tier file, or move {at} away",
+            real.display()
+        ),
+        _ => format!("move {at} away, and apply again"),
+    }))
+}
+
 /// The kernel shows a mount under its real path: the agent would never find a mount again that it
-/// made through a symbolic link. The mount point itself is not checked, because what is mounted
+/// made through a symbolic link. The mount point itself is not checked here, because what is mounted
 /// there may be dead.
 fn refuse_symbolic_link(mount_point: &Path) -> Result<()> {
     for ancestor in mount_point.ancestors().skip(1) {

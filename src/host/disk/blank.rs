@@ -1,13 +1,13 @@
 //! The proof that a disk is blank before anything is written to it.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::blkid;
-use super::filesystem::{FsInfo, probe_filesystem, read_filesystem};
-use super::inventory::{at_path, used_by};
+use super::filesystem::{FsInfo, read_filesystem};
+use super::inventory::{BlockDevice, at_path, used_by};
 use super::signature;
 use crate::error::{Doing, Error, Result};
 
@@ -31,6 +31,9 @@ const TAIL: u64 = 4 << 20;
 /// How much is read at each place between the start and the end.
 const SAMPLE: u64 = 4096;
 
+/// What a disk writes in whole at least.
+const SECTOR: usize = 512;
+
 /// Whether the device holds nothing and nobody uses it. Only reads. Unused means: no mount, no
 /// swap, no device built on it, and the kernel grants exclusive access. Empty means: no partition,
 /// and zeros in the first 8 MiB, in the last 4 MiB, where file systems keep copies of their
@@ -40,24 +43,11 @@ const SAMPLE: u64 = 4096;
 /// When the device cannot be read. It does not count as blank then.
 pub fn prove_blank(path: &Path) -> Result<Blankness> {
     let device = at_path(path)?;
-    if let Some(by) = used_by(&device) {
-        return Ok(Blankness::InUse { by });
-    }
-    let doing = || format!("look for data on {}", path.display());
-    // Without O_CREAT, O_EXCL on a block device means: fail when the kernel itself holds it (open(2)).
-    let mut file = match OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_EXCL | libc::O_CLOEXEC)
-        .open(&device.path)
-    {
+    let mut file = match open_unused(&device)? {
         Ok(file) => file,
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-            return Ok(Blankness::InUse {
-                by: "the kernel (a file system, RAID, LVM or another name space)".to_owned(),
-            });
-        }
-        Err(error) => return Err(error).doing(doing()),
+        Err(by) => return Ok(Blankness::InUse { by }),
     };
+    let doing = || format!("look for data on {}", path.display());
     if !device.partitions.is_empty() {
         let table = blkid::name(&device.path).unwrap_or_else(|| "a partition table".to_owned());
         return Ok(Blankness::Found {
@@ -65,11 +55,7 @@ pub fn prove_blank(path: &Path) -> Result<Blankness> {
         });
     }
     let size = file.seek(SeekFrom::End(0)).doing(doing())?;
-    let Some(at) = first_data(&mut file, size).map_err(|error| {
-        Error::new(format!("{}: {error}", doing()))
-            .hint("a disk that cannot be read in whole is not used; look at `dmesg`")
-    })?
-    else {
+    let Some(at) = first_data(&mut file, size).map_err(|error| unreadable(path, &error))? else {
         return Ok(Blankness::Blank);
     };
     let what = match read_filesystem(&mut file).doing(doing())? {
@@ -85,41 +71,54 @@ pub fn prove_blank(path: &Path) -> Result<Blankness> {
     Ok(Blankness::Found { what })
 }
 
-/// Whether a device holds only what an interrupted mkfs of this type may leave: no mountable file
-/// system, no partition, and no signature of anything else. The answer is only meaningful for a
-/// disk that was proved blank before that mkfs began.
+/// Whether a device holds nothing but what an interrupted mkfs.xfs(8) with this UUID left: nobody uses the device, no
+/// file system on it is complete, and each sector that [`prove_blank`] would read is zero or carries the UUID.
+///
+/// xfs writes the UUID into every block of its metadata (`xfs_dsb`, `xfs_agf`, `xfs_btree_block` …, since its version 5).
+/// So this holds in whatever order the blocks reached the disk. Whoever used the disk since has written sectors without
+/// that UUID. The blocks of ext4 carry no UUID, and nothing proves whose they are.
 ///
 /// # Errors
 /// When the device cannot be read.
-pub fn holds_unfinished(path: &Path, fs_type: &str) -> Result<bool> {
+pub fn holds_only(path: &Path, uuid: &str) -> Result<bool> {
     let device = at_path(path)?;
-    if used_by(&device).is_some() || !device.partitions.is_empty() {
+    let Ok(mut file) = open_unused(&device)? else {
+        return Ok(false);
+    };
+    let Some(uuid) = bytes_of(uuid).filter(|_| device.partitions.is_empty()) else {
+        return Ok(false);
+    };
+    let doing = || format!("look for data on {}", path.display());
+    if read_filesystem(&mut file).doing(doing())?.is_some() {
         return Ok(false);
     }
-    if probe_filesystem(path)?.is_some() {
-        return Ok(false);
+    let size = file.seek(SeekFrom::End(0)).doing(doing())?;
+    let foreign = first_sector(&mut file, size, |sector| !is_of(sector, &uuid));
+    Ok(foreign.map_err(|error| unreadable(path, &error))?.is_none())
+}
+
+/// Opens a device that nobody uses, for reading; otherwise says who uses it.
+fn open_unused(device: &BlockDevice) -> Result<Result<File, String>> {
+    if let Some(by) = used_by(device) {
+        return Ok(Err(by));
     }
-    // As in prove_blank(): the kernel itself must not hold it.
-    if OpenOptions::new()
+    // Without O_CREAT, O_EXCL on a block device means: fail when the kernel itself holds it (open(2)).
+    let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_EXCL | libc::O_CLOEXEC)
-        .open(path)
-        .is_err()
-    {
-        return Ok(false);
+        .open(&device.path);
+    match file {
+        Ok(file) => Ok(Ok(file)),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(Err(
+            "the kernel (a file system, RAID, LVM or another name space)".to_owned(),
+        )),
+        Err(error) => Err(error).doing(format_args!("look for data on {}", device.path.display())),
     }
-    let is_own_type = |answer: &str| {
-        answer
-            .lines()
-            .filter_map(|line| line.strip_prefix("TYPE="))
-            .eq([fs_type])
-    };
-    Ok(match blkid::ask(path) {
-        Some((2, _)) => true,
-        Some((0, answer)) => is_own_type(&answer),
-        // Without a clear answer nothing is overwritten.
-        _ => false,
-    })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::new(format!("look for data on {}: {error}", path.display()))
+        .hint("a disk that cannot be read in whole is not used; look at `dmesg`")
 }
 
 /// Start and length of every place that is read to prove a device of `size` bytes blank, sorted by
@@ -148,6 +147,16 @@ fn places(size: u64) -> Vec<(u64, u64)> {
 
 /// Position of the first byte that is not zero, among the places that are read.
 fn first_data(device: &mut (impl Read + Seek), size: u64) -> io::Result<Option<u64>> {
+    let found = first_sector(device, size, |sector| !is_zero(sector))?;
+    Ok(found.map(|(at, sector)| at + sector.iter().take_while(|&&byte| byte == 0).count() as u64))
+}
+
+/// Position and contents of the first sector that `is_meant`, among the places that are read.
+fn first_sector(
+    device: &mut (impl Read + Seek),
+    size: u64,
+    is_meant: impl Fn(&[u8]) -> bool,
+) -> io::Result<Option<(u64, Vec<u8>)>> {
     let mut buffer = vec![0; 1 << 20];
     for (start, length) in places(size) {
         device.seek(SeekFrom::Start(start))?;
@@ -157,13 +166,37 @@ fn first_data(device: &mut (impl Read + Seek), size: u64) -> io::Result<Option<u
                 .unwrap_or(usize::MAX)
                 .min(buffer.len());
             device.read_exact(&mut buffer[..chunk])?;
-            if let Some(at) = buffer[..chunk].iter().position(|&byte| byte != 0) {
-                return Ok(Some(start + done + at as u64));
+            let mut sectors = buffer[..chunk].chunks(SECTOR);
+            if let Some(nth) = sectors.position(&is_meant) {
+                let sector = buffer[..chunk].chunks(SECTOR).nth(nth).unwrap_or_default();
+                let at = start + done + (nth * SECTOR) as u64;
+                return Ok(Some((at, sector.to_vec())));
             }
             done += chunk as u64;
         }
     }
     Ok(None)
+}
+
+fn is_zero(sector: &[u8]) -> bool {
+    sector.iter().all(|&byte| byte == 0)
+}
+
+/// Whether mkfs.xfs has written a sector for the file system with this UUID. On a disk with sectors of 4 KiB, the list
+/// of free blocks (`xfs_agfl`) goes on in sectors that hold its word for "none" alone, which is all ones.
+fn is_of(sector: &[u8], uuid: &[u8; 16]) -> bool {
+    is_zero(sector)
+        || sector.windows(uuid.len()).any(|window| window == uuid)
+        || sector.iter().all(|&byte| byte == 0xff)
+}
+
+/// The bytes of a UUID in its usual form.
+fn bytes_of(uuid: &str) -> Option<[u8; 16]> {
+    let digits = uuid.replace('-', "");
+    u128::from_str_radix(&digits, 16)
+        .ok()
+        .filter(|_| digits.len() == 32)
+        .map(u128::to_be_bytes)
 }
 
 fn in_words(found: &FsInfo) -> String {
@@ -178,8 +211,8 @@ fn in_words(found: &FsInfo) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::io::Write as _;
+    use std::os::unix::fs::FileExt;
 
     use super::*;
 
@@ -261,6 +294,73 @@ mod tests {
             assert!(made.success(), "{program}");
             let mut file = image.reopen().unwrap();
             assert!(first_data(&mut file, size).unwrap().is_some());
+        }
+    }
+
+    const UUID: &str = "5a0dd3f2-c1b7-4e6a-8f90-0123456789ab";
+
+    /// Images that mkfs.xfs has made with this UUID, where it is installed: of disks small and large, with sectors of
+    /// 512 bytes and of 4 KiB.
+    fn made_by_mkfs() -> Vec<(tempfile::NamedTempFile, u64)> {
+        let mut images = Vec::new();
+        for (gib, sector) in [(1, "512"), (20, "512"), (20, "4096"), (3000, "512")] {
+            let image = tempfile::NamedTempFile::new().unwrap();
+            image.as_file().set_len(gib * GIB).unwrap();
+            let made = std::process::Command::new("mkfs.xfs")
+                .args(["-q", "-K", "-L", "wasagent", "-s"])
+                .arg(format!("size={sector}"))
+                .args(["-m", &format!("uuid={UUID}")])
+                .arg(image.path())
+                .status();
+            match made {
+                Ok(made) => assert!(made.success()),
+                Err(_) => return images, // not installed here
+            }
+            images.push((image, gib * GIB));
+        }
+        images
+    }
+
+    #[test]
+    fn whatever_part_of_a_mkfs_reached_the_disk_is_told_from_anything_else() {
+        let uuid = bytes_of(UUID).unwrap();
+        let is_ours = |file: &mut File, size| {
+            let foreign = first_sector(file, size, |sector| !is_of(sector, &uuid)).unwrap();
+            foreign.map(|(at, _)| at)
+        };
+        for (image, size) in made_by_mkfs() {
+            let mut file = image.reopen().unwrap();
+            assert_eq!(is_ours(&mut file, size), None, "{size}");
+            assert!(first_data(&mut file, size).unwrap().is_some(), "{size}");
+
+            // A power cut keeps any of the blocks: here those at the start are lost.
+            file.write_all_at(&[0; 4096], 0).unwrap();
+            assert_eq!(is_ours(&mut file, size), None, "{size}");
+
+            // Used since: one sector is enough, wherever a raw use begins or ends.
+            for at in [0, 512, 4096, 1 << 20, size / 2, size - 512] {
+                let mut was = [0; 512];
+                file.read_exact_at(&mut was, at).unwrap();
+                file.write_all_at(&[0x5a; 512], at).unwrap();
+                assert_eq!(is_ours(&mut file, size), Some(at), "{size}");
+                file.write_all_at(&was, at).unwrap();
+            }
+            let other = bytes_of("5a0dd3f2-c1b7-4e6a-8f90-0123456789ac").unwrap();
+            let foreign = first_sector(&mut file, size, |sector| !is_of(sector, &other));
+            assert!(foreign.unwrap().is_some(), "{size}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_uuid_proves_anything() {
+        assert_eq!(bytes_of(UUID).unwrap()[..2], [0x5a, 0x0d]);
+        for odd in [
+            "",
+            "5a0dd3f2",
+            "5a0dd3f2-c1b7-4e6a-8f90-0123456789abcd",
+            "not a uuid",
+        ] {
+            assert_eq!(bytes_of(odd), None, "{odd}");
         }
     }
 }

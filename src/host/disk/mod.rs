@@ -10,8 +10,8 @@ mod inventory;
 mod mkfs;
 mod signature;
 
-pub use blank::{Blankness, holds_unfinished, prove_blank};
+pub use blank::{Blankness, holds_only, prove_blank};
 pub use filesystem::{FsInfo, probe_filesystem};
 pub use find::{find, size_in_words, table};
 pub use inventory::{BlockDevice, disks};
-pub use mkfs::format;
+pub use mkfs::{NewFilesystem, format, new_uuid, rehearse};

@@ -128,18 +128,10 @@ fn write_whole(
     before_rename: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let doing = || format!("write {}", path.display());
-    let label = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_file() => selinux_label(path)?,
-        Ok(found) => {
-            return Err(Error::new(format!(
-                "write {}: {} stands there, not a regular file",
-                path.display(),
-                kind_in_words(&found)
-            ))
-            .hint(format!("move {} away, and apply again", path.display())));
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(error).doing(doing()),
+    let label = if refuse_irregular(path)? {
+        selinux_label(path)?
+    } else {
+        None
     };
     let temporary = temporary_name(path)?;
     let written = write_temporary(&temporary, file, file.label.or(label.as_deref()))
@@ -152,6 +144,24 @@ fn write_whole(
         return Err(error);
     }
     sync_directory(parent(path)?)
+}
+
+/// Whether a regular file stands at `path`.
+///
+/// # Errors
+/// When something else stands there, a symbolic link too: it is not written over.
+pub(super) fn refuse_irregular(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => Ok(true),
+        Ok(found) => Err(Error::new(format!(
+            "write {}: {} stands there, not a regular file",
+            path.display(),
+            kind_in_words(&found)
+        ))
+        .hint(format!("move {} away, and apply again", path.display()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).doing(format_args!("write {}", path.display())),
+    }
 }
 
 fn write_temporary(temporary: &Path, file: &NewFile<'_>, label: Option<&str>) -> Result<()> {

@@ -334,6 +334,10 @@ impl Resource for CifsShare {
         Ok(diff)
     }
 
+    async fn obstacles(&self, _host: &Host, observed: &Observed) -> Result<()> {
+        MountUnit::obstacles(&self.mount_point, &observed.unit).await
+    }
+
     fn foresee(&self, changed: &ChangedNeeds<'_>, diff: &mut Diff) {
         // A rewritten file is newer than the mount, whatever changed in it.
         if diff.action == Action::Update

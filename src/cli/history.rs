@@ -9,14 +9,25 @@ use super::exit::{self, Code};
 use super::output::{Ink, Output, describe};
 use crate::config::Role;
 use crate::effect::Outcome;
-use crate::effect::history::{self, Run};
+use crate::effect::history::{self, Run, Unreadable};
 use crate::engine::Field;
+use crate::error::Result;
 use crate::host::STATE_DIRECTORY;
 
 #[derive(Serialize)]
 struct HistoryJson<'a> {
     version: u32,
     runs: Vec<RunJson<'a>>,
+    /// The runs whose record cannot be read, or not all of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<UnreadableJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct UnreadableJson<'a> {
+    run: u32,
+    file: &'a Path,
+    why: &'a str,
 }
 
 #[derive(Serialize)]
@@ -38,22 +49,41 @@ struct ChangeJson<'a> {
     fields: &'a [Field],
 }
 
+/// Tells of every record that cannot be read.
+pub fn warn_of_unreadable(output: &Output) -> Result<Vec<Unreadable>> {
+    let unreadable = history::unreadable(Path::new(STATE_DIRECTORY))?;
+    for one in &unreadable {
+        output.warning(&one.as_error());
+    }
+    Ok(unreadable)
+}
+
 pub fn run(output: &Output) -> Result<Code, Failure> {
+    let unreadable = warn_of_unreadable(output)?;
     let runs = history::runs(Path::new(STATE_DIRECTORY))?;
     if output.is_json() {
         output.json(&HistoryJson {
             version: 1,
             runs: runs.iter().map(json).collect(),
+            unreadable: unreadable.iter().map(unreadable_json).collect(),
         });
         return Ok(exit::DONE);
     }
-    if runs.is_empty() {
+    if runs.is_empty() && unreadable.is_empty() {
         output.line("no run has changed anything on this VM");
     }
     for run in &runs {
         show(run, output);
     }
     Ok(exit::DONE)
+}
+
+fn unreadable_json(unreadable: &Unreadable) -> UnreadableJson<'_> {
+    UnreadableJson {
+        run: unreadable.number,
+        file: &unreadable.file,
+        why: &unreadable.why,
+    }
 }
 
 fn json(run: &Run) -> RunJson<'_> {

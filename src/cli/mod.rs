@@ -220,12 +220,14 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
                 all: *all,
                 explain: *explain,
             };
+            history::warn_of_unreadable(output)?;
             block_on(plan::run(role, &tier, &options, telling, output))
         }
         Command::Apply { role, options } => {
             need_root()?;
             let lock = lock::take(options.wait)?;
             let (role, tier) = start(config, role.role, output)?;
+            history::warn_of_unreadable(output)?;
             let code = block_on(apply::run(role, &tier, options, output));
             drop(lock);
             code
@@ -233,6 +235,7 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
         Command::Revert { options } => {
             need_root()?;
             let lock = lock::take(options.wait)?;
+            history::warn_of_unreadable(output)?;
             let code = block_on(revert::run(output));
             drop(lock);
             code
@@ -275,11 +278,19 @@ fn start(
     output: &Output,
 ) -> Result<(Role, Tier), Failure> {
     need_root()?;
-    let role =
-        role_record::choose_role(role, role_record::read()?.as_ref()).map_err(|error| Failure {
-            code: exit::USAGE,
-            error: Some(error),
-        })?;
+    let record = match role_record::read() {
+        Ok(record) => record,
+        // Whoever names the role needs no record of it.
+        Err(unreadable) if role.is_some() => {
+            output.warning(&unreadable);
+            None
+        }
+        Err(unreadable) => return Err(unreadable.into()),
+    };
+    let role = role_record::choose_role(role, record.as_ref()).map_err(|error| Failure {
+        code: exit::USAGE,
+        error: Some(error),
+    })?;
     Ok((role, load(config, Some(role), output)?))
 }
 

@@ -89,19 +89,27 @@ impl Output {
         self.complain(&error.message, error.hint.as_deref());
     }
 
-    fn complain(self, message: &str, hint: Option<&str>) {
-        let mut stderr = std::io::stderr().lock();
-        let _ = writeln!(
-            stderr,
-            "{} {message}",
-            paint(self.colour_on_stderr, Ink::Red, "error:")
+    /// Prints what does not stop the command, but that its reader should know.
+    pub fn warning(self, error: &Error) {
+        self.say(
+            "warning:",
+            Ink::Yellow,
+            &error.message,
+            error.hint.as_deref(),
         );
+    }
+
+    fn complain(self, message: &str, hint: Option<&str>) {
+        self.say("error:", Ink::Red, message, hint);
+    }
+
+    fn say(self, word: &str, ink: Ink, message: &str, hint: Option<&str>) {
+        let mut stderr = std::io::stderr().lock();
+        let word = paint(self.colour_on_stderr, ink, word);
+        let _ = writeln!(stderr, "{word} {message}");
         if let Some(hint) = hint {
-            let _ = writeln!(
-                stderr,
-                "{} {hint}",
-                paint(self.colour_on_stderr, Ink::Green, "hint:")
-            );
+            let word = paint(self.colour_on_stderr, Ink::Green, "hint:");
+            let _ = writeln!(stderr, "{word} {hint}");
         }
     }
 

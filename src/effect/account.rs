@@ -1,12 +1,12 @@
-//! System accounts. Others may be there already: the agent recognises one that it made by its shell.
+//! System accounts. An undo removes the account if it is still as apply made it, and Samba does not need it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Halt, Past, Reversible, Undo, Undone};
+use super::{Halt, Past, Reversible, Undo, Undone, last_left};
 use crate::error::Result;
-use crate::host::{Host, account};
+use crate::host::{Host, account, blocking, samba};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -44,6 +44,13 @@ impl Reversible for OnAccount {
         }
     }
 
+    async fn left(&self, _host: &Host) -> Option<String> {
+        match self {
+            Self::MakeAccount { name } => state_of(name).await.ok()?,
+            Self::RemoveAccount { .. } => None,
+        }
+    }
+
     async fn undo(past: &[Past<'_, Self>], undo: Undo<'_>) -> Result<Undone, Halt> {
         let Some(name) = past.first().map(|first| first.effect.name()) else {
             return Ok(Undone::Already);
@@ -51,11 +58,8 @@ impl Reversible for OnAccount {
         let Some(found) = account::look_up(name).await? else {
             return Ok(Undone::Already);
         };
-        if found.shell != account::NO_LOGIN {
-            return Ok(Undone::Kept(format!(
-                "the account {name} stays: its shell is {} now, which apply did not give it",
-                found.shell
-            )));
+        if let Some(why) = used_since(name, &found, last_left(past)).await? {
+            return Ok(Undone::Kept(format!("the account {name} stays: {why}")));
         }
         let effect = Self::RemoveAccount {
             name: name.to_owned(),
@@ -64,4 +68,35 @@ impl Reversible for OnAccount {
         undo.step.effect(effect, remove).await?;
         Ok(Undone::Restored("removed".to_owned()))
     }
+}
+
+/// All that passwd(5), group(5) and shadow(5) say of an account, without its password.
+async fn state_of(name: &str) -> Result<Option<String>> {
+    let name = name.to_owned();
+    blocking(move || account::state_of(&name)).await
+}
+
+/// Why an account is not as apply made it.
+async fn used_since(
+    name: &str,
+    found: &account::Account,
+    left: Option<&str>,
+) -> Result<Option<String>> {
+    if found.shell != account::NO_LOGIN {
+        return Ok(Some(format!(
+            "its shell is {} now, which apply did not give it",
+            found.shell
+        )));
+    }
+    if let (Some(left), Some(now)) = (left, state_of(name).await?)
+        && left != now
+    {
+        return Ok(Some(format!(
+            "somebody has changed it since apply made it: {left} then, {now} now"
+        )));
+    }
+    if samba::smbpasswd_line(name).await?.is_some() {
+        return Ok(Some("Samba has an account of that name".to_owned()));
+    }
+    Ok(None)
 }

@@ -418,6 +418,7 @@ mod tests {
                 resource,
                 undoes: *undoes,
                 done: *done,
+                left: None,
             })
             .collect()
     }

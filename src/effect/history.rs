@@ -1,9 +1,10 @@
-//! Reads the record of runs back: what a revert has to undo, and what a killed run left.
+//! Reads the record of runs back: what a revert has to undo, and what a killed run left. What cannot be read stops
+//! nobody: it is left out and told ([`unreadable`]).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::line::{Field, Line, Outcome, RUNS, Work};
+use super::line::{Field, Line, Outcome, RUNS, VERSION, Work};
 use super::{Address, Effect};
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
@@ -28,6 +29,31 @@ pub struct Recorded {
     pub done: bool,
     /// Known not to have happened.
     pub failed: bool,
+    /// [`super::Reversible::left`].
+    pub left: Option<String>,
+}
+
+/// A run whose record cannot be read, or not all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    pub number: u32,
+    pub file: PathBuf,
+    /// What is wrong with the record.
+    pub why: String,
+}
+
+impl Unreadable {
+    /// What the operator should know, and do.
+    pub fn as_error(&self) -> Error {
+        let file = self.file.display();
+        Error::new(format!(
+            "the record of run {} ({file}) cannot be read: {}; what is not read is left out, and no revert undoes it",
+            self.number, self.why
+        ))
+        .hint(format!(
+            "use the version of wasagent that wrote it, or move {file} away once what that run did is undone by hand"
+        ))
+    }
 }
 
 /// A run read back.
@@ -60,24 +86,43 @@ pub(super) fn numbers(directory: &Path) -> Result<Vec<u32>> {
     Ok(numbers)
 }
 
-/// Every run on record in the agent's own directory, oldest first.
+/// Every run on record in the agent's own directory, oldest first, as far as it can be read.
 pub fn runs(directory: &Path) -> Result<Vec<Run>> {
-    let directory = directory.join(RUNS);
-    let mut runs = Vec::new();
-    for number in numbers(&directory)? {
-        runs.extend(read_run(&directory, number)?);
-    }
-    Ok(runs)
+    Ok(read_all(directory)?.0)
 }
 
-/// `None` for a run that was cut off in its first line: it has done nothing.
-fn read_run(directory: &Path, number: u32) -> Result<Option<Run>> {
-    let path = directory.join(format!("{number:06}.jsonl"));
-    let Some(file) = read_regular(&path, MAX_RUN)? else {
-        return Ok(None);
-    };
-    parse(number, &file.contents)
-        .map_err(|error| error.while_doing(format_args!("read {}", path.display())))
+/// The runs whose record cannot be read, or not all of it.
+pub fn unreadable(directory: &Path) -> Result<Vec<Unreadable>> {
+    Ok(read_all(directory)?.1)
+}
+
+pub(super) fn read_all(directory: &Path) -> Result<(Vec<Run>, Vec<Unreadable>)> {
+    let directory = directory.join(RUNS);
+    let (mut runs, mut unreadable) = (Vec::new(), Vec::new());
+    for number in numbers(&directory)? {
+        let (run, why) = read_run(&directory, number);
+        runs.extend(run);
+        unreadable.extend(why.map(|why| Unreadable {
+            number,
+            file: file(&directory, number),
+            why,
+        }));
+    }
+    Ok((runs, unreadable))
+}
+
+pub(super) fn file(directory: &Path, number: u32) -> PathBuf {
+    directory.join(format!("{number:06}.jsonl"))
+}
+
+/// The run, as far as its record can be read, and what is wrong with the record. `None` for a run that was cut off in
+/// its first line: it has done nothing.
+fn read_run(directory: &Path, number: u32) -> (Option<Run>, Option<String>) {
+    match read_regular(&file(directory, number), MAX_RUN) {
+        Ok(Some(file)) => parse(number, &file.contents),
+        Ok(None) => (None, None),
+        Err(error) => (None, Some(error.message)),
+    }
 }
 
 /// Removes the half-made temporary files that the last run left, if it was cut off. A later write
@@ -87,7 +132,7 @@ pub fn sweep(directory: &Path) -> Result<()> {
     let Some(last) = numbers(&runs)?.pop() else {
         return Ok(());
     };
-    let Some(run) = read_run(&runs, last)?.filter(|run| run.ended.is_none()) else {
+    let Some(run) = read_run(&runs, last).0.filter(|run| run.ended.is_none()) else {
         return Ok(());
     };
     let unfinished = run.effects.iter().filter(|recorded| !recorded.done);
@@ -100,80 +145,107 @@ pub fn sweep(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn parse(number: u32, text: &[u8]) -> Result<Option<Run>> {
-    let mut run: Option<Run> = None;
+fn parse(number: u32, text: &[u8]) -> (Option<Run>, Option<String>) {
     // What follows the last line feed is a line that was cut off.
     let whole = text
         .iter()
         .rposition(|&b| b == b'\n')
         .map_or(0, |at| at + 1);
-    for line in text[..whole]
+    let mut lines = text[..whole]
         .split(|&b| b == b'\n')
-        .filter(|l| !l.is_empty())
-    {
-        let line: Line = serde_json::from_slice(line).map_err(|cause| {
-            Error::new(format!("a line is not of this version's form: {cause}"))
-                .hint("the file was changed by hand, or written by a newer version of wasagent")
-        })?;
-        match (line, &mut run) {
-            (
-                Line::Run {
-                    work,
-                    role,
-                    agent,
-                    at,
-                },
-                None,
-            ) => {
-                run = Some(Run {
-                    number,
-                    work,
-                    role,
-                    agent,
-                    started: at,
-                    effects: Vec::new(),
-                    changed: Vec::new(),
-                    ended: None,
+        .filter(|line| !line.is_empty());
+    let Some(first) = lines.next() else {
+        return (None, None);
+    };
+    let mut run = match begin(number, first) {
+        Ok(run) => run,
+        Err(why) => return (None, Some(why)),
+    };
+    let odd = lines.filter(|line| !run.take(line)).count();
+    let why = match odd {
+        0 => None,
+        1 => Some("one of its lines is not of this version's form".to_owned()),
+        many => Some(format!(
+            "{many} of its lines are not of this version's form"
+        )),
+    };
+    (Some(run), why)
+}
+
+/// The run that the first line of a record begins, or what is wrong with that line.
+fn begin(number: u32, line: &[u8]) -> Result<Run, String> {
+    // A newer version's line may have another form.
+    let version = serde_json::from_slice(line)
+        .ok()
+        .and_then(|line: serde_json::Value| line["run"]["version"].as_u64());
+    if version.is_some_and(|version| version > VERSION.into()) {
+        return Err("a newer version of wasagent wrote it".to_owned());
+    }
+    match serde_json::from_slice(line) {
+        Ok(Line::Run {
+            work,
+            role,
+            agent,
+            at,
+            ..
+        }) => Ok(Run {
+            number,
+            work,
+            role,
+            agent,
+            started: at,
+            effects: Vec::new(),
+            changed: Vec::new(),
+            ended: None,
+        }),
+        _ => Err("its first line is not of this version's form".to_owned()),
+    }
+}
+
+impl Run {
+    /// Takes in a further line of the record; `false` where that cannot be read.
+    fn take(&mut self, line: &[u8]) -> bool {
+        match serde_json::from_slice(line) {
+            Ok(Line::Begin {
+                effect,
+                resource,
+                what,
+                undoes,
+                ..
+            }) => {
+                let Ok(resource) = resource.parse() else {
+                    return false;
+                };
+                self.effects.push(Recorded {
+                    resource,
+                    effect: what,
+                    number: effect,
+                    undoes,
+                    done: false,
+                    failed: false,
+                    left: None,
                 });
             }
-            (
-                Line::Begin {
-                    effect,
-                    resource,
-                    what,
-                    undoes,
-                    ..
-                },
-                Some(run),
-            ) => run.effects.push(Recorded {
-                resource: resource.parse()?,
-                effect: what,
-                number: effect,
-                undoes,
-                done: false,
-                failed: false,
-            }),
-            (
-                Line::End {
-                    effect,
-                    error,
-                    happened,
-                    ..
-                },
-                Some(run),
-            ) => {
-                let mut effects = run.effects.iter_mut();
+            Ok(Line::End {
+                effect,
+                error,
+                happened,
+                left,
+                ..
+            }) => {
+                let mut effects = self.effects.iter_mut();
                 if let Some(recorded) = effects.find(|recorded| recorded.number == effect) {
                     recorded.done = error.is_none();
                     recorded.failed = happened == Some(false);
+                    recorded.left = left;
                 }
             }
-            (Line::Changed { resource, fields }, Some(run)) => run.changed.push((resource, fields)),
-            (Line::Ended { outcome, at }, Some(run)) => run.ended = Some((outcome, at)),
-            _ => return Err(Error::new("its lines are out of order")),
+            Ok(Line::Changed { resource, fields }) => self.changed.push((resource, fields)),
+            Ok(Line::Ended { outcome, at }) => self.ended = Some((outcome, at)),
+            Ok(Line::Run { .. }) | Err(_) => return false,
         }
+        true
     }
-    Ok(run)
 }
 
 /// The runs since the last complete revert: what is still to be undone.

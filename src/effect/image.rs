@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extent, Halt, Past, Reversible, Step, Undo, Undone};
+use super::{Extent, Halt, Past, Reversible, Step, Undo, Undone, last_left};
 use crate::error::Result;
 use crate::host::{Host, podman};
 
@@ -63,6 +63,14 @@ impl Reversible for OnImage {
         }
     }
 
+    /// The id of the image.
+    async fn left(&self, _host: &Host) -> Option<String> {
+        match self {
+            Self::RemoveImage { .. } => None,
+            _ => podman::image_id(self.image()).await.ok()?,
+        }
+    }
+
     /// The next try needs the image again.
     fn outlives_a_roll_back(&self) -> bool {
         matches!(self, Self::PullImage { .. })
@@ -73,7 +81,10 @@ impl Reversible for OnImage {
             Some(Self::PullImage {
                 image,
                 before: Some(before),
-            }) => return Ok(give_name_back(undo.step, image, before).await?),
+            }) => {
+                let left = last_left(past);
+                return Ok(give_name_back(undo.step, image, before, left).await?);
+            }
             // This effect was itself an undo. The pull that it undid is recorded under the image's own address.
             Some(Self::TagImage { .. }) | None => return Ok(Undone::Already),
             Some(other) => other.image(),
@@ -83,8 +94,11 @@ impl Reversible for OnImage {
                 "the image {image} stays for the next try"
             )));
         }
-        if podman::image_id(image).await?.is_none() {
+        let Some(now) = podman::image_id(image).await? else {
             return Ok(Undone::Already);
+        };
+        if last_left(past).is_some_and(|left| left != now) {
+            return Ok(named_by_somebody(image));
         }
         let effect = Self::RemoveImage {
             image: image.to_owned(),
@@ -113,9 +127,19 @@ impl Step {
 }
 
 /// Gives the older image its name back. The newer image stays without a name until podman-image-prune(1) removes it.
-async fn give_name_back(step: &Step, image: &str, before: &str) -> Result<Undone> {
-    if podman::image_id(image).await?.as_deref() == Some(before) {
+async fn give_name_back(
+    step: &Step,
+    image: &str,
+    before: &str,
+    left: Option<&str>,
+) -> Result<Undone> {
+    let now = podman::image_id(image).await?;
+    if now.as_deref() == Some(before) {
         return Ok(Undone::Already);
+    }
+    // Somebody may also have removed it.
+    if left.is_some() && now.as_deref() != left {
+        return Ok(named_by_somebody(image));
     }
     if !podman::exists("image", before).await? {
         return Ok(Undone::Kept(format!(
@@ -124,4 +148,10 @@ async fn give_name_back(step: &Step, image: &str, before: &str) -> Result<Undone
     }
     step.tag_image(before, image).await?;
     Ok(Undone::Restored("the image of before".to_owned()))
+}
+
+fn named_by_somebody(image: &str) -> Undone {
+    Undone::Kept(format!(
+        "the name {image} stays as it is: somebody has pulled, tagged or removed another image by it since apply did"
+    ))
 }

@@ -5,8 +5,7 @@
 //! If a power cut left a line half-written, it is the last one, and the effect that it announces
 //! has not happened. Reading the record skips that line ([`super::history`]).
 
-use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -17,14 +16,14 @@ use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 use super::history::{self, Run};
-use super::line::{Field, Line, Outcome, RUNS, Work};
-use super::{Address, Effect, by_target, needed};
+use super::line::{Field, Line, Outcome, RUNS, VERSION, Work};
+use super::{Address, Effect, prune};
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
 use crate::host::fs::{make_own_directory, read_regular, sync_directory, write_own};
 use crate::host::sha256::Sha256;
 
-const SAVED: &str = "saved";
+pub(super) const SAVED: &str = "saved";
 
 /// No file that is kept for undo is larger.
 const MAX_SAVED: u64 = 16 << 20;
@@ -86,14 +85,21 @@ impl Ledger {
         Ok(number)
     }
 
-    /// Records how the effect ended.
-    pub fn end(&self, effect: u32, error: Option<&Error>, happened: Option<bool>) -> Result<()> {
+    /// Records how the effect ended, and what it left ([`super::Reversible::left`]).
+    pub fn end(
+        &self,
+        effect: u32,
+        error: Option<&Error>,
+        happened: Option<bool>,
+        left: Option<String>,
+    ) -> Result<()> {
         append(
             &mut self.lock(),
             &Line::End {
                 effect,
                 error: error.map(|error| error.message.clone()),
                 happened,
+                left,
                 at: now(),
             },
         )
@@ -155,9 +161,9 @@ impl Ledger {
         history::runs(&self.directory)
     }
 
-    /// [`forget_what_is_not_needed`].
+    /// [`prune::forget_what_is_not_needed`].
     pub fn forget_what_is_not_needed(&self) -> Result<()> {
-        forget_what_is_not_needed(&self.directory)
+        prune::forget_what_is_not_needed(&self.directory)
     }
 
     fn open(&self) -> Result<(u32, File)> {
@@ -166,7 +172,7 @@ impl Ledger {
         let number = history::numbers(&directory)?
             .last()
             .map_or(1, |last| last + 1);
-        let path = directory.join(format!("{number:06}.jsonl"));
+        let path = history::file(&directory, number);
         let file = OpenOptions::new()
             .append(true)
             .create_new(true)
@@ -181,6 +187,7 @@ impl Ledger {
         append(
             &mut state,
             &Line::Run {
+                version: VERSION,
                 work: self.work,
                 role: self.role,
                 agent: env!("CARGO_PKG_VERSION").to_owned(),
@@ -222,38 +229,15 @@ fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
-/// Removes kept contents that no revert can need.
-pub fn forget_what_is_not_needed(directory: &Path) -> Result<()> {
-    let needed = needed_of(&history::runs(directory)?);
-    let Ok(entries) = fs::read_dir(directory.join(SAVED)) else {
-        return Ok(());
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !needed.contains(&Sha256(name)) {
-            fs::remove_file(entry.path())
-                .doing(format_args!("remove {}", entry.path().display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// The contents that a revert of these runs may need.
-fn needed_of(runs: &[Run]) -> BTreeSet<Sha256> {
-    let effects = history::open_effects(runs);
-    let effects: Vec<_> = effects.iter().collect();
-    let targets = by_target(&effects, |_| true);
-    targets
-        .iter()
-        .flat_map(|(_, effects)| needed(effects))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::effect::file::{OnFile, SavedFile};
-    use crate::effect::history::{open_effects, runs, since_revert, sweep, without_an_end};
+    use crate::effect::history::{
+        open_effects, runs, since_revert, sweep, unreadable, without_an_end,
+    };
     use crate::effect::image::OnImage;
     use crate::host::fs::FileMeta;
 
@@ -282,7 +266,7 @@ mod tests {
         let ledger = Ledger::new(directory.path(), Work::Apply, Role::Storage);
         assert!(runs(directory.path()).unwrap().is_empty());
         let first = ledger.begin(&x(), &write("/x", None, "a"), false).unwrap();
-        ledger.end(first, None, None).unwrap();
+        ledger.end(first, None, None, None).unwrap();
         ledger
             .begin(&x(), &write("/x", Some("a"), "b"), false)
             .unwrap();
@@ -333,7 +317,7 @@ mod tests {
         let refused = Error::new("connection refused");
         for happened in [Some(false), Some(true), None] {
             let number = ledger.begin(&x(), &pull, false).unwrap();
-            ledger.end(number, Some(&refused), happened).unwrap();
+            ledger.end(number, Some(&refused), happened, None).unwrap();
         }
         let open = open_effects(&runs(directory.path()).unwrap());
         let numbers: Vec<u32> = open.iter().map(|recorded| recorded.number).collect();
@@ -443,9 +427,85 @@ mod tests {
         };
         ledger.begin(&x(), &removed("by hand"), false).unwrap();
         ledger.begin(&x(), &removed("ours"), true).unwrap();
-        let needed = needed_of(&runs(directory.path()).unwrap());
-        let expected =
-            ["operator's", "changed by hand", "by hand"].map(|text| Sha256::of(text.as_bytes()));
-        assert_eq!(needed, expected.into());
+        for text in [
+            "old password",
+            "ours",
+            "operator's",
+            "changed by hand",
+            "by hand",
+        ] {
+            ledger.save(text.as_bytes()).unwrap();
+        }
+        let kept = || {
+            let needed = ["operator's", "changed by hand", "by hand"];
+            let is_there = |text: &&str| ledger.saved(&Sha256::of(text.as_bytes())).is_ok();
+            let others = ["old password", "ours"];
+            (
+                needed.iter().filter(|text| is_there(text)).count(),
+                others.iter().filter(|text| is_there(text)).count(),
+            )
+        };
+        // What a record that cannot be read would need, nobody knows.
+        let odd = directory.path().join("runs/000009.jsonl");
+        fs::write(&odd, "odd\n").unwrap();
+        ledger.forget_what_is_not_needed().unwrap();
+        assert_eq!(kept(), (3, 2));
+        fs::remove_file(odd).unwrap();
+        ledger.forget_what_is_not_needed().unwrap();
+        assert_eq!(kept(), (3, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_out_and_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |number| directory.path().join(format!("runs/{number:06}.jsonl"));
+        for _ in 0..3 {
+            let ledger = Ledger::new(directory.path(), Work::Apply, Role::Was);
+            ledger.begin(&x(), &write("/x", None, "a"), false).unwrap();
+            ledger.begin(&x(), &write("/y", None, "a"), false).unwrap();
+            ledger.close(Outcome::Done).unwrap();
+        }
+        let good = fs::read_to_string(file(2)).unwrap();
+        let half = good.replace("write-file", "write-file\n");
+        let newer = good.replacen("\"version\":1", "\"version\":2", 1);
+        let unknown = good.replacen("write-file", "write-something", 1);
+        for (text, effects, why) in [
+            (&good[..], 6, None),
+            ("", 4, None),
+            ("{\"run\":", 4, None),
+            ("odd\n", 4, Some("its first line")),
+            (&newer, 4, Some("a newer version")),
+            (
+                "{\"run\":{\"version\":3,\"of\":\"another form\"}}\n",
+                4,
+                Some("a newer version"),
+            ),
+            (&half, 4, Some("4 of its lines")),
+            (&unknown, 5, Some("one of its lines")),
+        ] {
+            fs::write(file(2), text).unwrap();
+            let read = open_effects(&runs(directory.path()).unwrap());
+            assert_eq!(read.len(), effects, "{text}");
+            let told = unreadable(directory.path()).unwrap();
+            assert_eq!(told.len(), usize::from(why.is_some()), "{text}: {told:?}");
+            for told in told {
+                let error = told.as_error();
+                assert!(
+                    told.why.contains(why.unwrap()) && error.hint.is_some(),
+                    "{error}"
+                );
+                assert!(
+                    error.message.contains("run 2 (") && error.message.contains("000002.jsonl")
+                );
+            }
+            sweep(directory.path()).unwrap();
+        }
+        fs::remove_file(file(2)).unwrap();
+        fs::create_dir(file(2)).unwrap();
+        assert_eq!(unreadable(directory.path()).unwrap().len(), 1);
+        // The next run has a number of its own.
+        let ledger = Ledger::new(directory.path(), Work::Apply, Role::Was);
+        ledger.begin(&x(), &write("/x", None, "a"), false).unwrap();
+        assert_eq!(ledger.number(), Some(4));
     }
 }

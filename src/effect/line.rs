@@ -8,6 +8,14 @@ use crate::config::Role;
 /// Where the files of the runs are, in the agent's own directory.
 pub(super) const RUNS: &str = "runs";
 
+/// The version of these lines. A record of a higher version means things that this agent does not know: it is left out
+/// as a whole. A field that a later version of the agent adds needs no higher version.
+pub(super) const VERSION: u32 = 1;
+
+fn first_version() -> u32 {
+    1
+}
+
 /// What kind of work a run does on the resources. All kinds report with the same events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -54,6 +62,9 @@ pub enum Outcome {
 #[serde(rename_all = "kebab-case")]
 pub enum Line {
     Run {
+        /// [`VERSION`]; missing in records of the first version.
+        #[serde(default = "first_version")]
+        version: u32,
         work: Work,
         role: Role,
         /// Version of the agent.
@@ -75,6 +86,9 @@ pub enum Line {
         error: Option<String>,
         /// For a failed effect: whether a check showed that it happened anyway.
         happened: Option<bool>,
+        /// [`super::Reversible::left`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left: Option<String>,
         at: String,
     },
     /// A resource that was brought to the desired state, or back.

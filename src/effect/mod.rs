@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod line;
 pub mod mount;
 pub mod opening;
+pub mod prune;
 pub mod samba_user;
 #[cfg(test)]
 pub mod samples;
@@ -58,6 +59,12 @@ pub trait Reversible: fmt::Display + Sized + Sync {
     /// Whether an effect that was reported as failed happened anyway, as when a reply is lost; `None` if a check cannot
     /// tell. What did not happen is not undone: somebody may since have made by hand what the agent could not.
     fn has_happened(&self, _host: &Host) -> impl Future<Output = Option<bool>> + Send {
+        std::future::ready(None)
+    }
+
+    /// The thing as the effect left it, where only a look after it can tell. Recorded, so that an undo knows what
+    /// somebody changed since. It holds no secret.
+    fn left(&self, _host: &Host) -> impl Future<Output = Option<String>> + Send {
         std::future::ready(None)
     }
 
@@ -106,6 +113,14 @@ pub struct Past<'a, E> {
     pub undoes: bool,
     /// Known to have succeeded.
     pub done: bool,
+    /// [`Reversible::left`]. `None` also in older records, and after an effect that was cut off.
+    pub left: Option<&'a str>,
+}
+
+/// What the last effect that is no undo left, if that is known.
+pub fn last_left<'a, E>(past: &[Past<'a, E>]) -> Option<&'a str> {
+    let mut last = past.iter().rev().filter(|one| !one.undoes);
+    last.next().and_then(|one| one.left)
 }
 
 /// What an undo works with.
@@ -199,6 +214,13 @@ macro_rules! effects {
                 }
             }
 
+            /// [`Reversible::left`].
+            pub async fn left(&self, host: &Host) -> Option<String> {
+                match self {
+                    $(Self::$variant(effect) => effect.left(host).await),*
+                }
+            }
+
             /// [`Reversible::made_beside`].
             pub fn made_beside(&self) -> Option<&Path> {
                 match self {
@@ -258,6 +280,7 @@ macro_rules! effects {
                     resource: &recorded.resource,
                     undoes: recorded.undoes,
                     done: recorded.done,
+                    left: recorded.left.as_deref(),
                 }),
                 _ => None,
             })

@@ -1,15 +1,17 @@
-//! Samba accounts. An undo restores the line that Samba's database had for the account.
+//! Samba accounts. An undo restores the line that Samba's database had for the account, if nobody has set a password or
+//! changed its flags since, and keeps the account's SID.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Halt, Past, Reversible, Step, Undo, Undone};
+use super::{Halt, Past, Reversible, Step, Undo, Undone, last_left};
 use crate::config::Secret;
 use crate::error::{Error, Result};
+use crate::host::samba::identity::{self, Identity};
 use crate::host::sha256::Sha256;
-use crate::host::{account, samba};
+use crate::host::{Host, account, samba};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -22,13 +24,16 @@ pub enum OnSambaUser {
     },
     RestoreSambaUser {
         name: String,
+        /// What the account keeps. Missing in older records, and where the account is removed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        identity: Option<Identity>,
     },
 }
 
 impl OnSambaUser {
     fn name(&self) -> &str {
         match self {
-            Self::SetSambaPassword { name, .. } | Self::RestoreSambaUser { name } => name,
+            Self::SetSambaPassword { name, .. } | Self::RestoreSambaUser { name, .. } => name,
         }
     }
 }
@@ -37,7 +42,7 @@ impl fmt::Display for OnSambaUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SetSambaPassword { name, .. } => write!(f, "set Samba password of {name}"),
-            Self::RestoreSambaUser { name } => write!(f, "restore Samba account {name}"),
+            Self::RestoreSambaUser { name, .. } => write!(f, "restore Samba account {name}"),
         }
     }
 }
@@ -60,6 +65,11 @@ impl Reversible for OnSambaUser {
         first_line(past).cloned().into_iter().collect()
     }
 
+    async fn left(&self, _host: &Host) -> Option<String> {
+        let line = samba::smbpasswd_line(self.name()).await.ok()??;
+        Some(samba::state_in(&line))
+    }
+
     async fn undo(past: &[Past<'_, Self>], undo: Undo<'_>) -> Result<Undone, Halt> {
         let Some(name) = past.first().map(|first| first.effect.name()) else {
             return Ok(Undone::Already);
@@ -72,11 +82,25 @@ impl Reversible for OnSambaUser {
                 String::from_utf8_lossy(&step.saved(saved).await?).into_owned(),
             )),
         };
-        if now.as_deref().map(String::as_str) == was.as_deref().map(String::as_str) {
+        // An undo that was cut off may have restored the line alone.
+        let identity = first_identity(past);
+        let identity_now = match &now {
+            Some(_) => identity::identity(name).await?,
+            None => None,
+        };
+        let keeps_identity = identity.is_none() || identity == identity_now.as_ref();
+        let is_as_before = now.as_deref().map(String::as_str) == was.as_deref().map(String::as_str);
+        if is_as_before && (was.is_none() || keeps_identity) {
             return Ok(Undone::Already);
         }
+        if let Some(why) = changed_since(last_left(past), now.as_deref()).filter(|_| !is_as_before)
+        {
+            return Ok(Undone::Kept(format!("the Samba account {name} {why}")));
+        }
+        let identity = identity.cloned().or(identity_now).filter(|_| was.is_some());
         let effect = Self::RestoreSambaUser {
             name: name.to_owned(),
+            identity: identity.clone(),
         };
         let how = if was.is_some() {
             "as it was before"
@@ -84,13 +108,37 @@ impl Reversible for OnSambaUser {
             "removed"
         };
         step.effect(effect, |permit| async move {
-            match was {
-                None => samba::remove_user(&permit, name).await,
-                Some(line) => samba::restore_user(&permit, &line).await,
+            let Some(line) = was else {
+                return samba::remove_user(&permit, name).await;
+            };
+            samba::restore_user(&permit, &line).await?;
+            match identity {
+                Some(identity) => identity::identify(&permit, name, &identity).await,
+                None => Ok(()),
             }
         })
         .await?;
         Ok(Undone::Restored(how.to_owned()))
+    }
+}
+
+/// The identity that the account had when an undo first began to restore it.
+fn first_identity<'a>(past: &[Past<'a, OnSambaUser>]) -> Option<&'a Identity> {
+    past.iter().find_map(|one| match one.effect {
+        OnSambaUser::RestoreSambaUser { identity, .. } => identity.as_ref(),
+        OnSambaUser::SetSambaPassword { .. } => None,
+    })
+}
+
+/// How the account differs from what apply left, if that is known: then it is somebody else's decision.
+fn changed_since(left: Option<&str>, line: Option<&String>) -> Option<&'static str> {
+    let left = left?;
+    match line.map(|line| samba::state_in(line)) {
+        None => Some("was removed by somebody since, and stays removed"),
+        Some(now) if now != left => {
+            Some("stays: somebody has set its password or its flags since apply did")
+        }
+        Some(_) => None,
     }
 }
 
@@ -129,5 +177,23 @@ impl Step {
             }
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_has_set_since_is_seen() {
+        let line = |time: &str, flags: &str| format!("user1:996:X:AA:[{flags}]:LCT-{time}:\n");
+        let left = samba::state_in(&line("1", "UX"));
+        let since = |line: Option<String>| changed_since(Some(&left), line.as_ref());
+        assert_eq!(since(Some(line("1", "UX"))), None);
+        assert!(since(Some(line("2", "UX"))).unwrap().contains("stays"));
+        assert!(since(Some(line("1", "DUX"))).unwrap().contains("stays"));
+        assert!(since(None).unwrap().contains("removed"));
+        // An older agent did not record it.
+        assert_eq!(changed_since(None, None), None);
     }
 }

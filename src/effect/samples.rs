@@ -35,5 +35,6 @@ pub fn recorded(effect: impl Into<Effect>, undoes: bool) -> Recorded {
         undoes,
         done: true,
         failed: false,
+        left: None,
     }
 }

@@ -164,12 +164,12 @@ impl Step {
         let number = blocking(move || ledger.begin(&resource, &recorded, undoes)).await?;
         let result = perform(&name, act).await;
         let error = result.as_ref().err().cloned();
-        let happened = match &error {
-            Some(_) => effect.has_happened(&self.host).await,
-            None => None,
+        let (happened, left) = match &error {
+            Some(_) => (effect.has_happened(&self.host).await, None),
+            None => (None, effect.left(&self.host).await),
         };
         let ledger = self.ledger();
-        blocking(move || ledger.end(number, error.as_ref(), happened)).await?;
+        blocking(move || ledger.end(number, error.as_ref(), happened, left)).await?;
         result
     }
 

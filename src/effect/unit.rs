@@ -64,12 +64,7 @@ impl Reversible for OnUnit {
     async fn undo(past: &[Past<'_, Self>], undo: Undo<'_>) -> Result<Undone, Halt> {
         match past.first().map(|first| first.effect) {
             None | Some(Self::ReloadUnits) => Ok(Undone::Already),
-            Some(Self::Disable { unit }) => {
-                // The unit's previous file is back by now. The agent's own file may have been enabled elsewhere.
-                undo.step.disable(unit).await?;
-                undo.step.enable(unit).await?;
-                Ok(Undone::Restored("enabled".to_owned()))
-            }
+            Some(Self::Disable { unit }) => Ok(undo_disable(past, undo.step, unit).await?),
             Some(Self::Enable { unit, .. }) => undo_enable(past, undo, unit).await,
             Some(Self::Job { unit, before, .. }) => Ok(undo_job(undo, unit, before).await?),
         }
@@ -121,6 +116,32 @@ impl Step {
         })
         .await
     }
+}
+
+/// Enables a unit again that apply has disabled, unless somebody else wants it disabled by now.
+async fn undo_disable(past: &[Past<'_, OnUnit>], step: &Step, unit: &str) -> Result<Undone> {
+    // The unit's previous file is back by now, and systemd may not have read it: it finds the links by itself.
+    let now = step.systemd.file_state(unit).await?;
+    match disabled_since(past, &now) {
+        Some(why) => Ok(Undone::Kept(format!("{unit} {why}"))),
+        None => {
+            // The agent's own file may have been enabled elsewhere.
+            step.disable(unit).await?;
+            step.enable(unit).await?;
+            Ok(Undone::Restored("enabled".to_owned()))
+        }
+    }
+}
+
+/// Why the unit is not enabled again. Apply has disabled it, and may then have enabled the agent's own by the same name.
+fn disabled_since(past: &[Past<'_, OnUnit>], now: &str) -> Option<&'static str> {
+    if now.starts_with("masked") {
+        return Some("stays masked, as somebody has since decided");
+    }
+    let last = past.iter().rev().find(|one| one.done);
+    let was_enabled = last.is_some_and(|last| matches!(last.effect, OnUnit::Enable { .. }));
+    (was_enabled && now == "disabled")
+        .then_some("stays disabled: somebody has disabled it since apply enabled it")
 }
 
 async fn undo_enable(
@@ -192,4 +213,62 @@ pub(super) fn is_unit_file(path: &Path) -> bool {
         "/lib/systemd/system",
     ];
     path == Path::new(FSTAB) || DIRECTORIES.iter().any(|above| path.starts_with(above))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::Address;
+
+    #[test]
+    fn a_unit_that_somebody_has_disabled_since_stays_so() {
+        let resource: Address = "container:app".parse().unwrap();
+        let disable = OnUnit::Disable {
+            unit: "app.service".to_owned(),
+        };
+        let enable = OnUnit::Enable {
+            unit: "app.service".to_owned(),
+            was_active: true,
+        };
+        let past = |effects: &[(&'static str, bool)], now: &str| {
+            let effects: Vec<_> = effects
+                .iter()
+                .map(|(what, done)| Past {
+                    effect: if *what == "disable" {
+                        &disable
+                    } else {
+                        &enable
+                    },
+                    resource: &resource,
+                    undoes: false,
+                    done: *done,
+                    left: None,
+                })
+                .collect();
+            disabled_since(&effects, now)
+        };
+        assert_eq!(past(&[("disable", true)], "disabled"), None);
+        assert_eq!(
+            past(&[("disable", true), ("enable", true)], "enabled"),
+            None
+        );
+        // Whether a killed apply enabled it is not known.
+        assert_eq!(
+            past(&[("disable", true), ("enable", false)], "disabled"),
+            None
+        );
+        let both = [("disable", true), ("enable", true)];
+        assert!(
+            past(&both, "disabled")
+                .unwrap()
+                .contains("somebody has disabled it")
+        );
+        for masked in ["masked", "masked-runtime"] {
+            assert!(
+                past(&[("disable", true)], masked)
+                    .unwrap()
+                    .contains("masked")
+            );
+        }
+    }
 }

@@ -34,7 +34,10 @@ pub fn read() -> Result<Option<Record>> {
         .map(Some)
         .doing(format_args!("read {RECORD}"))
         .map_err(|e| {
-            e.hint("the file was changed by hand, or written by a newer version of wasagent")
+            e.hint(
+                "the file was changed by hand, or written by a newer version of wasagent: say --role storage or \
+                 --role was, and an apply writes it anew",
+            )
         })
 }
 

@@ -19,7 +19,7 @@ use super::{Plan, Work, entry, mend, role_record};
 use crate::config::Role;
 use crate::effect::Outcome;
 use crate::effect::history::{self, Run};
-use crate::effect::{Extent, Ledger, Recorded};
+use crate::effect::{Extent, Ledger, Recorded, prune};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -105,12 +105,15 @@ pub async fn apply(
     }
     ledger.close(outcome)?;
     if succeeded || ledger.number().is_some() {
-        role_record::remember(role_record::read()?.as_ref(), role, succeeded)?;
+        // A record that cannot be read is written anew.
+        let previous = role_record::read().unwrap_or_default();
+        role_record::remember(previous.as_ref(), role, succeeded)?;
     }
     Ok(succeeded)
 }
 
-/// Observes everything, and makes every refusal, before the first change.
+/// Observes everything, and makes every refusal, before the first change. What still cannot be looked at after all tries
+/// is a failure of the plan.
 async fn plan_with_retries(
     graph: &Graph,
     host: &Arc<Host>,
@@ -185,7 +188,7 @@ pub fn to_revert() -> Result<Option<ToRevert>> {
     let last = history::since_revert(&runs).last();
     let Some(last) = last.filter(|_| !effects.is_empty()) else {
         role_record::forget()?;
-        crate::effect::ledger::forget_what_is_not_needed(directory)?;
+        prune::forget_what_is_not_needed(directory)?;
         return Ok(None);
     };
     let role = last.role;

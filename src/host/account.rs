@@ -220,6 +220,38 @@ fn has_id(text: &str, id: u32) -> bool {
         .any(|line| line.split(':').nth(2) == Some(id.as_str()))
 }
 
+/// What the guest's own files say of the account: its line of passwd(5), the groups that it is in, and whether it has a
+/// password. `None` if it is not in them. The text holds no secret.
+pub fn state_of(name: &str) -> Result<Option<String>> {
+    let read = |file: &str| -> Result<zeroize::Zeroizing<String>> {
+        let text = std::fs::read(file).doing(format_args!("read {file}"))?;
+        Ok(String::from_utf8_lossy(&text).into_owned().into())
+    };
+    let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
+    Ok(state_in(name, &passwd, &group, &read("/etc/shadow")?))
+}
+
+fn state_in(name: &str, passwd: &str, group: &str, shadow: &str) -> Option<String> {
+    let of_name = |text: &str| {
+        let mut lines = text.lines();
+        let line = lines.find(|line| line.split(':').next() == Some(name));
+        line.map(str::to_owned)
+    };
+    let line = of_name(passwd)?;
+    let mut groups = groups_of(&Account::parse(&line)?, group);
+    groups.sort_unstable();
+    // `!` and `*` begin what no password matches (shadow(5)).
+    let shadow = zeroize::Zeroizing::new(of_name(shadow).unwrap_or_default());
+    let password = shadow.split(':').nth(1).unwrap_or("!");
+    let has_password = !password.starts_with(['!', '*']);
+    let password = if has_password {
+        ", with a password"
+    } else {
+        ""
+    };
+    Some(format!("{line} in {}{password}", groups.join(",")))
+}
+
 /// The shell of an account that nobody logs in to.
 pub const NO_LOGIN: &str = "/usr/sbin/nologin";
 
@@ -320,6 +352,32 @@ mod tests {
             assert_eq!(why.is_empty(), said.is_empty(), "{line}: {why}");
             assert!(why.contains(said), "{line}: {why}");
         }
+    }
+
+    #[test]
+    fn whatever_somebody_gives_an_account_shows() {
+        let passwd = "user1:x:996:995:a share:/:/usr/sbin/nologin\n";
+        let group = "user1:x:995:\nsmb:x:994:user1\n";
+        let state = |passwd, group, shadow| state_in("user1", passwd, group, shadow);
+        let made = state(passwd, group, "user1:!*:1::::::\n").unwrap();
+        assert_eq!(
+            made,
+            "user1:x:996:995:a share:/:/usr/sbin/nologin in smb,user1"
+        );
+        assert_eq!(state(passwd, group, ""), Some(made.clone()));
+        for (passwd, group, shadow) in [
+            (passwd, group, "user1:$6$x:1::::::\n"),
+            (passwd, "user1:x:995:\n", ""),
+            (
+                "user1:x:996:995:a share:/home:/usr/sbin/nologin\n",
+                group,
+                "",
+            ),
+        ] {
+            let now = state(passwd, group, shadow).unwrap();
+            assert!(now != made && !now.contains("$6$"), "{now}");
+        }
+        assert_eq!(state("", group, ""), None);
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct Host {
     pub facts: Facts,
     /// Where the record of runs is kept.
     pub state_directory: PathBuf,
+    /// Whether what runs have recorded is looked at. health does without: it asks what is true now.
+    pub reads_records: bool,
 }
 
 impl Host {
@@ -75,7 +77,17 @@ impl Host {
             firewalld,
             facts,
             state_directory: PathBuf::from(STATE_DIRECTORY),
+            reads_records: true,
         })
+    }
+
+    /// The same, without what runs have recorded.
+    #[must_use]
+    pub fn without_records(self) -> Self {
+        Self {
+            reads_records: false,
+            ..self
+        }
     }
 }
 

@@ -96,10 +96,10 @@ mod tests {
             let refused = to_directory(&at(path)).expect_err(path);
             assert!(refused.message.contains(directory.path().to_str().unwrap()));
         }
-        for path in ["new", "file", "new/below", "link/new"] {
+        for path in ["new", "file", "new/below", "directory/new"] {
             assert_eq!(to_file(&at(path)), Ok(()), "{path}");
         }
-        for path in ["directory", "link", "dangling", "file/below"] {
+        for path in ["directory", "link", "link/new", "dangling", "file/below"] {
             assert!(to_file(&at(path)).is_err(), "{path}");
         }
     }

@@ -3,6 +3,7 @@
 //! configuration.
 
 pub mod conf;
+pub mod identity;
 mod nt_hash;
 mod passdb;
 
@@ -179,6 +180,16 @@ fn parse_smbpasswd(listing: &str, name: &str, wanted: &NtHash) -> Option<SambaUs
         password_matches: NtHash::from_hex(nt_hash).as_ref() == Some(wanted),
         disabled: flags.contains('D'),
     })
+}
+
+/// What a line of smbpasswd(5) tells of an account without its password: its flags, and when the password was set last.
+/// Whoever sets a password or disables the account changes it.
+pub fn state_in(line: &str) -> String {
+    line.trim_end()
+        .split(':')
+        .skip(4)
+        .collect::<Vec<_>>()
+        .join(":")
 }
 
 /// Makes [`RUNTIME`] before one of Samba's programs does, if SELinux is on.
@@ -388,6 +399,11 @@ mod tests {
         assert!(line.starts_with("user1:996:XXXXXXXX"));
         let user = parse_smbpasswd(&line, "user1", &NtHash::of(&password)).unwrap();
         assert!(user.password_matches && !user.disabled);
+        let state = state_in(&line);
+        assert!(
+            state.starts_with("[UX         ]:LCT-") && state.len() == 27,
+            "{state}"
+        );
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct SamAccount {
     /// `None` for an account without a password.
     pub nt_hash: Option<NtHash>,
     pub disabled: bool,
+    /// When it expires, in seconds since 1970.
+    pub kickoff: u32,
 }
 
 /// Why the file gives no answer.
@@ -186,7 +188,9 @@ fn hash(key: &[u8]) -> u32 {
 /// four-byte length followed by that many bytes.
 fn unpack(record: &[u8], name: &str) -> Answer<SamAccount> {
     let mut left = Packed(record);
-    left.skip(7 * 4)?; // times
+    left.skip(2 * 4)?; // logon and logoff
+    let kickoff = left.number()?;
+    left.skip(4 * 4)?; // further times
     let user = left.bytes()?;
     for _ in 1..12 {
         left.bytes()?; // domain … munged dial
@@ -208,6 +212,7 @@ fn unpack(record: &[u8], name: &str) -> Answer<SamAccount> {
     Ok(SamAccount {
         nt_hash: nt_hash.try_into().ok().map(NtHash::from_bytes),
         disabled: flags & DISABLED != 0,
+        kickoff,
     })
 }
 

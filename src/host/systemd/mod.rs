@@ -273,7 +273,7 @@ impl Systemd {
 
     /// Whether a unit is enabled according to its files now. The unit's property is as old as the last
     /// reload: if a run is killed between disabling a unit and the reload, the property is wrong.
-    async fn file_state(&self, id: &str) -> Result<String> {
+    pub async fn file_state(&self, id: &str) -> Result<String> {
         match self.manager.get_unit_file_state(id).await {
             Ok(state) => Ok(state),
             // The unit has no file: sd-bus-errors(3) maps ENOENT to this name.

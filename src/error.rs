@@ -24,6 +24,8 @@ pub struct Error {
     pub message: String,
     pub hint: Option<String>,
     pub nature: Nature,
+    /// It comes from another machine, such as a git server, and says nothing about this one.
+    pub elsewhere: bool,
 }
 
 impl Error {
@@ -32,6 +34,7 @@ impl Error {
             message: message.into(),
             hint: None,
             nature: Nature::Lasting,
+            elsewhere: false,
         }
     }
 
@@ -44,6 +47,18 @@ impl Error {
 
     pub fn is_transient(&self) -> bool {
         self.nature == Nature::Transient
+    }
+
+    /// An error that comes from another machine: what does not need that machine can go on.
+    #[must_use]
+    pub fn elsewhere(mut self) -> Self {
+        self.elsewhere = true;
+        self
+    }
+
+    /// Whether it only keeps one resource from being looked at. Anything else is a refusal: then nothing is changed.
+    pub fn lets_others_go_on(&self) -> bool {
+        self.elsewhere || self.is_transient()
     }
 
     /// Adds the way out.

@@ -21,21 +21,29 @@ pub async fn run(
 ) -> Result<Code, Failure> {
     let host = Arc::new(Host::connect().await?);
     let graph = role::resources(role, tier, &host.facts, options)?;
+    let node = &host.facts.node;
     let plan = Plan::make(&graph, &host).await.map_err(|refusals| {
+        if output.is_json() {
+            output.json(&refusals.to_json(role, node));
+        }
         output.refusals_on_stderr(&refusals);
         Failure {
             code: exit::FAILED,
             error: None,
         }
     })?;
-    let node = &host.facts.node;
     if output.is_json() {
         output.json(&plan.to_json(role, node, telling.explain));
     } else {
         let text = plan_text::text(&plan, role, node, telling, *output);
         output.line(text.trim_end());
     }
-    Ok(if plan.changes().next().is_none() {
+    for (address, error) in &plan.failed {
+        output.error(&error.clone().while_doing(address));
+    }
+    Ok(if !plan.failed.is_empty() {
+        exit::FAILED
+    } else if plan.changes().next().is_none() {
         exit::DONE
     } else {
         exit::CHANGES

@@ -47,6 +47,20 @@ pub fn text(plan: &Plan, role: Role, node: &str, telling: Telling, output: Outpu
             unified(&mut text, field, output);
         }
     }
+    for (address, _) in &plan.failed {
+        let sign = output.ink(Ink::Red, "!");
+        line(
+            &mut text,
+            &format!("{sign} {address}  could not be looked at"),
+        );
+    }
+    for (address, needs) in &plan.skipped {
+        let sign = output.ink(Ink::Red, "!");
+        line(
+            &mut text,
+            &format!("{sign} {address}  is left: it needs {needs}"),
+        );
+    }
     line(&mut text, &summary(plan, role, node));
     text
 }
@@ -95,8 +109,12 @@ fn summary(plan: &Plan, role: Role, node: &str) -> String {
         (_, true) => "; disturbs nothing".to_owned(),
         (_, false) => format!("; disturbs: {}", disturbs.join(", ")),
     };
+    let left = match plan.failed.len() + plan.skipped.len() {
+        0 => String::new(),
+        left => format!(", {left} not known"),
+    };
     format!(
-        "{role} on {node}: {changes} to change, {} as they should be{disturbs} ({took})",
+        "{role} on {node}: {changes} to change, {} as they should be{left}{disturbs} ({took})",
         plan.unchanged(),
     )
 }

@@ -44,6 +44,7 @@ pub async fn converge(
 ) -> Summary {
     let (started, planning) = (Instant::now(), plan.took);
     let mut planned: HashMap<Address, Diff> = plan.diffs.into_iter().collect();
+    let mut failed: HashMap<Address, Error> = plan.failed.into_iter().collect();
     let mut outcomes: Vec<Option<ResourceOutcome>> = graph.nodes().iter().map(|_| None).collect();
     let mut running = JoinSet::new();
     let mut begun = vec![false; graph.nodes().len()];
@@ -68,6 +69,9 @@ pub async fn converge(
                     let diff = planned
                         .remove(&node.address)
                         .filter(|diff| !a_need_changed && !diff.foreseen);
+                    // Another machine that was away a moment ago is not waited for a second time.
+                    let failed = failed.remove(&node.address).filter(|error| error.elsewhere);
+                    let planned = failed.map_or(Ok(diff), Err);
                     let convergence = Convergence {
                         resource: Arc::clone(&node.resource),
                         step: Step::new(host, ledger, &progress, node.address.clone()),
@@ -75,7 +79,7 @@ pub async fn converge(
                         ledger: Arc::clone(ledger),
                         listener: Arc::clone(listener),
                     };
-                    running.spawn(async move { (index, convergence.run(diff).await) });
+                    running.spawn(async move { (index, convergence.run(planned).await) });
                 }
             }
         }
@@ -144,11 +148,15 @@ struct Convergence {
 }
 
 impl Convergence {
-    /// `diff` is the one from the plan, if it still holds.
-    async fn run(self, diff: Option<Diff>) -> ResourceOutcome {
+    /// `planned` is the diff from the plan, if it still holds, or why the resource could not be looked at.
+    async fn run(self, planned: Result<Option<Diff>>) -> ResourceOutcome {
         let started = Instant::now();
         let address = self.step.address();
-        match self.converge(diff).await {
+        let converged = match planned {
+            Ok(diff) => self.converge(diff).await,
+            Err(error) => Err(error),
+        };
+        match converged {
             Ok(diff) if diff.is_empty() => {
                 (self.listener)(&Event::unchanged(address, started.elapsed(), diff.notes));
                 ResourceOutcome::Unchanged
@@ -177,8 +185,8 @@ impl Convergence {
         let mut diff = match diff {
             Some(diff) => diff,
             None => {
-                let inspect = || self.resource.inspect(&self.step);
-                self.retry.retry(inspect, tell).await?
+                let plan = || self.resource.plan(&self.step);
+                self.retry.retry(plan, tell).await?
             }
         };
         if diff.is_empty() {

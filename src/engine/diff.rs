@@ -62,6 +62,8 @@ pub struct Diff {
     pub disturbs: Vec<Disturbance>,
     /// Some of the fields do not differ yet, but will once a need has changed.
     pub foreseen: bool,
+    /// No revert brings back what was there before: a disk is formatted.
+    pub irreversible: bool,
     /// What the operator should know, although nothing is changed for it.
     pub notes: Vec<String>,
     /// Fields whose difference harms nobody: health ignores them.
@@ -88,6 +90,7 @@ impl Diff {
             why: why.into(),
             disturbs: Vec::new(),
             foreseen: false,
+            irreversible: false,
             notes: Vec::new(),
             improves: Vec::new(),
             kept: Vec::new(),

@@ -1,4 +1,5 @@
-//! What apply would do: every resource observed and compared, nothing touched.
+//! What apply would do: every resource observed and compared, nothing touched. What must not be touched is a refusal of
+//! everything. A resource that cannot be looked at, because a server is away, does not keep the others from being planned.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,17 +8,22 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::graph::Graph;
+use super::report::EventError;
 use super::{Action, Address, ChangedNeeds, Diff, Disturbance, Field, GuideStep, Requirement};
 use crate::config::Role;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::host::process::find_program;
 
-/// The diffs of all the resources of a graph, in its order.
+/// The diffs of the resources of a graph, in its order.
 pub struct Plan {
     pub diffs: Vec<(Address, Diff)>,
     /// For each diff, the guide's steps that it replaces.
     pub guides: Vec<Vec<GuideStep>>,
+    /// The resources that could not be looked at.
+    pub failed: Vec<(Address, Error)>,
+    /// The resources that need one of these, each with that one: apply leaves them.
+    pub skipped: Vec<(Address, Address)>,
     pub took: Duration,
 }
 
@@ -43,74 +49,106 @@ impl Refusals {
             error
         }
     }
+
+    /// The object of `plan --format json` where there is no plan.
+    pub fn to_json<'a>(&'a self, role: Role, node: &'a str) -> PlanJson<'a> {
+        let failed = self.0.iter().map(|(resource, error)| FailedJson {
+            resource: resource.as_ref(),
+            error: error.clone().into(),
+        });
+        PlanJson {
+            version: 1,
+            role,
+            node,
+            changes: Vec::new(),
+            unchanged: 0,
+            failed: failed.collect(),
+            skipped: Vec::new(),
+            took_ms: 0.0,
+        }
+    }
 }
 
 impl Plan {
     /// Observes all resources at the same time, and changes nothing. Everything that is missing on
-    /// the guest, cannot be read or must not be touched is an error; all errors are returned at
-    /// once.
+    /// the guest or must not be touched is an error; all errors are returned at once. So is everything
+    /// on this machine that could not be looked at, if the plan has a change that cannot be undone.
     pub async fn make(graph: &Graph, host: &Arc<Host>) -> Result<Self, Refusals> {
         let started = Instant::now();
         if let Some(missing) = missing_requirements(graph, host) {
             return Err(Refusals(vec![(None, missing)]));
         }
-        let mut tasks = JoinSet::new();
-        for (index, node) in graph.nodes().iter().enumerate() {
-            let resource = Arc::clone(&node.resource);
-            let host = Arc::clone(host);
-            tasks.spawn(async move { (index, resource.inspect(&host).await) });
+        let looked = look(graph, host).await?;
+        let plan = Self::of(graph, looked, started.elapsed());
+        if plan.failed.iter().all(|(_, error)| plan.goes_on(error)) {
+            return Ok(plan);
         }
-        let mut diffs: Vec<Option<Diff>> = graph.nodes().iter().map(|_| None).collect();
-        let mut refusals = Vec::new();
-        while let Some(joined) = tasks.join_next().await {
-            match joined {
-                Ok((index, Ok(diff))) => diffs[index] = Some(diff),
-                Ok((index, Err(error))) => {
-                    refusals.push((index, Some(graph.nodes()[index].address.clone()), error));
-                }
-                Err(fault) => {
-                    refusals.push((usize::MAX, None, Error::new(format!("observe: {fault}"))));
-                }
-            }
-        }
-        if !refusals.is_empty() {
-            refusals.sort_by_key(|(index, ..)| *index);
-            return Err(Refusals(
-                refusals
-                    .into_iter()
-                    .map(|(_, address, error)| (address, error))
-                    .collect(),
-            ));
-        }
-        let diffs = diffs.into_iter().flatten().collect();
-        Ok(Self::of(graph, diffs, started.elapsed()))
+        let failed = plan.failed.into_iter();
+        let failed = failed.map(|(address, error)| (Some(address), error));
+        Err(Refusals(failed.collect()))
     }
 
-    /// The plan that follows from the current diffs, one for each resource in the graph's order.
+    /// Whether the others are planned although this one failed.
+    fn goes_on(&self, error: &Error) -> bool {
+        let irreversible = self.diffs.iter().any(|(_, diff)| diff.irreversible);
+        error.elsewhere || (error.is_transient() && !irreversible)
+    }
+
+    /// The plan that follows from a look at each resource, in the graph's order.
     /// Needs precede dependents, so what is foreseen of a need is known to its dependents.
-    pub fn of(graph: &Graph, mut diffs: Vec<Diff>, took: Duration) -> Self {
+    pub fn of(graph: &Graph, looked: Vec<Result<Diff>>, took: Duration) -> Self {
+        let mut plan = Self {
+            diffs: Vec::new(),
+            guides: Vec::new(),
+            failed: Vec::new(),
+            skipped: Vec::new(),
+            took,
+        };
         let nodes = graph.nodes();
-        for (index, node) in nodes.iter().enumerate() {
-            let (older, rest) = diffs.split_at_mut(index);
-            let needs = node.needs.iter().filter_map(|&need| {
-                let diff = older.get(need)?;
-                Some((&nodes[need].address, diff))
+        // For each node its diff, or the node that could not be looked at.
+        let mut planned: Vec<Result<Diff, usize>> = Vec::new();
+        for (index, (node, looked)) in nodes.iter().zip(looked).enumerate() {
+            let mut needs = node.needs.iter();
+            let missing = needs.find_map(|&need| planned[need].as_ref().err().copied());
+            planned.push(match (looked, missing) {
+                (Err(error), _) => {
+                    plan.failed.push((node.address.clone(), error));
+                    Err(index)
+                }
+                (Ok(_), Some(missing)) => {
+                    let missing_address = nodes[missing].address.clone();
+                    plan.skipped.push((node.address.clone(), missing_address));
+                    Err(missing)
+                }
+                (Ok(mut diff), None) => {
+                    let needs = node.needs.iter();
+                    let needs = needs.filter_map(|&need| {
+                        Some((&nodes[need].address, planned[need].as_ref().ok()?))
+                    });
+                    node.resource.foresee(&ChangedNeeds::new(needs), &mut diff);
+                    Ok(diff)
+                }
             });
-            if let Some(diff) = rest.first_mut() {
-                node.resource.foresee(&ChangedNeeds::new(needs), diff);
+        }
+        for (node, diff) in nodes.iter().zip(planned) {
+            if let Ok(diff) = diff {
+                plan.guides.push(node.resource.guide(&diff));
+                plan.diffs.push((node.address.clone(), diff));
             }
         }
-        let guides = nodes
-            .iter()
-            .zip(&diffs)
-            .map(|(node, diff)| node.resource.guide(diff))
-            .collect();
-        let addresses = nodes.iter().map(|node| node.address.clone());
-        Self {
-            diffs: addresses.zip(diffs).collect(),
-            guides,
-            took,
-        }
+        plan
+    }
+
+    /// The failures, if all of them may pass by themselves.
+    pub fn passing_failures(&self) -> Option<Error> {
+        let failed = self.failed.iter().cloned();
+        let failed = Refusals(
+            failed
+                .map(|(address, error)| (Some(address), error))
+                .collect(),
+        );
+        let error = failed.as_one();
+        (!failed.0.is_empty() && error.is_transient()).then_some(error)
     }
 
     /// The resources that differ.
@@ -153,9 +191,32 @@ impl Plan {
                 })
                 .collect(),
             unchanged: self.unchanged(),
+            failed: self.failed.iter().map(FailedJson::of).collect(),
+            skipped: self.skipped.iter().map(SkippedJson::of).collect(),
             took_ms: milliseconds(self.took),
         }
     }
+}
+
+/// Looks at every resource at the same time.
+async fn look(graph: &Graph, host: &Arc<Host>) -> Result<Vec<Result<Diff>>, Refusals> {
+    let mut tasks = JoinSet::new();
+    for (index, node) in graph.nodes().iter().enumerate() {
+        let resource = Arc::clone(&node.resource);
+        let host = Arc::clone(host);
+        tasks.spawn(async move { (index, resource.plan(&host).await) });
+    }
+    let mut looked: Vec<_> = graph.nodes().iter().map(|_| None).collect();
+    while let Some(joined) = tasks.join_next().await {
+        match joined {
+            Ok((index, diff)) => looked[index] = Some(diff),
+            Err(fault) => {
+                let fault = Error::new(format!("observe: {fault}"));
+                return Err(Refusals(vec![(None, fault)]));
+            }
+        }
+    }
+    Ok(looked.into_iter().flatten().collect())
 }
 
 /// `plan --format json`.
@@ -166,7 +227,40 @@ pub struct PlanJson<'a> {
     node: &'a str,
     changes: Vec<ChangeJson<'a>>,
     unchanged: usize,
+    /// What could not be looked at, or must not be touched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<FailedJson<'a>>,
+    /// What needs one of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<SkippedJson<'a>>,
     took_ms: f64,
+}
+
+#[derive(Serialize)]
+struct FailedJson<'a> {
+    resource: Option<&'a Address>,
+    error: EventError,
+}
+
+impl<'a> FailedJson<'a> {
+    fn of((resource, error): &'a (Address, Error)) -> Self {
+        Self {
+            resource: Some(resource),
+            error: error.clone().into(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct SkippedJson<'a> {
+    resource: &'a Address,
+    needs: &'a Address,
+}
+
+impl<'a> SkippedJson<'a> {
+    fn of((resource, needs): &'a (Address, Address)) -> Self {
+        Self { resource, needs }
+    }
 }
 
 #[derive(Serialize)]

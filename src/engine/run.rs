@@ -121,20 +121,25 @@ async fn plan_with_retries(
     audience: &Arc<dyn Audience>,
 ) -> Result<Plan, NotApplied> {
     let started = Instant::now();
-    let refused = RefCell::new(None);
+    let last = RefCell::new(None);
     let attempt = async || {
-        Plan::make(graph, host).await.map_err(|refusals| {
-            let error = refusals.as_one();
-            refused.replace(Some(refusals));
-            error
-        })
+        let made = Plan::make(graph, host).await;
+        let again = match &made {
+            Ok(plan) => plan.passing_failures(),
+            Err(refusals) => Some(refusals.as_one()),
+        };
+        last.replace(Some(made));
+        again.map_or(Ok(()), Err)
     };
     let tell = |error: &Error, pause| audience.plans_again(error, pause);
-    let plan = retry.retry(attempt, tell).await;
-    plan.map_err(|error| match refused.take() {
-        Some(refusals) => NotApplied::Refused(refusals, started.elapsed()),
-        None => NotApplied::Failed(error),
-    })
+    let tried = retry.retry(attempt, tell).await;
+    match (last.take(), tried) {
+        (Some(made), _) => {
+            made.map_err(|refusals| NotApplied::Refused(refusals, started.elapsed()))
+        }
+        (None, Err(error)) => Err(NotApplied::Failed(error)),
+        (None, Ok(())) => Err(NotApplied::Failed(Error::new("no plan was made"))),
+    }
 }
 
 /// The number of the run that began to take over what was made by hand, if neither that run nor a later one was

@@ -302,6 +302,7 @@ impl Resource for Disk {
                 diff.field("device", None, disk.path.display().to_string());
                 diff.field("filesystem", None, self.filesystem.to_string());
                 diff.field("label", None, LABEL.to_owned());
+                diff.irreversible = true;
                 Ok(diff)
             }
         }

@@ -91,5 +91,6 @@ pub fn plan(role: Role, differing: Vec<(&str, Diff)>) -> Plan {
         let index = nodes.position(|node| node.address.to_string() == address);
         diffs[index.unwrap_or_else(|| panic!("no {address}"))] = diff;
     }
-    Plan::of(&graph, diffs, std::time::Duration::from_millis(12))
+    let looked = diffs.into_iter().map(Ok).collect();
+    Plan::of(&graph, looked, std::time::Duration::from_millis(12))
 }

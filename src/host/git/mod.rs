@@ -75,7 +75,7 @@ impl Source {
             }))
             .run()
             .await
-            .map_err(|e| with_way_out(over_network(e)))?;
+            .map_err(|e| with_way_out(over_network(e)).elsewhere())?;
         named_in(&String::from_utf8_lossy(&listing), &self.rev)
             .ok_or_else(|| self.no_such_revision())
     }

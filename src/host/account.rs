@@ -97,6 +97,34 @@ pub fn unfit(account: &Account) -> Result<Option<Unfit>> {
     Ok(found)
 }
 
+/// Why an account of this name, which is still to be made, would not be fit to own a share. It would get the group of
+/// its name that is there already (sysusers.d(5)).
+pub fn unfit_to_be(name: &str) -> Result<Option<Unfit>> {
+    let text = std::fs::read("/etc/group").doing("read /etc/group")?;
+    Ok(judge_group(name, &String::from_utf8_lossy(&text)))
+}
+
+fn judge_group(name: &str, group: &str) -> Option<Unfit> {
+    let mut groups = group
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
+    let found = groups.find(|fields| fields.first() == Some(&name))?;
+    let number: u32 = found.get(2)?.parse().ok()?;
+    let members = found.get(3).filter(|members| !members.is_empty());
+    let what = match members {
+        _ if PRIVILEGED.contains(&name) => "which can do more than own a share".to_owned(),
+        _ if number < FIRST_FREE || number == OVERFLOW => {
+            "which is one of the system's own".to_owned()
+        }
+        Some(members) => format!("whose members ({members}) would share its files"),
+        None => return None,
+    };
+    Some(Unfit {
+        why: format!("would be in the group {name}, {what}"),
+        way_out: "name another account in share.user".to_owned(),
+    })
+}
+
 /// Why an account must not own a share, and the way out. `why` continues a sentence that begins
 /// with the account's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -351,6 +379,22 @@ mod tests {
             let why = unfit.map(|unfit| unfit.why).unwrap_or_default();
             assert_eq!(why.is_empty(), said.is_empty(), "{line}: {why}");
             assert!(why.contains(said), "{line}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_new_account_does_not_get_a_group_that_can_more() {
+        let group = "disk:x:6:\nirc:x:39:\nteam:x:1005:alice,bob\nuser1:x:995:\n";
+        for (name, said) in [
+            ("disk", Some("more than own")),
+            ("irc", Some("system's own")),
+            ("team", Some("alice,bob")),
+            ("user1", None),
+            ("user2", None),
+        ] {
+            let why = judge_group(name, group).map(|unfit| unfit.why);
+            assert_eq!(why.is_some(), said.is_some(), "{name}");
+            assert!(why.is_none_or(|why| why.contains(said.unwrap())), "{name}");
         }
     }
 

@@ -17,6 +17,7 @@ pub mod git;
 pub mod holders;
 pub mod http;
 pub mod kmsg;
+pub mod listener;
 pub mod mark;
 pub mod mount;
 pub mod permit;

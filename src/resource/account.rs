@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::host::account::{self, Unfit};
 use crate::host::fs::{DirState, dir_state};
 use crate::host::mark;
-use crate::host::{Host, blocking};
+use crate::host::{Host, blocking, way};
 
 const SYSUSERS: &str = "/etc/sysusers.d/wasagent.conf";
 
@@ -82,6 +82,21 @@ impl Resource for Account {
                 Ok(diff)
             }
         }
+    }
+
+    async fn obstacles(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
+        let name = self.name.clone();
+        blocking(move || {
+            if let Some(unfit) = account::unfit_to_be(&name)? {
+                let error = Error::new(format!("the account {name} {}", unfit.why));
+                return Err(error.hint(unfit.way_out));
+            }
+            let files = ["/etc/passwd", "/etc/group", "/etc/shadow", SYSUSERS];
+            files
+                .iter()
+                .try_for_each(|file| way::to_file(Path::new(file)))
+        })
+        .await
     }
 
     fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {

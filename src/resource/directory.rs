@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::data_disk::{self, DataDisk};
+use super::data_disk::{self, DataDisk, PathOnDisk};
 use crate::engine::{Action, Address, Diff, GuideStep, Kind, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::account::{self, Account};
-use crate::host::fs::{DirState, FileMeta, dir_state};
-use crate::host::{Host, blocking};
+use crate::host::fs::{DirState, FileMeta, dir_state, missing_directories};
+use crate::host::{Host, blocking, way};
 
 /// A directory with its owner and mode. Its contents are not touched.
 #[derive(Debug, Clone)]
@@ -102,6 +102,22 @@ impl Resource for Directory {
             format!("{:04o}", self.mode),
         );
         Ok(diff)
+    }
+
+    async fn obstacles(&self, _host: &Host, observed: &Observed) -> Result<()> {
+        if observed.state != DirState::Absent {
+            return Ok(());
+        }
+        let (path, disk) = (self.path.clone(), self.disk.clone());
+        blocking(move || match data_disk::find(&path, disk.as_ref())? {
+            PathOnDisk::Mounted(path) => way::to_directory(&path),
+            // It is looked into read-only.
+            PathOnDisk::Unmounted(disk, inside) => missing_directories(&disk.path(&inside))
+                .map(drop)
+                .map_err(|error| error.while_doing(path.display())),
+            PathOnDisk::Nowhere => Ok(()),
+        })
+        .await
     }
 
     fn guide(&self, diff: &Diff) -> Vec<GuideStep> {

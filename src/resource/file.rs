@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::host::anonymous_file::AnonymousFile;
 use crate::host::mark::{self, OurFile};
 use crate::host::samba;
-use crate::host::{Host, blocking};
+use crate::host::{Host, blocking, way};
 
 /// The check that a candidate must pass before it takes the file's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,12 @@ impl Resource for File {
         Ok(diff)
     }
 
+    async fn obstacles(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
+        let path = self.path.clone();
+        blocking(move || way::to_file(&path)).await?;
+        self.check().await
+    }
+
     fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
         match &self.check {
             Check::None => Vec::new(),
@@ -71,11 +77,19 @@ impl Resource for File {
     }
 
     async fn converge(&self, step: &Step, _observed: &Self::Observed) -> Result<()> {
-        let text = mark::marked(&self.body);
-        if let Check::SambaShare(section) = &self.check {
-            check_samba_share(&text, section).await?;
+        self.check().await?;
+        step.write_text(&self.path, &mark::marked(&self.body)).await
+    }
+}
+
+impl File {
+    async fn check(&self) -> Result<()> {
+        match &self.check {
+            Check::None => Ok(()),
+            Check::SambaShare(section) => {
+                check_samba_share(&mark::marked(&self.body), section).await
+            }
         }
-        step.write_text(&self.path, &text).await
     }
 }
 

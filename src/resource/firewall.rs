@@ -12,8 +12,8 @@ use crate::effect::{Effect, history};
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::cifs::SMB_PORT;
-use crate::host::firewalld::{Firewalld, Opening, Settings};
-use crate::host::{Host, blocking};
+use crate::host::firewalld::{Firewalld, Opening, Settings, zone_file};
+use crate::host::{Host, blocking, way};
 
 /// A zone that has these openings, among others.
 #[derive(Debug, Clone)]
@@ -161,6 +161,11 @@ impl Resource for Firewall {
             diff.field(&format!("{settings} {opening}"), Some("open"), "closed");
         }
         Ok(diff)
+    }
+
+    async fn obstacles(&self, _host: &Host, _observed: &Observed) -> Result<()> {
+        let file = zone_file(&self.zone);
+        blocking(move || way::to_file(&file)).await
     }
 
     fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {

@@ -10,7 +10,7 @@ use crate::host::anonymous_file::AnonymousFile;
 use crate::host::fs::{RegularFile, read_regular};
 use crate::host::samba;
 use crate::host::samba::conf::{SmbConf, section_name};
-use crate::host::{Host, blocking};
+use crate::host::{Host, blocking, way};
 
 pub const SMB_CONF: &str = "/etc/samba/smb.conf";
 
@@ -129,6 +129,10 @@ impl Resource for SambaInclude {
             diff.field("include", None, self.share.file.display().to_string());
         }
         Ok(diff)
+    }
+
+    async fn obstacles(&self, _host: &Host, _observed: &Observed) -> Result<()> {
+        blocking(|| way::to_file(Path::new(SMB_CONF))).await
     }
 
     fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {

@@ -3,8 +3,8 @@
 use crate::config::Secret;
 use crate::engine::{Address, Diff, GuideStep, Kind, Requirement, Resource, Step};
 use crate::error::Result;
-use crate::host::Host;
 use crate::host::samba;
+use crate::host::{Host, blocking, way};
 
 /// A Samba account with this password, enabled.
 #[derive(Debug, Clone)]
@@ -48,6 +48,13 @@ impl Resource for SambaUser {
             "Samba has another password than the tier file"
         });
         Ok(diff)
+    }
+
+    async fn obstacles(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
+        match samba::database().await? {
+            Some(file) => blocking(move || way::to_file(&file)).await,
+            None => Ok(()),
+        }
     }
 
     fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {

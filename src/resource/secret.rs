@@ -8,7 +8,7 @@ use crate::config::Secret;
 use crate::engine::{Address, Diff, GuideStep, Kind, Resource, Step};
 use crate::error::{Error, Result};
 use crate::host::fs::{FileMeta, RegularFile, read_regular};
-use crate::host::{Host, blocking};
+use crate::host::{Host, blocking, way};
 
 const MODE: u32 = 0o600;
 const MAX_SIZE: u64 = 64 << 10;
@@ -64,6 +64,11 @@ impl Resource for SecretFile {
             owner_and_mode(FileMeta::root(MODE)),
         );
         Ok(diff)
+    }
+
+    async fn obstacles(&self, _host: &Host, _observed: &Self::Observed) -> Result<()> {
+        let path = self.path.clone();
+        blocking(move || way::to_file(&path)).await
     }
 
     fn guide(&self, diff: &Diff) -> Vec<GuideStep> {

@@ -9,7 +9,10 @@ use crate::engine::{
 };
 use crate::error::{Error, Result};
 use crate::host::systemd::{Job, UnitState};
-use crate::host::{Host, blocking};
+use crate::host::{Host, blocking, way};
+
+/// Where systemd makes the links of an enabled unit.
+const UNIT_DIRECTORY: &str = "/etc/systemd/system";
 
 /// The values of a field that says what the unit has read.
 const CHANGED: &str = "changed on disk";
@@ -92,6 +95,17 @@ impl Resource for Unit {
                     .hint(format!("run: systemctl status {}", self.name)),
             );
         }
+        // Nothing enables these (systemctl(1), `is-enabled`).
+        if ["static", "transient", "bad"].contains(&state.file_state.as_str()) {
+            return Err(Error::new(format!(
+                "{} cannot be enabled: systemd calls its file {}",
+                self.name, state.file_state
+            ))
+            .hint(format!(
+                "compare it with the one of its package: systemctl cat {}",
+                self.name
+            )));
+        }
         let mut diff = Diff::update("the service must run, now and after every boot");
         diff.field(
             "enabled",
@@ -113,6 +127,15 @@ impl Resource for Unit {
             diff.because("systemd has read an older definition of it");
         }
         Ok(diff)
+    }
+
+    async fn obstacles(&self, _host: &Host, observed: &Observed) -> Result<()> {
+        if observed.state.file_state == "enabled" {
+            return Ok(());
+        }
+        let link = Path::new(UNIT_DIRECTORY).join(&self.name);
+        // Where a file of its own stands, only the links to it are made beside it.
+        blocking(move || way::to_file(&link.with_extension("wants"))).await
     }
 
     fn foresee(&self, changed: &ChangedNeeds<'_>, diff: &mut Diff) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::host::process::Helper;
 use crate::host::{Answer, Permit, until};
 
@@ -54,7 +54,10 @@ pub async fn rehearse(new: NewFilesystem<'_>) -> Result<()> {
         "xfs" => "-N",
         _ => "-n",
     };
-    run(new, &[dry]).await
+    let refused = |error: Error| {
+        error.or_hint("attach a disk that mkfs takes, or name another one in storage.disk.device")
+    };
+    run(new, &[dry]).await.map_err(refused)
 }
 
 async fn run(new: NewFilesystem<'_>, more: &[&str]) -> Result<()> {

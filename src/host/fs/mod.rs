@@ -301,9 +301,12 @@ fn parent(path: &Path) -> Result<&Path> {
 }
 
 fn not_regular(path: &Path, what: &str) -> Error {
+    let path = path.display();
     Error::new(format!(
-        "read {}: {what} stands there, not a regular file",
-        path.display()
+        "read {path}: {what} stands there, not a regular file"
+    ))
+    .hint(format!(
+        "put a regular file in its place, or move {path} away if it is not needed"
     ))
 }
 

@@ -10,7 +10,7 @@ mod passdb;
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -81,6 +81,12 @@ pub async fn smbpasswd_line(name: &str) -> Result<Option<Zeroizing<String>>> {
 async fn place_of_database() -> Result<Option<Backend>> {
     let place = blocking(|| Ok(place_of_accounts(Path::new(SMB_CONF), INCLUDE_DEPTH))).await?;
     Ok((place == Backend::Elsewhere || Path::new(PASSDB).exists()).then_some(place))
+}
+
+/// The file that Samba's accounts are kept in; `None` if only Samba itself can tell.
+pub async fn database() -> Result<Option<PathBuf>> {
+    let place = blocking(|| Ok(place_of_accounts(Path::new(SMB_CONF), INCLUDE_DEPTH))).await?;
+    Ok((place == Backend::Passdb).then(|| PASSDB.into()))
 }
 
 async fn ask_pdbedit(name: &str) -> Result<Option<Zeroizing<String>>> {

@@ -20,15 +20,16 @@ use self::before::RanBefore;
 use super::by_hand::ByHand;
 use super::companion;
 use super::image::short;
-use crate::config::Publish;
+use crate::config::{Protocol, Publish};
 use crate::engine::{
     Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
 };
 use crate::error::{Error, Result};
+use crate::host::listener;
 use crate::host::mark::{self, Occupant, OurFile};
 use crate::host::podman::{self, secret};
 use crate::host::systemd::{Job, UnitState, mount_unit_name};
-use crate::host::{Host, blocking};
+use crate::host::{Host, blocking, way};
 
 /// The pause between two start attempts, in seconds. A storage VM that comes back is noticed in little more than this
 /// plus the mount's own time.
@@ -165,6 +166,16 @@ impl Observed {
 impl Container {
     pub fn unit_name(&self) -> String {
         format!("{}.service", self.name)
+    }
+}
+
+impl Container {
+    fn port_is_taken(&self, port: u16, who: &str) -> Error {
+        Error::new(format!(
+            "{who} listens on port {port}, which {} is to publish",
+            self.name
+        ))
+        .hint("stop it, or publish another port in was.container.publish")
     }
 }
 
@@ -307,6 +318,27 @@ impl Resource for Container {
             });
         }
         Ok(diff)
+    }
+
+    async fn obstacles(&self, _host: &Host, observed: &Observed) -> Result<()> {
+        let path = self.path();
+        blocking(move || way::to_file(&path)).await?;
+        // A container that runs listens on its ports itself, and so does one that is taken over.
+        let is_at_rest = ["inactive", "failed"].contains(&observed.unit.active.as_str());
+        if observed.by_hand.is_some() || !is_at_rest {
+            return Ok(());
+        }
+        for publish in self
+            .publish
+            .iter()
+            .filter(|one| one.protocol == Protocol::Tcp)
+        {
+            let (address, port) = (publish.address, publish.host_port);
+            if let Some(who) = blocking(move || Ok(listener::on(address, port))).await? {
+                return Err(self.port_is_taken(port, &who));
+            }
+        }
+        Ok(())
     }
 
     fn foresee(&self, changed: &ChangedNeeds<'_>, diff: &mut Diff) {

@@ -165,22 +165,27 @@ pub struct Plan {
 impl Plan {
     /// Reads it from an output, whose exit code must fit to what it lists.
     pub fn parse(output: Output) -> Result<Plan> {
-        if ![0, CHANGES].contains(&output.status) {
+        let plan: Value = match serde_json::from_str(&output.stdout) {
+            Ok(plan) => plan,
+            Err(_) if ![0, CHANGES].contains(&output.status) => Value::Null,
+            Err(error) => bail!("the plan is not JSON: {error}: {output}"),
+        };
+        let is_partial = plan["unchanged"] != 0 || plan["changes"] != serde_json::json!([]);
+        if ![0, CHANGES].contains(&output.status) && (plan.is_null() || !is_partial) {
             return Ok(Plan {
                 output,
                 changes: None,
             });
         }
-        let plan: Value = serde_json::from_str(&output.stdout)
-            .with_context(|| format!("the plan is not JSON: {output}"))?;
         let changes: Resources = plan["changes"]
             .as_array()
             .with_context(|| format!("the plan has no changes: {output}"))?
             .iter()
             .filter_map(|change| change["resource"].as_str().map(str::to_owned))
             .collect();
+        let is_whole = [0, CHANGES].contains(&output.status);
         ensure!(
-            changes.is_empty() == (output.status == 0),
+            !is_whole || changes.is_empty() == (output.status == 0),
             "the exit code does not fit to the changes: {output}"
         );
         Ok(Plan {
@@ -377,9 +382,28 @@ mod tests {
 
     #[test]
     fn without_a_plan_nothing_is_changed() {
-        let refused = || Plan::parse(output(1, "")).unwrap();
+        for said in [
+            "",
+            r#"{"changes":[],"unchanged":0,"failed":[{"resource":"a:1"}]}"#,
+        ] {
+            without_a_plan(said);
+        }
+    }
+
+    fn without_a_plan(said: &str) {
+        let refused = || Plan::parse(output(1, said)).unwrap();
         assert!(agree(&refused(), &applied(1, &[("failed", "a:1")])).is_ok());
         assert!(agree(&refused(), &applied(1, &[("done", "a:1")])).is_err());
         assert!(agree(&refused(), &applied(0, &[])).is_err());
+    }
+
+    #[test]
+    fn beside_what_cannot_be_looked_at_the_plan_holds() {
+        let text =
+            r#"{"changes":[{"resource":"a:1"}],"unchanged":2,"failed":[{"resource":"b:2"}]}"#;
+        let partial = || Plan::parse(output(1, text)).unwrap();
+        let told = [("done", "a:1"), ("failed", "b:2")];
+        assert!(agree(&partial(), &applied(1, &told)).is_ok());
+        assert!(agree(&partial(), &applied(1, &told[1..])).is_err());
     }
 }

@@ -50,7 +50,28 @@ pub fn local_rule(specification: &str) -> Result<Option<String>> {
     rule_below(Path::new(SELINUX), specification)
 }
 
+/// Whether restorecon(8) leaves a file of this type as it is, because somebody chose the type by hand
+/// (customizable_types(5)).
+pub fn is_customizable(label: &str) -> Result<bool> {
+    Ok(contexts(Path::new(SELINUX), "customizable_types")?
+        .lines()
+        .any(|line| line.trim() == label))
+}
+
 fn rule_below(selinux: &Path, specification: &str) -> Result<Option<String>> {
+    let rules = contexts(selinux, "files/file_contexts.local")?;
+    Ok(rules.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        // A word in between limits the rule to files of one kind (file_contexts(5)).
+        let (Some(of), Some(context), None) = (words.next(), words.next(), words.next()) else {
+            return None;
+        };
+        (of == specification).then(|| type_of(context).unwrap_or(context).to_owned())
+    }))
+}
+
+/// A file of the policy's contexts; empty where there is none.
+fn contexts(selinux: &Path, name: &str) -> Result<String> {
     let read = |path: PathBuf| match std::fs::read_to_string(&path) {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
@@ -63,19 +84,7 @@ fn rule_below(selinux: &Path, specification: &str) -> Result<Option<String>> {
         .rev()
         .find_map(|line| line.trim().strip_prefix("SELINUXTYPE=").map(str::trim))
         .unwrap_or("targeted");
-    let rules = read(
-        selinux
-            .join(policy)
-            .join("contexts/files/file_contexts.local"),
-    )?;
-    Ok(rules.lines().find_map(|line| {
-        let mut words = line.split_whitespace();
-        // A word in between limits the rule to files of one kind (file_contexts(5)).
-        let (Some(of), Some(context), None) = (words.next(), words.next(), words.next()) else {
-            return None;
-        };
-        (of == specification).then(|| type_of(context).unwrap_or(context).to_owned())
-    }))
+    read(selinux.join(policy).join("contexts").join(name))
 }
 
 /// The type in `user:role:type:range`.

@@ -141,6 +141,20 @@ impl Resource for Label {
         Ok(diff)
     }
 
+    async fn obstacles(&self, _host: &Host, observed: &Observed) -> Result<()> {
+        let tops = observed.trees.iter().map(|tree| (&tree.path, &tree.label));
+        let shared = [(&self.path, &observed.shared)];
+        for (path, label) in tops.chain(shared) {
+            let Some(label) = label.as_deref().filter(|label| *label != SHARE_TYPE) else {
+                continue;
+            };
+            if selinux::is_customizable(label)? {
+                return Err(chosen(path, label));
+            }
+        }
+        Ok(())
+    }
+
     fn guide(&self, _diff: &Diff) -> Vec<GuideStep> {
         vec![
             GuideStep::new(11, "setsebool -P samba_enable_home_dirs on"),

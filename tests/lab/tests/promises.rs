@@ -26,7 +26,9 @@ fn storage_guest(lab: &Lab, release: Release, tier_file: &str) -> Result<(Guest,
     let spec = Spec::storage(release).disk(disk(SIZE)).disk(disk(64 << 20));
     let guest = lab.container(&spec)?;
     guest.install_agent(&binary)?;
-    let tier_file = tier_file.replace("\"auto\"", &format!("{:?}", guest.devices()[0]));
+    let tier_file = tier_file
+        .replace("\"auto\"", &format!("{:?}", guest.devices()[0]))
+        .replace("was-container-{index}", "was-container");
     install_tier_file(&guest, &tier_file)?;
     Ok((guest, tier_file))
 }
@@ -70,6 +72,34 @@ const OBSTACLES: &[Obstacle] = &[
     obstacle("printf '\\n[firewall]\\nzone = \"nowhere\"\\n' >>/etc/wasagent/tier.toml", "no zone nowhere", "sed -i '/firewall/,$d' /etc/wasagent/tier.toml"),
 ];
 
+#[rustfmt::skip]
+const OBSTACLES_OF_A_WAS: &[Obstacle] = &[
+    obstacle("mkdir /mnt/data && ln -s /srv /mnt/data/shared_folder", "/mnt/data/shared_folder is a symbolic link", "rm -r /mnt/data"),
+    obstacle("systemd-run --quiet --unit=other python3 -m http.server 5000 && sleep 2", "listens on port 5000", "systemctl stop other"),
+    obstacle("mount --bind /etc/wasagent /etc/wasagent && mount -o remount,ro,bind /etc/wasagent", "write to /etc/wasagent", "umount /etc/wasagent"),
+    obstacle("mount --bind /etc/systemd/system /etc/systemd/system && mount -o remount,ro,bind /etc/systemd/system", "write to /etc/systemd/system", "umount /etc/systemd/system"),
+];
+
+/// A WAS needs a kernel with cifs to be applied, but none to be planned.
+fn plan_says_what_stops_a_was(guest: &Guest) -> Result<()> {
+    let plan = || guest.run(["wasagent", "plan", "--role", "was"]);
+    let free = plan()?;
+    ensure!(free.status == 2, "{free}");
+    for Obstacle { comes, said, goes } in OBSTACLES_OF_A_WAS {
+        shell(guest, comes)?;
+        let refused = plan();
+        shell(guest, goes)?;
+        let refused = refused?;
+        ensure!(
+            refused.status == 1
+                && refused.stderr.contains(said)
+                && refused.stderr.contains("hint:"),
+            "{comes}: {said:?} is not said: {refused}"
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn plan_says_what_apply_would_refuse() -> Result<()> {
     let lab = Lab::new()?;
@@ -86,6 +116,7 @@ fn plan_says_what_apply_would_refuse() -> Result<()> {
     guest.write(TIER_FILE, &tier, 0o644)?;
     progress::say(format!("{} obstacles told", OBSTACLES.len() + 1));
 
+    plan_says_what_stops_a_was(&guest)?;
     a_git_server_that_is_away(&guest, &tier)?;
     records_that_cannot_be_read(&guest)
 }

@@ -280,12 +280,10 @@ fn start(
     need_root()?;
     let record = match role_record::read() {
         Ok(record) => record,
-        // Whoever names the role needs no record of it.
-        Err(unreadable) if role.is_some() => {
+        Err(unreadable) => {
             output.warning(&unreadable);
-            None
+            role_record::from_runs(std::path::Path::new(crate::host::STATE_DIRECTORY))?
         }
-        Err(unreadable) => return Err(unreadable.into()),
     };
     let role = role_record::choose_role(role, record.as_ref()).map_err(|error| Failure {
         code: exit::USAGE,

@@ -12,8 +12,8 @@ use super::report::EventError;
 use super::{Action, Address, ChangedNeeds, Diff, Disturbance, Field, GuideStep, Requirement};
 use crate::config::Role;
 use crate::error::{Error, Result};
-use crate::host::Host;
 use crate::host::process::find_program;
+use crate::host::{Host, way};
 
 /// The diffs of the resources of a graph, in its order.
 pub struct Plan {
@@ -80,6 +80,9 @@ impl Plan {
         }
         let looked = look(graph, host).await?;
         let plan = Self::of(graph, looked, started.elapsed());
+        if plan.changes().next().is_some() {
+            takes_records(host).map_err(|error| Refusals(vec![(None, error)]))?;
+        }
         if plan.failed.iter().all(|(_, error)| plan.goes_on(error)) {
             return Ok(plan);
         }
@@ -196,6 +199,13 @@ impl Plan {
             took_ms: milliseconds(self.took),
         }
     }
+}
+
+/// Looks whether the record can be written, without which nothing is changed.
+fn takes_records(host: &Host) -> Result<()> {
+    let mut names = ["record.json", "runs/000001.jsonl", "saved/0"].into_iter();
+    let written = names.try_for_each(|name| way::to_file(&host.state_directory.join(name)));
+    written.map_err(|error| error.while_doing("record what apply does"))
 }
 
 /// Looks at every resource at the same time.

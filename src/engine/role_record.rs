@@ -6,6 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Role;
+use crate::effect::Outcome;
+use crate::effect::history::{self, Run};
 use crate::error::{Doing, Error, Result};
 use crate::host::fs::{read_regular, write_own};
 
@@ -35,10 +37,22 @@ pub fn read() -> Result<Option<Record>> {
         .doing(format_args!("read {RECORD}"))
         .map_err(|e| {
             e.hint(
-                "the file was changed by hand, or written by a newer version of wasagent: say --role storage or \
-                 --role was, and an apply writes it anew",
+                "the file was changed by hand, or written by a newer version of wasagent; the record of runs tells the \
+                 role, and the next apply writes the file anew",
             )
         })
+}
+
+/// The role according to the record of runs, for when its own record cannot be read.
+pub fn from_runs(directory: &Path) -> Result<Option<Record>> {
+    let runs = history::runs(directory)?;
+    let runs = history::since_revert(&runs);
+    let succeeded = |run: &Run| matches!(run.ended, Some((Outcome::Done, _)));
+    Ok(runs.last().map(|last| Record {
+        version: 1,
+        role: last.role,
+        succeeded: runs.iter().any(succeeded),
+    }))
 }
 
 /// The role to work with: the one asked for, or else the remembered one. Asking for another role

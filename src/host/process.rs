@@ -212,7 +212,10 @@ async fn said(mut pipe: impl AsyncRead + Unpin, watch: Watch<'_>) -> std::io::Re
 
 /// What git (through libcurl and ssh) and podman (through Go's net/http) say when a server or a
 /// network is not up yet.
-const NETWORK_FAULTS: [&str; 12] = [
+const NETWORK_FAULTS: [&str; 14] = [
+    // curl(1), in older versions and newer ones.
+    "failed to connect",
+    "could not connect to server",
     "connection refused",
     "connection reset",
     "connection timed out",

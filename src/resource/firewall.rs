@@ -163,7 +163,14 @@ impl Resource for Firewall {
         Ok(diff)
     }
 
-    async fn obstacles(&self, _host: &Host, _observed: &Observed) -> Result<()> {
+    async fn obstacles(&self, _host: &Host, observed: &Observed) -> Result<()> {
+        let mut openings = observed.openings.iter();
+        let mut outdated = observed.outdated.iter();
+        let writes_the_zone = openings.any(|(_, _, permanent)| !permanent)
+            || outdated.any(|(settings, _)| *settings == Settings::Permanent);
+        if !writes_the_zone {
+            return Ok(());
+        }
         let file = zone_file(&self.zone);
         blocking(move || way::to_file(&file)).await
     }

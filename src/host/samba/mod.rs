@@ -189,13 +189,12 @@ fn parse_smbpasswd(listing: &str, name: &str, wanted: &NtHash) -> Option<SambaUs
 }
 
 /// What a line of smbpasswd(5) tells of an account without its password: its flags, and when the password was set last.
-/// Whoever sets a password or disables the account changes it.
+/// Whoever sets a password or disables the account changes it. A lock after wrong passwords (`L`) comes by itself.
 pub fn state_in(line: &str) -> String {
-    line.trim_end()
-        .split(':')
-        .skip(4)
-        .collect::<Vec<_>>()
-        .join(":")
+    let mut fields = line.trim_end().split(':').skip(4);
+    let (flags, set) = (fields.next(), fields.next());
+    let flags = flags.unwrap_or_default().replace(['L', ' '], "");
+    format!("{flags}:{}", set.unwrap_or_default())
 }
 
 /// Makes [`RUNTIME`] before one of Samba's programs does, if SELinux is on.
@@ -407,9 +406,10 @@ mod tests {
         assert!(user.password_matches && !user.disabled);
         let state = state_in(&line);
         assert!(
-            state.starts_with("[UX         ]:LCT-") && state.len() == 27,
+            state.starts_with("[UX]:LCT-") && state.len() == 17,
             "{state}"
         );
+        assert_eq!(state_in(&line.replace("[UX ", "[ULX")), state);
     }
 
     #[test]

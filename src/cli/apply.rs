@@ -16,8 +16,10 @@ use crate::config::{Role, Tier};
 use crate::engine::Work;
 use crate::engine::report::{Event, Summary};
 use crate::engine::retry::RetryPolicy;
-use crate::engine::run::{self, Audience, NotApplied};
+use crate::engine::role_record;
+use crate::engine::run::{self, Audience, LastLook, NotApplied};
 use crate::error::{Doing, Error, Result};
+use crate::health::checks;
 use crate::host::Host;
 use crate::resource::NewerImage;
 use crate::role;
@@ -44,6 +46,8 @@ pub async fn run(
     options: &Options,
     output: &Output,
 ) -> Result<Code, Failure> {
+    // Before the first chance to fail: `health` is asked next, and on this VM.
+    role_record::tries(role)?;
     let host = Arc::new(Host::connect().await?);
     let wanted = options.plan.of(role, NewerImage::Ignore)?;
     let graph = role::resources(role, tier, &host.facts, &wanted)?;
@@ -62,6 +66,7 @@ pub async fn run(
     let options = run::Options {
         retry,
         rolls_back: options.rollback_on_failure,
+        last_look: last_look(role, tier, &host),
     };
     let audience: Arc<dyn Audience> = Arc::new(Viewers::new(*output, role, view));
     match run::apply(&graph, &host, role, &options, &audience).await {
@@ -76,6 +81,22 @@ pub async fn run(
             })
         }
     }
+}
+
+/// A container may run as the tier file says, and its application still answer nobody.
+fn last_look(role: Role, tier: &Tier, host: &Arc<Host>) -> LastLook {
+    let (tier, host) = (Arc::new(tier.clone()), Arc::clone(host));
+    Arc::new(move || {
+        let (tier, host) = (Arc::clone(&tier), Arc::clone(&host));
+        Box::pin(async move {
+            let check = checks::application(role, &tier, &host).await?;
+            let detail = check.detail;
+            let note = format!(
+                "the application does not answer as it should: {detail}; see wasagent health"
+            );
+            (!check.ok).then_some((check.resource, note))
+        })
+    })
 }
 
 /// The views of a run: one of the command and, when an apply is rolled back, one of the rollback.

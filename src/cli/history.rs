@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Failure;
 use super::exit::{self, Code};
+use super::lock;
 use super::output::{Ink, Output, describe};
 use crate::config::Role;
 use crate::effect::Outcome;
@@ -40,6 +41,8 @@ struct RunJson<'a> {
     ended: Option<&'a str>,
     /// `null` for a run that was cut off or is still running.
     outcome: Option<Outcome>,
+    /// Whether the run goes on now.
+    running: bool,
     changes: Vec<ChangeJson<'a>>,
 }
 
@@ -60,11 +63,17 @@ pub fn warn_of_unreadable(output: &Output) -> Result<Vec<Unreadable>> {
 
 pub fn run(output: &Output) -> Result<Code, Failure> {
     let unreadable = warn_of_unreadable(output)?;
-    let runs = history::runs(Path::new(STATE_DIRECTORY))?;
+    let directory = Path::new(STATE_DIRECTORY);
+    let mut runs = history::runs(directory)?;
+    let running = history::running(directory, &runs);
+    if running.is_none() {
+        // It may just have ended.
+        runs = history::runs(directory)?;
+    }
     if output.is_json() {
         output.json(&HistoryJson {
             version: 1,
-            runs: runs.iter().map(json).collect(),
+            runs: runs.iter().map(|run| json(run, running)).collect(),
             unreadable: unreadable.iter().map(unreadable_json).collect(),
         });
         return Ok(exit::DONE);
@@ -73,7 +82,10 @@ pub fn run(output: &Output) -> Result<Code, Failure> {
         output.line("no run has changed anything on this VM");
     }
     for run in &runs {
-        show(run, output);
+        show(run, running, output);
+    }
+    if running.is_none() && lock::is_held() {
+        output.line("a run of wasagent is at work on this VM, and has changed nothing yet");
     }
     Ok(exit::DONE)
 }
@@ -86,7 +98,7 @@ fn unreadable_json(unreadable: &Unreadable) -> UnreadableJson<'_> {
     }
 }
 
-fn json(run: &Run) -> RunJson<'_> {
+fn json(run: &Run, running: Option<u32>) -> RunJson<'_> {
     RunJson {
         run: run.number,
         command: run.work.command(),
@@ -95,6 +107,7 @@ fn json(run: &Run) -> RunJson<'_> {
         started: &run.started,
         ended: run.ended.as_ref().map(|(_, at)| at.as_str()),
         outcome: run.ended.as_ref().map(|(outcome, _)| *outcome),
+        running: running == Some(run.number),
         changes: run
             .changed
             .iter()
@@ -103,13 +116,14 @@ fn json(run: &Run) -> RunJson<'_> {
     }
 }
 
-fn show(run: &Run, output: &Output) {
+fn show(run: &Run, running: Option<u32>, output: &Output) {
     let command = run.work.command();
     let (ink, outcome) = match &run.ended {
         Some((Outcome::Done, _)) => (Ink::Green, "done"),
         Some((Outcome::Failed, _)) => (Ink::Red, "failed"),
         Some((Outcome::Interrupted, _)) => (Ink::Yellow, "interrupted"),
         Some((Outcome::RolledBack, _)) => (Ink::Yellow, "rolled back"),
+        None if running == Some(run.number) => (Ink::Cyan, "running"),
         None => (Ink::Yellow, "cut off"),
     };
     output.line(&format!(

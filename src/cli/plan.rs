@@ -33,7 +33,7 @@ pub async fn run(
         }
     })?;
     if output.is_json() {
-        output.json(&plan.to_json(role, node, telling.explain));
+        output.json(&plan.to_json(role, node, telling.all, telling.explain));
     } else {
         let text = plan_text::text(&plan, role, node, telling, *output);
         output.line(text.trim_end());

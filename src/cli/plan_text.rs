@@ -318,10 +318,15 @@ mod tests {
     #[test]
     fn the_object_for_scripts() {
         let plan = changed_password();
-        let json = serde_json::to_string_pretty(&plan.to_json(Role::Was, "was-01", false)).unwrap();
+        let json =
+            serde_json::to_string_pretty(&plan.to_json(Role::Was, "was-01", false, false)).unwrap();
         insta::assert_snapshot!(json);
-        let json = serde_json::to_string(&plan.to_json(Role::Was, "was-01", true)).unwrap();
+        let json = serde_json::to_string(&plan.to_json(Role::Was, "was-01", true, true)).unwrap();
         assert!(json.contains(r#""guide":[{"step":14,"#));
+        // Scripts count the unchanged by the number, and read which they are beside it.
+        let listed = r#""unchanged":2,"unchanged_resources":[{"resource":""#;
+        assert!(json.contains(listed), "{json}");
+        assert_eq!(json.matches(r#""resource""#).count(), 5, "{json}");
     }
 
     #[test]

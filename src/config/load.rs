@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::document::{Field, Report, Section};
+use super::encoding;
 use super::fault::{Fault, Faults};
 use super::secret::{self, Owner};
 use super::source::{Source, Span};
@@ -46,45 +47,34 @@ pub fn load(path: &Path, role: Option<Role>) -> Result<Tier, Faults> {
 /// The file's text and its metadata.
 fn read(path: &Path) -> Result<(String, Metadata), Faults> {
     let refuse = |what: String| whole_file(path, Wrong::new(what));
-    let (file, metadata) = secret::open(path).map_err(|error| {
-        let mut wrong = Wrong::new(format!(
-            "cannot read the tier file: {}",
-            secret::words(&error)
-        ));
+    let cannot = |error: std::io::Error| {
+        let mut wrong = secret::unreadable(path, "the tier file", &error);
         if error.kind() == std::io::ErrorKind::NotFound {
             wrong = wrong.hint("write it, or name another with --config");
         }
         whole_file(path, wrong)
-    })?;
+    };
+    let (file, metadata) = secret::open(path).map_err(cannot)?;
     if !metadata.is_file() {
-        return Err(refuse("the tier file is not a regular file".to_owned()));
+        let kind = secret::kind_in_words(&metadata);
+        let wrong = Wrong::new(format!("the tier file is not a regular file, but {kind}"))
+            .hint("name the file itself with --config");
+        return Err(whole_file(path, wrong));
     }
     let mut bytes = Vec::new();
     file.take(LARGEST_FILE + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| {
-            refuse(format!(
-                "cannot read the tier file: {}",
-                secret::words(&error)
-            ))
-        })?;
+        .map_err(cannot)?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(refuse(format!(
             "the tier file is too large: more than {LARGEST_FILE} bytes"
         )));
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok((text, metadata)),
-        Err(error) => Err(not_utf8(
-            path,
-            error.as_bytes(),
-            error.utf8_error().valid_up_to(),
-        )),
-    }
+    Ok((encoding::text(path, bytes)?, metadata))
 }
 
 /// A fault of the file as a whole.
-fn whole_file(path: &Path, wrong: Wrong) -> Faults {
+pub(super) fn whole_file(path: &Path, wrong: Wrong) -> Faults {
     Faults(vec![Fault {
         file: path.to_owned(),
         line: 0,
@@ -95,21 +85,6 @@ fn whole_file(path: &Path, wrong: Wrong) -> Faults {
         hint: wrong.hint,
         excerpt: None,
     }])
-}
-
-/// A fault at the first byte that is not UTF-8. Its line is not shown, since it is not yet known
-/// which part of it is a secret.
-fn not_utf8(path: &Path, bytes: &[u8], valid_up_to: usize) -> Faults {
-    let before = String::from_utf8_lossy(&bytes[..valid_up_to]);
-    let (line, column) = Source::new(path, &before).place(before.len());
-    let mut faults = whole_file(
-        path,
-        Wrong::new("a byte that is not UTF-8").expected("UTF-8 text"),
-    );
-    for fault in &mut faults.0 {
-        (fault.line, fault.column) = (line, column);
-    }
-    faults
 }
 
 fn tier(root: &Section<'_>, role: Option<Role>, metadata: &Metadata) -> Option<Tier> {

@@ -8,6 +8,7 @@
 //! and `model` has the types that come out.
 
 mod document;
+mod encoding;
 mod fault;
 mod keys;
 mod load;

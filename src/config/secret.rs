@@ -100,12 +100,16 @@ pub(super) fn from_credential(
 fn read(path: &Path, forbidden: u32, owner: Owner) -> Result<Secret, Wrong> {
     let name = path.display();
     let cannot = |error: io::Error| {
-        Wrong::new(format!("cannot read {name}: {}", words(&error)))
+        unreadable(path, &path.display().to_string(), &error)
             .expected("a file that holds the password and nothing else")
     };
     let (file, metadata) = open(path).map_err(cannot)?;
     if !metadata.is_file() {
-        return Err(Wrong::new(format!("{name} is not a regular file")));
+        return Err(Wrong::new(format!(
+            "{name} is not a regular file, but {}",
+            kind_in_words(&metadata)
+        ))
+        .expected("a file that holds the password and nothing else"));
     }
     private(&metadata, forbidden).map_err(|why| {
         Wrong::new(format!("{name} {why}"))
@@ -146,6 +150,46 @@ pub(super) fn words(error: &io::Error) -> String {
     match text.split_once(" (os error") {
         Some((words, _)) => words.to_lowercase(),
         None => text,
+    }
+}
+
+/// What is wrong with a path that cannot be opened or read, with the way out. `name` is what the
+/// operator calls it.
+pub(super) fn unreadable(path: &Path, name: &str, error: &io::Error) -> Wrong {
+    let wrong = Wrong::new(format!("cannot read {name}: {}", words(error)));
+    let link = std::fs::read_link(path);
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if !nix::unistd::geteuid().is_root() => {
+            wrong.hint("this user may not read it: run the same as root, by sudo")
+        }
+        io::ErrorKind::NotFound if let Ok(target) = link => Wrong::new(format!(
+            "cannot read {name}: it is a symbolic link to {}, which is not there",
+            target.display()
+        )),
+        io::ErrorKind::NotADirectory => {
+            let mut above = path.ancestors().skip(1);
+            match above.find(|above| above.exists()) {
+                Some(file) => wrong.hint(format!("{} is no directory", file.display())),
+                None => wrong,
+            }
+        }
+        _ if error.raw_os_error() == Some(libc::ENXIO) => {
+            Wrong::new(format!("{name} is not a regular file, but a socket"))
+        }
+        _ => wrong,
+    }
+}
+
+/// What stands where a regular file should be.
+pub(super) fn kind_in_words(metadata: &Metadata) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else {
+        "a device"
     }
 }
 

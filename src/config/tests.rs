@@ -452,6 +452,31 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "share.server: no address of one machine",
     ),
     (
+        "\"192.168.2.13\"",
+        "\"[fd00::13]\"",
+        "share.server: an IPv6 address in brackets",
+    ),
+    (
+        "\"192.168.2.13\"",
+        "\"[fd00::13]:445\"",
+        "share.server: an IPv6 address in brackets, with something behind it",
+    ),
+    (
+        "\"192.168.2.13\"",
+        "\"fe80::1%eth0\"",
+        "share.server: an address that is valid on one link only",
+    ),
+    (
+        "\"192.168.3.26\"",
+        "\"[fd00::26]\"",
+        "database.host: an IPv6 address in brackets",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"fd00::1:5000:3000\"",
+        "was.container.publish: no IP address: IPv6 stands in brackets here",
+    ),
+    (
         "\"192.168.3.26\"",
         "\"db:3306\"",
         "database.host: neither an IP address nor",
@@ -1087,6 +1112,36 @@ fn columns_count_characters() {
     let faults =
         Site::new().faults(&text.replace("[storage]\npath", "storage = { p\u{e4}th = 1, path"));
     assert!(faults.contains("tier.toml:2:1: unknown key"), "{faults}");
+}
+
+#[test]
+fn a_byte_order_mark_and_carriage_returns_before_line_feeds_are_no_fault() {
+    let text = SMALLEST.replace('\n', "\r\n");
+    assert!(Site::new().load(&format!("\u{feff}{text}")).is_ok());
+}
+
+#[test]
+fn a_call_of_what_require_gives_is_taken_in_either_quotes() {
+    for quoted in [
+        "\"require('mysql').createPool\"",
+        "'require(\"mysql\").createPool'",
+    ] {
+        let tier = Site::new().load(&changed("\"mysql.createPool\"", quoted));
+        let edit = &tier.unwrap().storage.unwrap().content.unwrap().edit[0];
+        assert_eq!(edit.object, "require('mysql').createPool");
+    }
+}
+
+#[test]
+fn a_link_to_nothing_and_a_file_as_a_directory_are_told() {
+    let site = Site::new();
+    std::os::unix::fs::symlink("/nowhere/x", site.path("link.toml")).unwrap();
+    let faults = load(&site.path("link.toml"), None).unwrap_err();
+    let said = "cannot read the tier file: it is a symbolic link to /nowhere/x";
+    assert!(faults.to_string().contains(said), "{faults}");
+    site.write("tier.toml", b"", 0o600);
+    let faults = load(&site.path("tier.toml/x"), None).unwrap_err();
+    assert!(faults.to_string().contains("tier.toml is no directory"));
 }
 
 #[test]

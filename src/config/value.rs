@@ -167,6 +167,9 @@ pub(super) fn host(host: &str) -> Checked<String> {
                 .expected("an address such as 192.168.2.13, or a host name"),
         );
     }
+    if let Some(wrong) = written_as_in_a_url(host) {
+        return Err(wrong.expected("an address such as fd00::13, or a host name"));
+    }
     let mut wrong = Wrong::new("neither an IP address nor a host name").expected(expected);
     if host.contains("://") || host.contains('/') {
         wrong = wrong.hint("write the host alone, without scheme and path");
@@ -181,6 +184,27 @@ pub(super) fn host(host: &str) -> Checked<String> {
         return Ok(host.to_owned());
     }
     Err(wrong)
+}
+
+/// What is wrong with an IPv6 address in brackets, or with the interface that it is valid on.
+fn written_as_in_a_url(host: &str) -> Option<Wrong> {
+    let (address, behind) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or((rest, "")),
+        None => (host, ""),
+    };
+    let (plain, interface) = match address.split_once('%') {
+        Some((plain, interface)) => (plain, Some(interface)),
+        None => (address, None),
+    };
+    plain.parse::<std::net::Ipv6Addr>().ok()?;
+    Some(match interface {
+        Some(_) => Wrong::new("an address that is valid on one link only")
+            .hint("give that machine an address that is valid everywhere, such as fd00::13"),
+        None if behind.is_empty() => Wrong::new("an IPv6 address in brackets")
+            .hint(format!("write {plain}, without brackets")),
+        None => Wrong::new("an IPv6 address in brackets, with something behind it")
+            .hint(format!("write {plain}, without brackets and port")),
+    })
 }
 
 /// RFC 1123, 2.1.
@@ -502,7 +526,13 @@ pub(super) fn publish(text: &str) -> Checked<Publish> {
     let (address, host_port) = match rest.rsplit_once(':') {
         None => (None, rest),
         Some((address, port)) => {
-            let address = publish_address(address).ok_or_else(|| wrong("no IP address"))?;
+            let address = publish_address(address).ok_or_else(|| match rest.rsplit_once(':') {
+                Some((bare, _)) if bare.parse::<std::net::Ipv6Addr>().is_ok() => {
+                    wrong("no IP address: IPv6 stands in brackets here")
+                        .hint(format!("write [{bare}]:{}", &text[bare.len() + 1..]))
+                }
+                _ => wrong("no IP address"),
+            })?;
             (Some(address), port)
         }
     };
@@ -539,7 +569,11 @@ pub(super) fn listen(text: &str) -> Checked<Option<SocketAddr>> {
         Ok(address) => Ok(Some(address)),
         Err(_) => {
             let mut wrong = Wrong::new("no address to listen on").expected(expected);
-            if let Some(port) = port(text.trim_start_matches([':', '*'])) {
+            if let Some((bare, port)) = text.rsplit_once(':')
+                && bare.parse::<std::net::Ipv6Addr>().is_ok()
+            {
+                wrong = wrong.hint(format!("write \"[{bare}]:{port}\""));
+            } else if let Some(port) = port(text.trim_start_matches([':', '*'])) {
                 let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
                 wrong = wrong.hint(format!("for every address write \"{address}\""));
             }
@@ -813,8 +847,13 @@ pub(super) fn argument(word: &str) -> Checked<String> {
     Ok(word.to_owned())
 }
 
-/// The call whose object literal is edited: names with dots between them.
+/// The call whose object literal is edited: names with dots between them. Instead of the first name,
+/// what `require()` gives may stand there: `require('mysql').createPool`.
 pub(super) fn javascript_call(text: &str) -> Checked<String> {
+    if let Some((module, names)) = required_module(text) {
+        javascript_call(names)?;
+        return Ok(format!("require('{module}').{names}"));
+    }
     let name = |part: &str| {
         !part.is_empty()
             && part
@@ -825,9 +864,19 @@ pub(super) fn javascript_call(text: &str) -> Checked<String> {
     refuse_if(
         !text.split('.').all(name),
         "no name of a JavaScript function",
-        "names with dots between them, such as mysql.createPool",
+        "names with dots between them, such as mysql.createPool or require('mysql').createPool",
     )?;
     Ok(text.to_owned())
+}
+
+/// The module and the names behind it, of `require("module").names`.
+fn required_module(text: &str) -> Option<(&str, &str)> {
+    let rest = text.strip_prefix("require(")?;
+    let quote = rest.chars().next().filter(|c| "'\"".contains(*c))?;
+    let (module, names) = rest[1..].split_once(quote)?;
+    let plain = |c: char| !c.is_control() && !"'\"\\".contains(c);
+    let names = names.strip_prefix(").")?;
+    (!module.is_empty() && module.chars().all(plain)).then_some((module, names))
 }
 
 /// The path of an HTTP request.

@@ -9,6 +9,7 @@ use super::{Address, Effect};
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
 use crate::host::fs::{read_regular, remove_leftover};
+use crate::host::holders;
 
 /// Other files that the agent keeps in the state directory.
 const OWN_FILES: [&str; 1] = ["record.json"];
@@ -84,6 +85,13 @@ pub(super) fn numbers(directory: &Path) -> Result<Vec<u32>> {
         .collect();
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// The number of the run that goes on now. A run has its file open as long as it lives.
+pub fn running(directory: &Path, runs: &[Run]) -> Option<u32> {
+    let last = runs.last().filter(|run| run.ended.is_none())?;
+    let file = file(&directory.join(RUNS), last.number);
+    holders::has_open(&file).then_some(last.number)
 }
 
 /// Every run on record in the agent's own directory, oldest first, as far as it can be read.

@@ -51,8 +51,8 @@ pub async fn zones(
     }
     // Also after a repair that was itself cut off.
     let failed = match &host.firewalld {
-        Some(firewalld) => firewalld.has_failed().await?,
-        None => false,
+        Ok(firewalld) => firewalld.has_failed().await?,
+        Err(_) => false,
     };
     if failed {
         step(first).job(Job::Restart, FIREWALLD).await?;

@@ -175,8 +175,16 @@ impl Plan {
         self.diffs.len() - self.changes().count()
     }
 
-    /// The object of `plan --format json`, with the guide's steps if `explain` is set.
-    pub fn to_json<'a>(&'a self, role: Role, node: &'a str, explain: bool) -> PlanJson<'a> {
+    /// The object of `plan --format json`, with the guide's steps if `explain` is set, and with the
+    /// resources that are as they should be if `all` is.
+    pub fn to_json<'a>(
+        &'a self,
+        role: Role,
+        node: &'a str,
+        all: bool,
+        explain: bool,
+    ) -> PlanJson<'a> {
+        let unchanged = self.diffs.iter().filter(|(_, diff)| diff.is_empty());
         let planned = self.diffs.iter().zip(&self.guides);
         PlanJson {
             version: 1,
@@ -196,6 +204,14 @@ impl Plan {
             unchanged: self.unchanged(),
             failed: self.failed.iter().map(FailedJson::of).collect(),
             skipped: self.skipped.iter().map(SkippedJson::of).collect(),
+            unchanged_resources: all.then(|| {
+                unchanged
+                    .map(|(address, diff)| UnchangedJson {
+                        resource: address,
+                        notes: &diff.notes,
+                    })
+                    .collect()
+            }),
             took_ms: milliseconds(self.took),
         }
     }
@@ -243,6 +259,8 @@ pub struct PlanJson<'a> {
     /// What needs one of these.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     skipped: Vec<SkippedJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unchanged_resources: Option<Vec<UnchangedJson<'a>>>,
     took_ms: f64,
 }
 
@@ -259,6 +277,13 @@ impl<'a> FailedJson<'a> {
             error: error.clone().into(),
         }
     }
+}
+
+#[derive(Serialize)]
+struct UnchangedJson<'a> {
+    resource: &'a Address,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -301,7 +326,7 @@ fn missing_requirements(graph: &Graph, host: &Host) -> Option<Error> {
 
     let mut missing = Vec::new();
     let mut packages = Vec::new();
-    let mut stopped = Vec::new();
+    let (mut stopped, mut why) = (Vec::new(), Vec::new());
     for requirement in requirements {
         if satisfies(host, requirement) {
             continue;
@@ -315,14 +340,18 @@ fn missing_requirements(graph: &Graph, host: &Host) -> Option<Error> {
                 missing.push("a Samba server");
                 packages.push(host.facts.packages.package_of("smbd"));
             }
-            Requirement::Firewalld if find_program("firewalld").is_some() => {
-                missing.push("a running firewalld");
-                stopped.push("systemctl enable --now firewalld");
-            }
             Requirement::Firewalld => {
-                missing.push("firewalld");
-                packages.push("firewalld");
-                stopped.push("systemctl enable --now firewalld");
+                let Err(error) = &host.firewalld else {
+                    continue;
+                };
+                if find_program("firewalld").is_some() {
+                    missing.push("a running firewalld");
+                    why.push(error.message.clone());
+                } else {
+                    missing.push("firewalld");
+                    packages.push("firewalld");
+                }
+                stopped.extend(error.hint.clone());
             }
         }
     }
@@ -335,17 +364,20 @@ fn missing_requirements(graph: &Graph, host: &Host) -> Option<Error> {
     if !packages.is_empty() {
         commands.push(host.facts.packages.install_command(&packages));
     }
-    commands.extend(stopped.into_iter().map(str::to_owned));
-    Some(
-        Error::new(format!("this VM lacks {}", missing.join(", ")))
-            .hint(format!("run: {}", commands.join(" && "))),
-    )
+    commands.extend(stopped);
+    let why: String = why.iter().map(|why| format!("; {why}")).collect();
+    let error = Error::new(format!("this VM lacks {}{why}", missing.join(", ")));
+    if commands.is_empty() {
+        // What is missing comes by itself.
+        return Some(error.transient());
+    }
+    Some(error.hint(format!("run: {}", commands.join(" && "))))
 }
 
 fn satisfies(host: &Host, requirement: Requirement) -> bool {
     match requirement {
         Requirement::Program(name) => find_program(name).is_some(),
-        Requirement::Firewalld => host.firewalld.is_some(),
+        Requirement::Firewalld => host.firewalld.is_ok(),
         Requirement::SambaServer => host.facts.samba_unit.is_some(),
     }
 }

@@ -33,6 +33,8 @@ pub enum EventKind {
     Unchanged,
     Failed,
     Skipped,
+    /// What the operator should know of a resource that is as it should be.
+    Note,
 }
 
 /// One line of `apply --format json`.
@@ -118,6 +120,13 @@ impl Event {
             took_ms: Some(milliseconds(took)),
             notes,
             ..Self::new(EventKind::Unchanged, resource)
+        }
+    }
+
+    pub fn note(resource: &Address, note: String) -> Self {
+        Self {
+            notes: vec![note],
+            ..Self::new(EventKind::Note, resource)
         }
     }
 

@@ -1,5 +1,5 @@
-//! The role that this VM serves, kept under `/var/lib/wasagent` beside the record of every run. A run writes it only if
-//! it changes.
+//! The role that this VM serves, kept under `/var/lib/wasagent` beside the record of every run, and the role that an
+//! apply tried before one succeeded. A run writes them only if they change.
 
 use std::path::Path;
 
@@ -13,6 +13,10 @@ use crate::host::fs::{read_regular, write_own};
 
 const RECORD: &str = "/var/lib/wasagent/record.json";
 
+/// The role that was tried last, until an apply has succeeded. An apply that is refused changes nothing that outlives a
+/// boot.
+const TRIED: &str = "/run/wasagent.tried";
+
 /// Far above the size of any record.
 const MAX_RECORD: u64 = 1 << 20;
 
@@ -21,20 +25,28 @@ const MAX_RECORD: u64 = 1 << 20;
 pub struct Record {
     /// Version of the file's format.
     pub version: u32,
-    /// The role that was applied here. Once an apply of it succeeded, no other is accepted.
+    /// The role that was applied here, or that an apply tried last. Once an apply of it succeeded, no other is accepted.
     pub role: Role,
-    /// Whether an apply of the role ever succeeded completely: only then is the role remembered.
+    /// Whether an apply of the role ever succeeded completely.
     pub succeeded: bool,
 }
 
 /// The record of this VM; `None` before the first apply.
 pub fn read() -> Result<Option<Record>> {
-    let Some(file) = read_regular(Path::new(RECORD), MAX_RECORD)? else {
+    let kept = read_file(Path::new(RECORD))?;
+    if kept.as_ref().is_some_and(|record| record.succeeded) {
+        return Ok(kept);
+    }
+    Ok(read_file(Path::new(TRIED))?.or(kept))
+}
+
+fn read_file(path: &Path) -> Result<Option<Record>> {
+    let Some(file) = read_regular(path, MAX_RECORD)? else {
         return Ok(None);
     };
     serde_json::from_slice(&file.contents)
         .map(Some)
-        .doing(format_args!("read {RECORD}"))
+        .doing(format_args!("read {}", path.display()))
         .map_err(|e| {
             e.hint(
                 "the file was changed by hand, or written by a newer version of wasagent; the record of runs tells the \
@@ -55,18 +67,26 @@ pub fn from_runs(directory: &Path) -> Result<Option<Record>> {
     }))
 }
 
-/// The role to work with: the one asked for, or else the remembered one. Asking for another role
-/// than the remembered one is an error.
+/// The role to work with: the one asked for, or else the one that was applied or tried here. Asking
+/// for another role than the one that this VM serves is an error. A role that was only tried, and
+/// failed, binds nobody.
 pub fn choose_role(asked: Option<Role>, record: Option<&Record>) -> Result<Role> {
-    let remembered = record.filter(|r| r.succeeded).map(|r| r.role);
-    match (asked, remembered) {
-        (Some(asked), Some(remembered)) if asked != remembered => Err(Error::new(format!(
-            "this VM serves the role {remembered} (see {RECORD}) and cannot take the role {asked}"
+    match (asked, record) {
+        (
+            Some(asked),
+            Some(Record {
+                role,
+                succeeded: true,
+                ..
+            }),
+        ) if asked != *role => Err(Error::new(format!(
+            "this VM serves the role {role} (see {RECORD}) and cannot take the role {asked}"
         ))
         .hint(format!(
             "run `wasagent revert` first, or use a new VM for the role {asked}"
         ))),
-        (Some(role), _) | (None, Some(role)) => Ok(role),
+        (Some(role), _) => Ok(role),
+        (None, Some(record)) => Ok(record.role),
         (None, None) => Err(
             Error::new("no role was applied on this VM yet, so none is known")
                 .hint("say --role storage or --role was"),
@@ -74,29 +94,49 @@ pub fn choose_role(asked: Option<Role>, record: Option<&Record>) -> Result<Role>
     }
 }
 
+/// Notes that an apply of the role begins. If it fails, `health`, `plan` and the next `apply` know the role.
+pub fn tries(role: Role) -> Result<()> {
+    let previous = read().unwrap_or_default();
+    if previous.is_some_and(|record| record.succeeded || record.role == role) {
+        return Ok(());
+    }
+    write(Path::new(TRIED), role, false)
+}
+
 /// Saves the role, and whether an apply of it succeeded completely, if that is new.
-pub fn remember(previous: Option<&Record>, role: Role, succeeded: bool) -> Result<()> {
+pub fn remember(role: Role, succeeded: bool) -> Result<()> {
+    let path = Path::new(RECORD);
+    // A record that cannot be read is written anew.
+    let previous = read_file(path).unwrap_or_default();
+    let succeeded = succeeded || previous.as_ref().is_some_and(|record| record.succeeded);
+    if previous.is_none_or(|record| (record.role, record.succeeded) != (role, succeeded)) {
+        write(path, role, succeeded)?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, role: Role, succeeded: bool) -> Result<()> {
     let record = Record {
         version: 1,
         role,
-        succeeded: succeeded || previous.is_some_and(|record| record.succeeded),
+        succeeded,
     };
-    if previous == Some(&record) {
-        return Ok(());
-    }
     let mut text = serde_json::to_vec_pretty(&record).doing("write the record")?;
     text.push(b'\n');
-    write_own(Path::new(RECORD), &text)
+    write_own(path, &text)
 }
 
 /// Forgets the role, when everything that apply did is undone.
 pub fn forget() -> Result<()> {
-    match std::fs::remove_file(RECORD) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).doing(format_args!("remove {RECORD}"))
+    for path in [TRIED, RECORD] {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).doing(format_args!("remove {path}"));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -112,13 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_remembered_only_after_success_and_then_kept() {
+    fn a_role_is_known_once_it_was_tried_and_binds_once_it_succeeded() {
         let storage = record(Role::Storage, true);
         assert_eq!(choose_role(None, Some(&storage)), Ok(Role::Storage));
         assert!(choose_role(Some(Role::Was), Some(&storage)).is_err());
         let failed = record(Role::Storage, false);
+        assert_eq!(choose_role(None, Some(&failed)), Ok(Role::Storage));
         assert_eq!(choose_role(Some(Role::Was), Some(&failed)), Ok(Role::Was));
-        assert!(choose_role(None, Some(&failed)).is_err());
         assert!(choose_role(None, None).is_err());
     }
 }

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::plan::Refusals;
 use super::report::{Event, Listener, Summary};
 use super::retry::RetryPolicy;
 use super::undo::Undoing;
-use super::{Plan, Work, entry, mend, role_record};
+use super::{Address, Plan, Work, entry, mend, role_record};
 use crate::config::Role;
 use crate::effect::Outcome;
 use crate::effect::history::{self, Run};
@@ -49,9 +50,14 @@ impl From<Error> for NotApplied {
     }
 }
 
+/// Looks at what the role serves once all is as the tier file says, and returns what is wrong with it, if anything is.
+pub type LastLook =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Option<(Address, String)>> + Send>> + Send + Sync>;
+
 pub struct Options {
     pub retry: Arc<RetryPolicy>,
     pub rolls_back: bool,
+    pub last_look: LastLook,
 }
 
 /// Brings the machine to what the graph says, and returns whether that succeeded completely.
@@ -78,10 +84,16 @@ pub async fn apply(
     // includes what a killed run took over.
     let runs = ledger.runs()?;
     let killed = killed_adoption(&runs);
+    if plan.changes().next().is_some() {
+        role_record::remember(role, false)?;
+    }
     let adopts = killed.is_some() || plan.diffs.iter().any(|(_, diff)| diff.adopts());
     let summary = converge(graph, host, plan, retry, &ledger, &listener).await;
     let succeeded = summary.failed == 0 && summary.skipped == 0;
     let interrupted = retry.stop.load(Ordering::Relaxed);
+    if succeeded && let Some((address, note)) = (options.last_look)().await {
+        listener(&Event::note(&address, note));
+    }
     audience.summary(Work::Apply, &summary, interrupted);
 
     let has_done_something = ledger.number().is_some();
@@ -104,10 +116,8 @@ pub async fn apply(
         ledger.forget_what_is_not_needed()?;
     }
     ledger.close(outcome)?;
-    if succeeded || ledger.number().is_some() {
-        // A record that cannot be read is written anew.
-        let previous = role_record::read().unwrap_or_default();
-        role_record::remember(previous.as_ref(), role, succeeded)?;
+    if succeeded {
+        role_record::remember(role, true)?;
     }
     Ok(succeeded)
 }

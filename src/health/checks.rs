@@ -94,6 +94,14 @@ pub async fn run(role: Role, tier: &Tier, host: &Arc<Host>) -> Result<Vec<Check>
     Ok(checks.into_iter().map(|(_, check)| check).collect())
 }
 
+/// Whether the application answers now, as the balancer's clients would see it. `None` for a role without one.
+pub async fn application(role: Role, tier: &Tier, host: &Host) -> Option<Check> {
+    let was = tier.was.as_ref().filter(|_| role == Role::Was)?;
+    let address = Address::new(Kind::Container, &was.container.name);
+    let answers = application_answers(tier.clone(), was.clone(), host.facts.node.clone());
+    Some(check("http".to_owned(), address, Box::pin(answers)).await)
+}
+
 type BoxedFinding = std::pin::Pin<Box<dyn Future<Output = Finding> + Send>>;
 
 async fn check(name: String, resource: Address, finding: BoxedFinding) -> Check {

@@ -1,7 +1,7 @@
 //! Whether this VM can serve now. Resources are seen through the same `observe` that plan and apply
 //! use. What only a request can show is checked by a request.
 
-mod checks;
+pub mod checks;
 mod verdict;
 
 pub use checks::Check;

@@ -286,6 +286,7 @@ pub const NO_LOGIN: &str = "/usr/sbin/nologin";
 /// Creates the account that a line of sysusers.d(5) describes.
 pub async fn make(_permit: &Permit, line: &str) -> Result<()> {
     Helper::new("systemd-sysusers")
+        .changes()
         .args(["--inline", line])
         .run()
         .await?;
@@ -295,6 +296,7 @@ pub async fn make(_permit: &Permit, line: &str) -> Result<()> {
 /// Removes an account and the group of its name by userdel(8). Its files stay.
 pub async fn remove(_permit: &Permit, name: &str) -> Result<()> {
     Helper::new("userdel")
+        .changes()
         .args([name])
         .run()
         .await

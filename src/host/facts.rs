@@ -150,6 +150,8 @@ impl PackageManager {
             "firewalld" => "firewalld",
             "systemd-sysusers" => "systemd",
             "findmnt" | "blkid" => "util-linux",
+            "ssh" if self == Self::Apt => "openssh-client",
+            "ssh" => "openssh-clients",
             "getent" if self == Self::Apt => "libc-bin",
             "getent" => "glibc-common",
             "semanage" => "policycoreutils-python-utils",

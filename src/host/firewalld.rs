@@ -14,10 +14,14 @@ use zbus::{OwnedObjectPath, OwnedVariant};
 
 use super::bus::{error_reply, unavailable};
 use super::permit::Permit;
+use super::systemd::UnitState;
 use super::{Answer, blocking, fs, until};
 use crate::error::{Error, Result};
 
 const BUS_NAME: &str = "org.fedoraproject.FirewallD1";
+
+/// The unit that runs firewalld.
+pub const UNIT: &str = "firewalld.service";
 
 /// How long a firewalld that starts is asked for its state, and the pause between two questions.
 const LONGEST_START: Duration = Duration::from_secs(60);
@@ -309,6 +313,21 @@ impl Firewalld {
     }
 }
 
+/// Why no firewalld answers on the bus, with the commands that start one.
+pub fn why_it_does_not_run(unit: &UnitState) -> Error {
+    const START: &str = "systemctl enable --now firewalld";
+    if unit.load == "masked" {
+        return Error::new("firewalld does not run: its unit is masked")
+            .hint(format!("{} && {START}", unit.unmask("firewalld")));
+    }
+    match unit.active.as_str() {
+        "failed" => Error::new("firewalld does not run: it has failed")
+            .hint(format!("{START} || journalctl -u firewalld -n 20")),
+        "activating" => Error::new("firewalld does not run yet: it is being started").transient(),
+        _ => Error::new("firewalld does not run").hint(START),
+    }
+}
+
 /// The file in which firewalld keeps a zone whose permanent settings differ from what it ships.
 pub fn zone_file(zone: &str) -> PathBuf {
     PathBuf::from(ZONES).join(format!("{zone}.xml"))
@@ -438,6 +457,38 @@ fn failed(doing: impl std::fmt::Display, error: zbus::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_firewalld_that_does_not_run_comes_with_what_starts_it() {
+        let unit = |load: &str, active: &str| UnitState {
+            load: load.to_owned(),
+            active: active.to_owned(),
+            file_state: load.to_owned(),
+            ..UnitState::default()
+        };
+        for (unit, said, command) in [
+            (
+                unit("masked", "inactive"),
+                "masked",
+                "systemctl unmask firewalld && systemctl enable --now firewalld",
+            ),
+            (
+                unit("loaded", "failed"),
+                "failed",
+                "journalctl -u firewalld",
+            ),
+            (
+                unit("loaded", "inactive"),
+                "does not run",
+                "systemctl enable --now firewalld",
+            ),
+        ] {
+            let error = why_it_does_not_run(&unit);
+            assert!(error.message.contains(said), "{error}");
+            assert!(error.hint.unwrap().contains(command), "{said}");
+        }
+        assert!(why_it_does_not_run(&unit("loaded", "activating")).is_transient());
+    }
 
     #[test]
     fn a_rich_rule_reads_as_firewalld_prints_it() {

@@ -54,6 +54,17 @@ pub fn of(root: &Path, inodes: &HashSet<u64>) -> Result<Vec<String>> {
     Ok(holders)
 }
 
+/// Whether a process has this file open, this process included.
+pub fn has_open(file: &Path) -> bool {
+    let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let descriptors = processes
+        .map(|process| process.path().join("fd"))
+        .filter_map(|descriptors| fs::read_dir(descriptors).ok());
+    let mut descriptors = descriptors.flatten().flatten();
+    descriptors.any(|one| fs::read_link(one.path()).is_ok_and(|target| target == file))
+}
+
 /// Whether the path leads to one of these directories. The server of a network file system is not
 /// asked: if it is dead, the answer never comes.
 fn is_directory_of(path: &Path, device: u64, inodes: &HashSet<u64>) -> bool {
@@ -91,6 +102,20 @@ fn mounts(process: &Path, device: u64, inodes: &HashSet<u64>) -> bool {
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};
+
+    #[test]
+    fn an_open_file_is_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory
+            .path()
+            .canonicalize()
+            .unwrap()
+            .join("000001.jsonl");
+        let file = fs::File::create(&path).unwrap();
+        assert!(has_open(&path));
+        drop(file);
+        assert!(!has_open(&path));
+    }
 
     #[test]
     fn who_works_in_a_tree_is_seen() {

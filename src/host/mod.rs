@@ -23,6 +23,7 @@ pub mod mount;
 pub mod permit;
 pub mod podman;
 pub mod process;
+pub mod process_fd;
 pub mod recent_starts;
 pub mod samba;
 pub mod selinux;
@@ -50,8 +51,8 @@ pub const STATE_DIRECTORY: &str = "/var/lib/wasagent";
 /// This machine: its services on the bus, and the facts about it.
 pub struct Host {
     pub systemd: Systemd,
-    /// `None` where no firewalld runs.
-    pub firewalld: Option<Firewalld>,
+    /// The error that says why none answers, where none does.
+    pub firewalld: Result<Firewalld>,
     pub facts: Facts,
     /// Where the record of runs is kept.
     pub state_directory: PathBuf,
@@ -62,9 +63,7 @@ pub struct Host {
 impl Host {
     /// firewalld, or an error if it does not run.
     pub fn running_firewalld(&self) -> Result<&Firewalld> {
-        self.firewalld.as_ref().ok_or_else(|| {
-            Error::new("firewalld does not run").hint("systemctl enable --now firewalld")
-        })
+        self.firewalld.as_ref().map_err(Clone::clone)
     }
 
     /// Connects to the system bus and looks around. Changes nothing.
@@ -73,6 +72,12 @@ impl Host {
         let (systemd, firewalld) =
             tokio::try_join!(Systemd::connect(&bus), Firewalld::connect(&bus))?;
         let facts = Facts::discover(&systemd, firewalld.as_ref()).await?;
+        let firewalld = match firewalld {
+            Some(firewalld) => Ok(firewalld),
+            None => Err(firewalld::why_it_does_not_run(
+                &systemd.unit(firewalld::UNIT).await?,
+            )),
+        };
         Ok(Self {
             systemd,
             firewalld,

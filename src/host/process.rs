@@ -1,10 +1,12 @@
 //! Helper programs, for services without an API. A helper is found in fixed places, started without
 //! a shell and with an empty environment, given secrets on standard input, and killed at a
-//! deadline.
+//! deadline. A helper that changes something holds the lock of the run as long as it lives.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -25,6 +27,19 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// The lock of the run.
+static LOCK: OnceLock<OwnedFd> = OnceLock::new();
+
+/// Hands the lock of the run on to every helper that [changes](Helper::changes) something.
+///
+/// # Errors
+/// When the descriptor cannot be duplicated.
+pub fn hand_on(lock: impl AsFd) -> std::io::Result<()> {
+    let lock = lock.as_fd().try_clone_to_owned()?;
+    let _ = LOCK.set(lock);
+    Ok(())
+}
+
 /// Sees a line of a helper's standard error while the helper runs, and returns whether the line was
 /// only about progress. Progress lines are left out of the helper's output.
 pub type Watch<'a> = &'a (dyn Fn(&str) -> bool + Send + Sync);
@@ -39,6 +54,7 @@ pub struct Helper<'a> {
     stdin: Option<&'a [u8]>,
     watch: Option<Watch<'a>>,
     deadline: Duration,
+    holds_lock: bool,
 }
 
 /// What a helper printed, and whether it exited with 0.
@@ -60,6 +76,7 @@ impl<'a> Helper<'a> {
             stdin: None,
             watch: None,
             deadline: Duration::from_secs(60),
+            holds_lock: false,
         }
     }
 
@@ -67,6 +84,15 @@ impl<'a> Helper<'a> {
     pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, arguments: I) -> Self {
         self.arguments
             .extend(arguments.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// Says that the helper changes something, and ends once that is done. It may outlive a killed
+    /// run, and no other run begins before its end. A helper that leaves a daemon behind, as
+    /// `podman start` leaves conmon, must not be one: the daemon would hold the lock for ever.
+    #[must_use]
+    pub fn changes(mut self) -> Self {
+        self.holds_lock = true;
         self
     }
 
@@ -96,7 +122,11 @@ impl<'a> Helper<'a> {
         let path = find_program(self.program)
             .ok_or_else(|| Error::new(format!("{} is not installed", self.program)))?;
         tracing::debug!(program = self.program, arguments = ?self.arguments, "helper");
-        let mut child = tokio::process::Command::new(path)
+        let mut command = tokio::process::Command::new(path);
+        if let Some(lock) = LOCK.get().filter(|_| self.holds_lock) {
+            inherit(&mut command, lock);
+        }
+        let mut child = command
             .args(&self.arguments)
             .env_clear()
             .env("PATH", PROGRAM_DIRECTORIES.join(":"))
@@ -181,6 +211,18 @@ impl<'a> Helper<'a> {
             first_and_last_lines(&said)
         )))
     }
+}
+
+/// Lets the program that `command` starts inherit the descriptor.
+fn inherit(command: &mut tokio::process::Command, descriptor: &'static OwnedFd) {
+    let number = descriptor.as_raw_fd();
+    let keep = move || match unsafe { libc::fcntl(number, libc::F_SETFD, 0) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    // SAFETY: between fork(2) and execve(2) only fcntl(2) is called, which is async-signal-safe, on a
+    // descriptor that is never closed. A flag cleared here shows in no other child.
+    unsafe { command.pre_exec(keep) };
 }
 
 /// Reads standard error to its end, shows every line to `watch`, and returns all but the progress
@@ -272,6 +314,19 @@ mod tests {
     async fn stdin_reaches_the_helper_and_its_output_comes_back() {
         let out = Helper::new("cat").stdin(b"secret").run().await.unwrap();
         assert_eq!(out, b"secret");
+    }
+
+    #[tokio::test]
+    async fn only_a_helper_that_changes_something_holds_the_lock() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        hand_on(file.as_file()).unwrap();
+        let open = async |helper: Helper<'static>| {
+            let listed = helper.args(["-l", "/proc/self/fd"]).run().await.unwrap();
+            let name = file.path().to_string_lossy().into_owned();
+            String::from_utf8(listed).unwrap().contains(&name)
+        };
+        assert!(!open(Helper::new("ls")).await);
+        assert!(open(Helper::new("ls").changes()).await);
     }
 
     #[tokio::test]

@@ -107,6 +107,7 @@ pub async fn remove_rule(_permit: &Permit, specification: &str) -> Result<()> {
 
 async fn semanage(arguments: &[&str]) -> Result<()> {
     Helper::new("semanage")
+        .changes()
         .args(["fcontext", "--noreload"])
         .args(arguments)
         .deadline(DEADLINE)
@@ -158,6 +159,7 @@ pub async fn make_runtime_directory(directory: &Path) -> Result<()> {
 
 async fn restorecon(tree: &Path) -> Result<()> {
     let output = Helper::new("restorecon")
+        .changes()
         .args(["-R".as_ref(), tree.as_os_str()])
         .deadline(DEADLINE)
         .output()

@@ -150,7 +150,30 @@ fn literal(script: &Script<'_>, call: &Call<'_>) -> Option<usize> {
 }
 
 fn missing_call(file: &str, script: &Script<'_>, object: &str) -> Error {
-    let nearest = call::calls(script).min_by_key(|call| distance(object, &call.name));
+    // A call of the same function of another object is nearer than one of another function.
+    let function = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let wanted = function(object);
+    let nearest = call::calls(script)
+        .min_by_key(|call| (function(&call.name) != wanted, distance(object, &call.name)));
+    let same = nearest
+        .as_ref()
+        .filter(|call| function(&call.name) == wanted);
+    if let (None, Some(at)) = (same, call::of_an_expression(script, &wanted)) {
+        let place = place_of(script, at);
+        return Error::new(format!(
+            "{file}: no call of {object}; at {place} {wanted} is called on what an expression gives, which has no name"
+        ))
+        .hint(format!(
+            "have the source give it a name before (`const db = …; db.{wanted}({{…}})`), and write object = \"db.{wanted}\""
+        ));
+    }
+    let hint = match same {
+        Some(call) => format!(
+            "write object = \"{}\" in [[storage.content.edit]], if that call is meant",
+            call.name
+        ),
+        None => "correct `object` or `files` of [[storage.content.edit]]".to_owned(),
+    };
     let nearest = match nearest {
         Some(call) => format!(
             "the nearest is {} at {}",
@@ -159,8 +182,7 @@ fn missing_call(file: &str, script: &Script<'_>, object: &str) -> Error {
         ),
         None => "it calls nothing".to_owned(),
     };
-    Error::new(format!("{file}: no call of {object}; {nearest}"))
-        .hint("correct `object` or `files` of [[storage.content.edit]]")
+    Error::new(format!("{file}: no call of {object}; {nearest}")).hint(hint)
 }
 
 /// The member that gives a property its value.

@@ -203,6 +203,59 @@ fn a_value_takes_the_place_of_any_other() {
 }
 
 #[test]
+fn what_require_gives_may_stand_for_a_name() {
+    let named = |source: &str| {
+        set_in(
+            source.as_bytes(),
+            "require('mysql').createPool",
+            &[("host", "db")],
+        )
+    };
+    for source in [
+        "var c = require('mysql').createPool({ host: 1 })",
+        "require(\"mysql\")\n  .createPool({ host: 1 })",
+        "require ( 'my\\x73ql' ) /* x */ ?. createPool({ host: 1 })",
+    ] {
+        let edited = named(source).expect(source);
+        assert_eq!(edited, source.replace("host: 1", "host: 'db'"));
+    }
+    for source in [
+        "a.require('mysql').createPool({ host: 1 })",
+        "require('mysql2').createPool({ host: 1 })",
+        "require(mysql).createPool({ host: 1 })",
+        "require('mysql', 1).createPool({ host: 1 })",
+    ] {
+        let message = named(source).expect_err(source).message;
+        assert!(message.contains("no call of require('mysql').createPool;"));
+    }
+}
+
+#[test]
+fn a_call_of_another_name_comes_with_the_name_that_works() {
+    for (source, message, way_out) in [
+        (
+            "mysql.createPools(1);\nvar a = require('mysql').createPool({ host: 1 })",
+            "app.js: no call of mysql.createPool; the nearest is require('mysql').createPool at 2:9",
+            "object = \"require('mysql').createPool\"",
+        ),
+        (
+            "const { createPool } = require('mysql'); createPool({ host: 1 })",
+            "app.js: no call of mysql.createPool; the nearest is createPool at 1:42",
+            "object = \"createPool\"",
+        ),
+        (
+            "x = (await mysql()).createPool({ host: 1 })",
+            "app.js: no call of mysql.createPool; at 1:21 createPool is called on what an expression gives, which has no name",
+            "object = \"db.createPool\"",
+        ),
+    ] {
+        let error = set_host(source).expect_err(source);
+        assert_eq!(error.message, message);
+        assert!(error.hint.unwrap().contains(way_out), "{source}");
+    }
+}
+
+#[test]
 fn what_is_no_call_of_that_name_is_none() {
     let table = [
         "xmysql.createPool({ host: 1 })",

@@ -352,7 +352,9 @@ impl Resource for Content {
     }
 
     fn requirements(&self) -> Vec<Requirement> {
-        vec![Requirement::Program("git")]
+        let ssh = self.git_source().is_over_ssh();
+        let programs = ["git"].into_iter().chain(ssh.then_some("ssh"));
+        programs.map(Requirement::Program).collect()
     }
 
     async fn observe(&self, host: &Host) -> Result<Observed> {

@@ -109,7 +109,7 @@ impl Resource for Image {
             (None, config::Image::DockerArchive(path)) => {
                 let path = path.clone();
                 blocking(move || {
-                    if !path.is_file() {
+                    if !path.exists() {
                         return Err(Error::new(format!("{} is missing", path.display())).hint(
                             "copy the archive there, or name a registry in was.container.image",
                         ));

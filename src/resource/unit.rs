@@ -85,10 +85,7 @@ impl Resource for Unit {
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
         let state = &observed.state;
-        if state.load == "masked" {
-            return Err(Error::new(format!("{} is masked", self.name))
-                .hint(format!("run: systemctl unmask {}", self.name)));
-        }
+        state.refuse_masked(&self.name)?;
         if !state.is_loaded() {
             return Err(
                 Error::new(format!("systemd cannot load {}: {}", self.name, state.load))

@@ -30,12 +30,12 @@ pub fn run(options: &Options) -> Result<Code, Failure> {
     let share = mount::mount_at(&options.mount)?;
     for process in conmon::watched(main) {
         // A process that has just ended sees no mounts.
-        let Some(seen) = mount::seen_by(process, &options.workdir)? else {
+        let Some(seen) = mount::seen_by(process.number(), &options.workdir)? else {
             continue;
         };
         if !is_the_share(share.as_ref(), &seen) {
             // End it here: systemd would ask the container to end, and wait.
-            conmon::end(process);
+            conmon::end(&process)?;
             return Err(not_the_share(&options.mount, &seen).into());
         }
     }

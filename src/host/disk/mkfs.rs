@@ -78,6 +78,7 @@ async fn run(new: NewFilesystem<'_>, more: &[&str]) -> Result<()> {
     };
     let run = || {
         Helper::new(program)
+            .changes()
             .args(options)
             .args(more)
             .args(new.over_unfinished.then_some(force))

@@ -153,12 +153,7 @@ fn write_whole(
 pub(super) fn refuse_irregular(path: &Path) -> Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_file() => Ok(true),
-        Ok(found) => Err(Error::new(format!(
-            "write {}: {} stands there, not a regular file",
-            path.display(),
-            kind_in_words(&found)
-        ))
-        .hint(format!("move {} away, and apply again", path.display()))),
+        Ok(found) => Err(not_regular(path, "write", kind_in_words(&found))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).doing(format_args!("write {}", path.display())),
     }
@@ -212,14 +207,18 @@ pub fn read_regular(path: &Path, max_len: u64) -> Result<Option<RegularFile>> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);
         }
+        // A socket cannot be opened.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
+            return Err(not_regular(path, "read", "a socket or a device"));
+        }
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-            return Err(not_regular(path, "a symbolic link"));
+            return Err(not_regular(path, "read", "a symbolic link"));
         }
         Err(error) => return Err(error).doing(doing()),
     };
     let metadata = file.metadata().doing(doing())?;
     if !metadata.is_file() {
-        return Err(not_regular(path, kind_in_words(&metadata)));
+        return Err(not_regular(path, "read", kind_in_words(&metadata)));
     }
     let mut contents = Vec::new();
     // One byte more than allowed reveals a file that is too long, even while it grows.
@@ -300,14 +299,35 @@ fn parent(path: &Path) -> Result<&Path> {
     }
 }
 
-fn not_regular(path: &Path, what: &str) -> Error {
-    let path = path.display();
+/// The error for something else in a file's place, with a command that makes room or makes it a file.
+fn not_regular(path: &Path, doing: &str, what: &str) -> Error {
+    let file = path.display();
+    let target = fs::read_link(path).ok();
+    if let (Some("/dev/null"), Some(unit)) = (
+        target.as_deref().and_then(Path::to_str),
+        path.file_name().and_then(|name| name.to_str()),
+    ) && path.parent() == Some(Path::new("/etc/systemd/system"))
+    {
+        // What systemctl(1) calls a masked unit.
+        return Error::new(format!("{unit} is masked: {file} leads to /dev/null"))
+            .hint(format!("run: systemctl unmask {unit}, and apply again"));
+    }
+    let real = fs::canonicalize(path).ok().filter(|real| real.is_file());
+    let way_out = match (&target, real) {
+        (None, _) => format!("mv {file} {file}.away"),
+        (Some(_), Some(real)) => format!(
+            "cp --preserve --remove-destination {} {file}",
+            real.display()
+        ),
+        (Some(_), None) => format!("rm {file}"),
+    };
+    let target = target.map_or(String::new(), |to| {
+        format!("; it leads to {}", to.display())
+    });
     Error::new(format!(
-        "read {path}: {what} stands there, not a regular file"
+        "{doing} {file}: {what} stands there, not a regular file{target}"
     ))
-    .hint(format!(
-        "put a regular file in its place, or move {path} away if it is not needed"
-    ))
+    .hint(format!("run: {way_out}, and apply again"))
 }
 
 fn kind_in_words(metadata: &fs::Metadata) -> &'static str {
@@ -411,6 +431,38 @@ mod tests {
         assert!(error.message.contains("a symbolic link stands there"));
         let error = read_regular(directory.path(), 9).unwrap_err();
         assert!(error.message.contains("a directory stands there"));
+    }
+
+    #[test]
+    fn what_stands_in_a_files_place_comes_with_the_command_that_helps() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("real"), "text").unwrap();
+        for (name, target) in [("link", "real"), ("dangling", "nowhere")] {
+            std::os::unix::fs::symlink(target, at(name)).unwrap();
+        }
+        fs::create_dir(at("directory")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for (name, said, becomes) in [
+            ("link", "it leads to real", Some("text")),
+            ("dangling", "it leads to nowhere", None),
+            ("directory", "a directory stands there", None),
+            ("socket", "a socket or a device stands there", None),
+        ] {
+            let error = read_regular(&at(name), 9).unwrap_err();
+            assert!(error.message.contains(said), "{error}");
+            let hint = error.hint.unwrap();
+            let command = hint.strip_prefix("run: ").unwrap();
+            let (command, _) = command.split_once(", and").unwrap();
+            let mut shell = std::process::Command::new("sh");
+            assert!(shell.args(["-c", command]).status().unwrap().success());
+            let read = read_regular(&at(name), 9).unwrap();
+            assert_eq!(
+                read.map(|file| file.contents),
+                becomes.map(|text| text.as_bytes().to_vec()),
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -45,6 +45,11 @@ pub struct Revision {
 }
 
 impl Source {
+    /// Whether git runs ssh(1) to reach the repository: `ssh://host/path`, `user@host:path`.
+    pub fn is_over_ssh(&self) -> bool {
+        self.git.starts_with("ssh://") || (!self.git.contains("://") && self.local_path().is_none())
+    }
+
     fn local_path(&self) -> Option<&Path> {
         let path = self.git.strip_prefix("file://").unwrap_or(&self.git);
         path.starts_with('/').then(|| Path::new(path))
@@ -100,6 +105,7 @@ impl Source {
     pub async fn fetch(&self, _permit: &Permit, commit: &str, tell: Tell<'_>) -> Result<Revision> {
         let directory = PathBuf::from(STORE);
         git()
+            .changes()
             .args(["init", "--quiet", "--bare", "--template=", STORE])
             .run()
             .await?;
@@ -111,6 +117,7 @@ impl Source {
             _ => {}
         }
         git()
+            .changes()
             .args([
                 "--git-dir",
                 STORE,
@@ -128,10 +135,14 @@ impl Source {
             .run()
             .await
             .map_err(|e| with_way_out(over_network(e)))?;
-        Ok(Revision {
+        let revision = Revision {
             directory,
             commit: commit.to_owned(),
-        })
+        };
+        match kind_of(&revision.directory, commit).await.as_deref() {
+            Some("commit") | None => Ok(revision),
+            Some(kind) => Err(no_commit(&self.rev, kind)),
+        }
     }
 
     async fn rev_parse(&self, directory: &Path, rev: &str) -> Result<String> {
@@ -155,6 +166,9 @@ impl Source {
             .await?;
         if output.success {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        }
+        if let Some(kind) = kind_of(&git_directory(directory), &format!("{rev}^{{}}")).await {
+            return Err(no_commit(rev, &kind));
         }
         if output.stderr.trim().is_empty() {
             return Err(self.no_such_revision());
@@ -194,10 +208,38 @@ fn named_in(listing: &str, rev: &str) -> Option<String> {
         .find_map(|name| object(&format!("{name}^{{}}")).or_else(|| object(name)))
 }
 
+/// What `object` is: `commit`, `tree`, `blob` or `tag`. `None` where there is no such object.
+async fn kind_of(directory: &Path, object: &str) -> Option<String> {
+    let told = reading_git()
+        .args(["--git-dir".as_ref(), directory.as_os_str()])
+        .args(["cat-file", "-t", object])
+        .output()
+        .await;
+    let told = told.ok().filter(|told| told.success)?;
+    Some(String::from_utf8_lossy(&told.stdout).trim().to_owned())
+}
+
+/// The error for a name, mostly a tag, of something else than a commit.
+fn no_commit(rev: &str, kind: &str) -> Error {
+    let what = match kind {
+        "blob" => "a blob: the contents of one file",
+        "tree" => "a tree: a directory without a commit",
+        other => other,
+    };
+    Error::new(format!("{rev:?} names {what}, and no commit"))
+        .hint("name a branch, a commit or a tag of a commit in storage.content.rev")
+}
+
 /// Adds a hint for the most common errors of ssh(1) and git. Nobody is there to enter a password.
 fn with_way_out(error: Error) -> Error {
     let says = |words: &str| error.message.contains(words);
-    let hint = if says("Host key verification failed") {
+    let hint = if says("cannot run ssh") {
+        "install ssh: apt-get install openssh-client, or dnf install openssh-clients"
+    } else if says("SSL certificate problem") || says("certificate verification failed") {
+        "install ca-certificates, and the certificate of the authority that signed the server's"
+    } else if says("Could not resolve host") {
+        "no name server that this VM asks knows that host: see /etc/resolv.conf, and storage.content.git"
+    } else if says("Host key verification failed") {
         "this VM does not know the server's key: get it by ssh-keyscan, compare it with what the server's operator says, and add it to /etc/ssh/ssh_known_hosts"
     } else if says("Permission denied (publickey") {
         "give root's key (/root/.ssh) read access to the repository: a deploy key"
@@ -221,10 +263,28 @@ impl Revision {
             .git()
             .args(["ls-tree", "-r", "-z", "--full-tree", "--end-of-options"])
             .args([&tree])
+            .output()
+            .await?;
+        match subdir {
+            _ if listing.success => parse_tree(&listing.stdout),
+            Some(subdir) => Err(self.no_such_directory(subdir).await?),
+            None => Err(Error::new(listing.stderr.trim().to_owned())),
+        }
+    }
+
+    /// The error for a directory that the revision does not have, with the nearest that it has.
+    async fn no_such_directory(&self, subdir: &Path) -> Result<Error> {
+        let object = format!("{}:{}", self.commit, subdir.display());
+        let kind = kind_of(&self.directory, &object).await;
+        let listed = self
+            .git()
+            .args(["ls-tree", "-r", "-d", "-z", "--name-only", "--full-tree"])
+            .args(["--end-of-options", &self.commit])
             .run()
-            .await
-            .map_err(|e| e.hint("is storage.content.subdir a directory of that revision?"))?;
-        parse_tree(&listing)
+            .await?;
+        let listed = String::from_utf8_lossy(&listed).into_owned();
+        let directories = listed.split('\0').filter(|name| !name.is_empty());
+        Ok(missing_directory(subdir, kind.as_deref(), directories))
     }
 
     /// The bytes of blobs, in the order asked for.
@@ -242,6 +302,32 @@ impl Revision {
 
     fn git(&self) -> Helper<'static> {
         reading_git().args(["--git-dir".as_ref(), self.directory.as_os_str()])
+    }
+}
+
+/// `kind` is what the revision has under that name, if anything.
+fn missing_directory<'d>(
+    subdir: &Path,
+    kind: Option<&str>,
+    directories: impl Iterator<Item = &'d str>,
+) -> Error {
+    let wanted = subdir.to_string_lossy();
+    let distance = |there: &&str| {
+        // Of a path, the last part alone is often what was written down.
+        let part_of = Path::new(there).ends_with(subdir);
+        let distance = strsim::osa_distance(&wanted.to_lowercase(), &there.to_lowercase());
+        (!part_of, distance)
+    };
+    let found = match kind {
+        Some("blob") => format!("{wanted} is a file or a link of that revision, and no directory"),
+        _ => format!("the revision has no directory {wanted}"),
+    };
+    match directories.min_by_key(distance) {
+        Some(nearest) => Error::new(format!("{found}; the nearest is {nearest}")).hint(format!(
+            "if that is meant, write subdir = {nearest:?} in [storage.content]"
+        )),
+        None => Error::new(format!("{found}; it has no directories"))
+            .hint("leave storage.content.subdir out"),
     }
 }
 
@@ -394,6 +480,84 @@ mod tests {
         }
     }
 
+    /// A repository with a commit of these files, and a tag on a blob and on a tree of it.
+    fn repository(files: &[&str]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for file in files {
+            let file = directory.path().join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "x").unwrap();
+        }
+        for arguments in [
+            &["init", "--quiet", "--initial-branch=main"][..],
+            &["add", "."],
+            &["commit", "--quiet", "--message=one"],
+            &["tag", "light", "HEAD:a.js"],
+            &["tag", "--annotate", "--message=x", "heavy", "HEAD:a.js"],
+            &["tag", "tree", "HEAD:app"],
+        ] {
+            let status = std::process::Command::new("git")
+                .current_dir(directory.path())
+                .args(["-c", "user.name=x", "-c", "user.email=x@example.org"])
+                .args(arguments)
+                .env("GIT_CONFIG_GLOBAL", "/dev/null")
+                .status();
+            assert!(status.unwrap().success(), "{arguments:?}");
+        }
+        directory
+    }
+
+    #[tokio::test]
+    async fn what_is_no_commit_and_no_directory_is_told_with_what_is_meant() {
+        let repository = repository(&["a.js", "app/server.js", "lib/db/pool.js"]);
+        let source = |rev: &str| Source {
+            git: repository.path().display().to_string(),
+            rev: rev.to_owned(),
+        };
+        for (rev, said) in [
+            ("light", "\"light\" names a blob"),
+            ("heavy", "\"heavy\" names a blob"),
+            ("tree", "\"tree\" names a tree"),
+            ("mian", "has no revision \"mian\""),
+        ] {
+            let error = source(rev).resolve(None).await.unwrap_err();
+            assert!(error.message.contains(said), "{error}");
+            assert!(error.hint.unwrap().contains("storage.content.rev"), "{rev}");
+        }
+        let commit = source("main").resolve(None).await.unwrap();
+        let revision = source("main").known(&commit);
+        for (subdir, said) in [
+            ("ap", "no directory ap; the nearest is app"),
+            ("App", "no directory App; the nearest is app"),
+            ("db", "no directory db; the nearest is lib/db"),
+            ("app/server.js", "app/server.js is a file or a link"),
+        ] {
+            let error = revision.files(Some(Path::new(subdir))).await.unwrap_err();
+            assert!(error.message.contains(said), "{error}");
+            assert!(error.hint.unwrap().contains("subdir = \""), "{subdir}");
+        }
+        let files = revision.files(Some(Path::new("app"))).await.unwrap();
+        assert_eq!(files.len(), 1);
+    }
+
+    #[test]
+    fn ssh_is_needed_only_where_git_runs_it() {
+        for (git, needs) in [
+            ("ssh://git@example.org/a.git", true),
+            ("git@example.org:a.git", true),
+            ("https://example.org/a.git", false),
+            ("/srv/a.git", false),
+            ("file:///srv/a.git", false),
+        ] {
+            let rev = "main".to_owned();
+            let source = Source {
+                git: git.to_owned(),
+                rev,
+            };
+            assert_eq!(source.is_over_ssh(), needs, "{git}");
+        }
+    }
+
     #[test]
     fn a_tag_and_a_branch_of_one_name_are_told_apart() {
         let listing = "1\trefs/heads/both\n2\trefs/tags/both\n3\trefs/tags/both^{}\n\
@@ -416,6 +580,7 @@ mod tests {
         let hint = |message: &str| with_way_out(Error::new(message)).hint.unwrap();
         assert!(hint("git: Host key verification failed.").contains("ssh_known_hosts"));
         assert!(hint("git@x: Permission denied (publickey).").contains("deploy key"));
+        assert!(hint("error: cannot run ssh: No such file or directory").contains("install"));
         assert!(hint("fatal: could not read Username for 'https://x'").contains("ssh"));
     }
 

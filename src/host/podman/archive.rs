@@ -2,8 +2,9 @@
 //! and without unpacking a layer. `manifest.json` names the image's configuration by its SHA-256, which is
 //! also podman's id of the image (github.com/moby/moby, image/spec).
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, Read, Seek};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -30,11 +31,29 @@ pub fn image_id(archive: &Path) -> Result<String> {
              sha256sum on both sides",
         )
     };
-    let file = File::open(archive).map_err(|error| wrong(format!("open: {error}")))?;
-    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let open = OpenOptions::new()
+        .read(true)
+        // A FIFO without a writer would never open.
+        .custom_flags(libc::O_NONBLOCK)
+        .open(archive);
+    let mut file = open.map_err(|error| wrong(format!("open: {error}")))?;
+    let metadata = file.metadata();
+    let metadata = metadata.map_err(|error| wrong(format!("open: {error}")))?;
+    if !metadata.is_file() {
+        return Err(no_file(archive, metadata.is_dir()));
+    }
+    if let Some((packer, unpack)) = packed(&mut file) {
+        let path = archive.display();
+        return Err(
+            Error::new(format!("{path}: it is packed by {packer}")).hint(format!(
+                "unpack it, and name what comes of it: {unpack} {path}"
+            )),
+        );
+    }
+    let length = metadata.len();
     let mut tar = tar::Archive::new(BufReader::new(file));
     let entries = tar.entries_with_seek();
-    let mut list = None;
+    let (mut list, mut is_oci) = (None, false);
     let mut end = 0;
     for entry in entries.map_err(|error| wrong(error.to_string()))? {
         let entry = entry.map_err(|error| wrong(format!("the archive is damaged: {error}")))?;
@@ -44,6 +63,7 @@ pub fn image_id(archive: &Path) -> Result<String> {
                 "the archive is cut off: {length} bytes, and at least {end} belong to it"
             )));
         }
+        is_oci |= entry.path_bytes().as_ref() == b"oci-layout";
         if entry.path_bytes().as_ref() == b"manifest.json" {
             let mut text = Vec::new();
             let read = entry.take(LONGEST_LIST).read_to_end(&mut text);
@@ -52,6 +72,9 @@ pub fn image_id(archive: &Path) -> Result<String> {
         }
     }
     let Some(list) = list else {
+        if is_oci {
+            return Err(wrong("an OCI archive, and none of docker's".to_owned()));
+        }
         return Err(wrong(if end == 0 {
             "no archive of an image".to_owned()
         } else {
@@ -66,6 +89,45 @@ pub fn image_id(archive: &Path) -> Result<String> {
     // `ID.json`, or `blobs/sha256/ID` since docker 25.
     let name = image.config.rsplit('/').next().unwrap_or_default();
     Ok(name.trim_end_matches(".json").to_owned())
+}
+
+/// The error for a path that is no regular file. An image is also kept as a directory
+/// (`podman save --format docker-dir`).
+fn no_file(path: &Path, is_directory: bool) -> Error {
+    let name = path.display();
+    let found = if is_directory {
+        "a directory"
+    } else {
+        "a device, a FIFO or a socket"
+    };
+    let error = Error::new(format!(
+        "{name} is {found}, and docker-archive: takes a file"
+    ));
+    let mut inside = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let tar = inside.find(|entry| entry.path().extension().is_some_and(|end| end == "tar"));
+    error.hint(match tar {
+        Some(tar) => format!(
+            "if that is meant, write image = \"docker-archive:{}\"",
+            tar.path().display()
+        ),
+        None => "name the file that podman save --format docker-archive --output FILE IMAGE wrote"
+            .to_owned(),
+    })
+}
+
+/// The program that packed the file, and the command that unpacks it, by the file's first bytes.
+fn packed(file: &mut File) -> Option<(&'static str, &'static str)> {
+    let mut begin = [0; 6];
+    let read = file.read_exact(&mut begin);
+    file.rewind().ok()?;
+    read.ok()?;
+    match begin {
+        [0x1f, 0x8b, ..] => Some(("gzip", "gunzip")),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(("zstd", "unzstd")),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Some(("xz", "unxz")),
+        [b'B', b'Z', b'h', ..] => Some(("bzip2", "bunzip2")),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +169,29 @@ mod tests {
                 "f13d"
             );
         }
+    }
+
+    #[test]
+    fn what_is_no_archive_of_docker_is_told_with_the_way_out() {
+        let gzip = [&[0x1f, 0x8b, 8, 0][..], &[0; 600]].concat();
+        let oci = archive(&[("oci-layout", "{}"), ("index.json", "{}")]);
+        for (bytes, said, way_out) in [
+            (gzip, "packed by gzip", "gunzip /"),
+            (oci, "an OCI archive", "--format docker-archive"),
+        ] {
+            let error = read(&bytes).unwrap_err();
+            assert!(error.message.contains(said), "{error}");
+            assert!(error.hint.unwrap().contains(way_out), "{said}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let error = image_id(directory.path()).unwrap_err();
+        assert!(error.message.contains("is a directory"), "{error}");
+        assert!(error.hint.unwrap().contains("podman save"));
+        std::fs::write(directory.path().join("image.tar"), "").unwrap();
+        let hint = image_id(directory.path()).unwrap_err().hint.unwrap();
+        assert!(hint.contains("/image.tar\""), "{hint}");
+        let error = image_id(Path::new("/dev/null")).unwrap_err();
+        assert!(error.message.contains("takes a file"), "{error}");
     }
 
     #[test]

@@ -1,12 +1,22 @@
 //! conmon(8), with which podman watches a container. conmon is the main process of the container's unit, and the
 //! container's first process is its child.
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::Signal;
+
+use crate::error::Result;
+use crate::host::process_fd::Process;
 
 /// The first process of the container that this conmon watches; empty if the container has ended. It is read from the
 /// children of conmon's first thread (`proc_tid_children(5)`), which adopts processes whose own parent is gone.
-pub fn watched(conmon: u32) -> Vec<u32> {
+pub fn watched(conmon: u32) -> Vec<Process> {
+    let is_child = |number| children(conmon).contains(&number);
+    let children = children(conmon).into_iter();
+    children
+        .filter_map(|number| Process::find(number, || is_child(number)))
+        .collect()
+}
+
+fn children(conmon: u32) -> Vec<i32> {
     let path = format!("/proc/{conmon}/task/{conmon}/children");
     let numbers = std::fs::read_to_string(path).unwrap_or_default();
     let numbers = numbers.split_whitespace();
@@ -15,10 +25,11 @@ pub fn watched(conmon: u32) -> Vec<u32> {
 
 /// Kills a container's first process, if it exists. The kernel then kills the container's other processes
 /// (`pid_namespaces(7)`).
-pub fn end(process: u32) {
-    if let Ok(process) = i32::try_from(process) {
-        let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
-    }
+///
+/// # Errors
+/// When the signal may not be sent.
+pub fn end(process: &Process) -> Result<()> {
+    process.signal(Signal::KILL)
 }
 
 #[cfg(test)]
@@ -48,7 +59,7 @@ mod tests {
             .unwrap();
         assert!(comes(|| watched(parent.id()).len() == 1));
         let begun = Instant::now();
-        end(watched(parent.id())[0]);
+        end(&watched(parent.id())[0]).unwrap();
         // It waits for its child alone.
         parent.wait().unwrap();
         assert!(begun.elapsed() < Duration::from_secs(20));

@@ -37,6 +37,11 @@ pub async fn image_id(reference: &str) -> Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&id).trim().to_owned()))
 }
 
+/// podman with a command that changes its store, and leaves no process behind.
+fn changing<'a>(arguments: &[&str]) -> Helper<'a> {
+    Helper::new("podman").changes().args(arguments)
+}
+
 /// Whether podman has an `image` or `container` of that name. If podman cannot tell, that is an error:
 /// the object may exist and belong to somebody.
 pub async fn exists(kind: &str, name: &str) -> Result<bool> {
@@ -91,10 +96,10 @@ pub async fn container(name: &str) -> Result<Option<ContainerState>> {
 /// Stops a container, if it exists. It has 10 s to end by itself, whatever timeout it was made with.
 pub async fn stop_container(_permit: &Permit, name: &str) -> Result<()> {
     let stop = ["stop", "--ignore", "--time=10", name];
-    Helper::new("podman").args(stop).run().await.map(drop)
+    changing(&stop).run().await.map(drop)
 }
 
-/// Starts an existing container.
+/// Starts an existing container. podman leaves conmon behind, and sometimes aardvark-dns.
 pub async fn start_container(_permit: &Permit, name: &str) -> Result<()> {
     let start = ["container", "start", name];
     Helper::new("podman").args(start).run().await.map(drop)
@@ -106,7 +111,7 @@ pub async fn rename_container(_permit: &Permit, from: &str, to: &str) -> Result<
         return Ok(());
     }
     let rename = ["container", "rename", from, to];
-    Helper::new("podman").args(rename).run().await.map(drop)
+    changing(&rename).run().await.map(drop)
 }
 
 /// The reference by which a container runs `image`. An archive has no reliable name of its own, so
@@ -125,10 +130,7 @@ pub fn reference(image: &Image) -> String {
 
 /// Removes a name of an image, and the image with its last name; `false` if a container uses the image.
 pub async fn remove_image(_permit: &Permit, reference: &str) -> Result<bool> {
-    let output = Helper::new("podman")
-        .args(["image", "rm", reference])
-        .output()
-        .await?;
+    let output = changing(&["image", "rm", reference]).output().await?;
     // podman-rmi(1): 2 means that a container uses the image.
     match output.code {
         Some(0) => Ok(true),
@@ -148,8 +150,7 @@ pub async fn pull(_permit: &Permit, image: &Image, tell: Tell<'_>) -> Result<()>
         Image::DockerArchive(path) => format!("docker-archive:{}", path.display()),
     };
     let pull = Pull::default();
-    let printed = Helper::new("podman")
-        .args(["pull", &source])
+    let printed = changing(&["pull", &source])
         .watch(&|line| pull.is_progress(line, tell))
         .deadline(PULL_DEADLINE)
         .run()
@@ -166,7 +167,7 @@ pub async fn pull(_permit: &Permit, image: &Image, tell: Tell<'_>) -> Result<()>
 /// Gives an image a name, and takes the name from any image that had it.
 pub async fn tag(_permit: &Permit, id: &str, reference: &str) -> Result<()> {
     let tag = ["tag", id, reference];
-    Helper::new("podman").args(tag).run().await.map(drop)
+    changing(&tag).run().await.map(drop)
 }
 
 /// The id of the image that the container of that name was made from, if podman's store tells.

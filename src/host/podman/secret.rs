@@ -126,6 +126,7 @@ pub async fn set(permit: &Permit, name: &str, value: &[u8], exists: bool) -> Res
     }
     let label = format!("--label={}={}", LABEL.0, LABEL.1);
     Helper::new("podman")
+        .changes()
         .args(["secret", "create", "--driver=file", &label, name, "-"])
         .stdin(value)
         .run()
@@ -136,6 +137,7 @@ pub async fn set(permit: &Permit, name: &str, value: &[u8], exists: bool) -> Res
 /// Removes the secret `name`. Running containers keep the value that they got.
 pub async fn remove(_permit: &Permit, name: &str) -> Result<()> {
     Helper::new("podman")
+        .changes()
         .args(["secret", "rm", name])
         .run()
         .await

@@ -12,6 +12,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
 use zeroize::Zeroizing;
 
 use self::conf::SmbConf;
@@ -23,6 +24,7 @@ use crate::host::anonymous_file::AnonymousFile;
 use crate::host::blocking;
 use crate::host::permit::Permit;
 use crate::host::process::{Helper, find_program};
+use crate::host::process_fd::Process;
 use crate::host::selinux;
 
 /// Where Samba keeps accounts unless smb.conf says otherwise, on Debian and EL alike.
@@ -223,6 +225,7 @@ async fn label_runtime(permit: &Permit) -> Result<()> {
 pub async fn remove_user(permit: &Permit, name: &str) -> Result<()> {
     label_runtime(permit).await?;
     Helper::new("pdbedit")
+        .changes()
         .args(["--delete", "--user", name])
         .run()
         .await
@@ -235,6 +238,7 @@ pub async fn restore_user(permit: &Permit, line: &str) -> Result<()> {
     label_runtime(permit).await?;
     let file = AnonymousFile::holding(line.as_bytes())?;
     let said = Helper::new("pdbedit")
+        .changes()
         .args([format!("--import=smbpasswd:{}", file.path().display())])
         .run()
         .await?;
@@ -274,12 +278,14 @@ pub async fn set_password(permit: &Permit, name: &str, uid: u32, password: &Secr
     // have used its SID in ACLs.
     let twice = Zeroizing::new(format!("{0}\n{0}\n", password.expose()));
     Helper::new("smbpasswd")
+        .changes()
         .args(["-s", "-a", name])
         .stdin(twice.as_bytes())
         .run()
         .await?;
     permit.during()?;
-    Helper::new("smbpasswd").args(["-e", name]).run().await?;
+    let enable = Helper::new("smbpasswd").changes().args(["-e", name]);
+    enable.run().await?;
     Ok(())
 }
 
@@ -358,11 +364,11 @@ pub fn sections(text: &str) -> Vec<String> {
 }
 
 /// The smbd processes whose working directory is one of these directories.
-pub fn servers_in(device: u64, directories: &HashSet<u64>) -> Vec<i32> {
+pub fn servers_in(device: u64, directories: &HashSet<u64>) -> Vec<Process> {
     let Some(smbd) = find_program("smbd") else {
         return Vec::new();
     };
-    let works_there = |pid: &i32| {
+    let works_there = |pid: i32| {
         let process = Path::new("/proc").join(pid.to_string());
         // If smbd was upgraded while it runs, the link reads `/usr/sbin/smbd (deleted)`.
         let is_smbd = std::fs::read_link(process.join("exe"))
@@ -374,21 +380,17 @@ pub fn servers_in(device: u64, directories: &HashSet<u64>) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(works_there)
+        .filter_map(|pid| Process::find(pid, || works_there(pid)))
         .collect()
 }
 
 /// Ends smbd processes, each of which serves one client. On SIGTERM smbd closes its client's open files
 /// (smbd(8)).
-pub fn end_servers(_permit: &Permit, servers: &[i32]) -> Result<()> {
-    use nix::sys::signal::{Signal, kill};
-    for &pid in servers {
-        match kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM) {
-            Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
-            Err(error) => return Err(error).doing(format_args!("end smbd ({pid})")),
-        }
-    }
-    Ok(())
+pub fn end_servers(_permit: &Permit, servers: &[Process]) -> Result<()> {
+    servers
+        .iter()
+        .try_for_each(|server| server.signal(Signal::TERM))
+        .map_err(|error| error.while_doing("end smbd"))
 }
 
 #[cfg(test)]

@@ -24,8 +24,17 @@ pub use job::Job;
 pub use logged::printed_by_container;
 pub use unit_name::{device_unit_name, mount_unit_name};
 
-/// How long a job may take. The longest is a container's first start on a slow machine.
+/// How long a job may take that systemd does not end by itself.
 const JOB_DEADLINE: Duration = Duration::from_secs(300);
+
+/// How much longer than systemd's own time limits a job is waited for: systemd is the one that gives
+/// it up. It has to kill what is left, and to start what the unit requires.
+const JOB_MARGIN: Duration = Duration::from_secs(120);
+
+/// The commands of a service before and after its main one. The time limit holds for each of them
+/// (`service_run_next_control()` in systemd's src/core/service.c).
+const START_COMMANDS: [&str; 3] = ["ExecCondition", "ExecStartPre", "ExecStartPost"];
+const STOP_COMMANDS: [&str; 2] = ["ExecStop", "ExecStopPost"];
 
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
@@ -116,6 +125,23 @@ impl UnitState {
     }
     pub fn is_active(&self) -> bool {
         self.active == "active"
+    }
+    /// Refuses a unit that systemd is told not to start, and says what lets it start.
+    pub fn refuse_masked(&self, name: &str) -> Result<()> {
+        if self.load != "masked" {
+            return Ok(());
+        }
+        Err(
+            Error::new(format!("{name} is masked: systemd starts it in no case"))
+                .hint(format!("run: {}", self.unmask(name))),
+        )
+    }
+    /// The command that takes a mask away. `systemctl mask --runtime` puts it below /run.
+    pub fn unmask(&self, name: &str) -> String {
+        let runtime =
+            self.file_state == "masked-runtime" || self.fragment_path.starts_with("/run/");
+        let option = if runtime { "--runtime " } else { "" };
+        format!("systemctl unmask {option}{name}")
     }
     /// Whether the unit's programs already run. A unit that waits for a restart is also `activating`.
     pub fn is_being_started(&self) -> bool {
@@ -327,7 +353,8 @@ impl Systemd {
                 Job::ReloadOrRestart => self.manager.reload_or_restart_unit(unit, "replace").await,
             }
         };
-        let result = self.result_of(&doing, unit, JOB_DEADLINE, begin).await?;
+        let deadline = self.longest_job(unit).await;
+        let result = self.result_of(&doing, unit, deadline, begin).await?;
         if result == "done" {
             if job == Job::Stop {
                 // The exit of a unit that was told to stop should not show as failed for ever.
@@ -339,6 +366,27 @@ impl Systemd {
         Err(
             Error::new(format!("{doing}: systemd says {result:?}{words}"))
                 .hint(format!("see journalctl -u {unit}")),
+        )
+    }
+
+    /// How long a job of the unit is waited for: longer than systemd itself lets it take.
+    async fn longest_job(&self, unit: &str) -> Duration {
+        if !unit.ends_with(".service") {
+            return JOB_DEADLINE;
+        }
+        let asked = async {
+            let properties = self.properties(unit).await?;
+            properties.get_all("org.freedesktop.systemd1.Service").await
+        };
+        let all = asked.await.unwrap_or_default();
+        let limit = |key: &str| all.get(key).and_then(|v| u64::try_from(v).ok());
+        let count = |keys: &[&str]| -> usize {
+            let lists = keys.iter().filter_map(|key| all.get(*key));
+            lists.map(commands).sum()
+        };
+        longest(
+            (limit("TimeoutStartUSec"), count(&START_COMMANDS) + 1),
+            (limit("TimeoutStopUSec"), count(&STOP_COMMANDS) + 1),
         )
     }
 
@@ -409,5 +457,69 @@ impl Systemd {
                     .hint(format!("see systemctl status {unit}"))
             })?
             .ok_or_else(|| Error::new(format!("{doing}: the connection to systemd was lost")))
+    }
+}
+
+/// The number of commands in a property such as `ExecStartPre`.
+fn commands(property: &OwnedVariant) -> usize {
+    match &**property {
+        Variant::Array(commands) => commands.len(),
+        _ => 0,
+    }
+}
+
+/// The longest time of a restart, by the time limit (in microseconds) and the number of commands of
+/// the start and of the stop.
+fn longest(start: (Option<u64>, usize), stop: (Option<u64>, usize)) -> Duration {
+    let phase = |(limit, commands): (Option<u64>, usize)| match limit {
+        // `infinity`
+        None | Some(u64::MAX) => Duration::ZERO,
+        Some(limit) => {
+            Duration::from_micros(limit).saturating_mul(u32::try_from(commands).unwrap_or(u32::MAX))
+        }
+    };
+    JOB_DEADLINE.max(
+        phase(start)
+            .saturating_add(phase(stop))
+            .saturating_add(JOB_MARGIN),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_waited_for_longer_than_systemd_lets_it_take() {
+        let seconds = |seconds: u64| Some(seconds * 1_000_000);
+        // A container's unit: back-off, findmnt, start-lock, podman, sees-share; podman rm twice.
+        let container = longest((seconds(300), 5), (seconds(90), 3));
+        assert_eq!(
+            container,
+            Duration::from_secs(5 * 300 + 3 * 90) + JOB_MARGIN
+        );
+        assert_eq!(longest((seconds(1), 1), (seconds(1), 1)), JOB_DEADLINE);
+        assert_eq!(longest((Some(u64::MAX), 9), (None, 1)), JOB_DEADLINE);
+        assert!(longest((Some(u64::MAX - 1), 9), (None, 1)) > JOB_DEADLINE);
+    }
+
+    #[test]
+    fn a_mask_comes_with_the_command_that_takes_it_away() {
+        let masked = |file_state: &str| UnitState {
+            load: "masked".to_owned(),
+            file_state: file_state.to_owned(),
+            ..UnitState::default()
+        };
+        for (state, command) in [
+            ("masked", "run: systemctl unmask smbd.service"),
+            (
+                "masked-runtime",
+                "run: systemctl unmask --runtime smbd.service",
+            ),
+        ] {
+            let error = masked(state).refuse_masked("smbd.service").unwrap_err();
+            assert_eq!(error.hint.as_deref(), Some(command));
+        }
+        assert_eq!(UnitState::default().refuse_masked("x.service"), Ok(()));
     }
 }

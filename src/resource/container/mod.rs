@@ -254,10 +254,7 @@ impl Resource for Container {
         if let Some(by_hand) = observed.by_hand.as_ref().filter(|_| !self.adopt) {
             return Err(by_hand.refusal());
         }
-        if unit.load == "masked" {
-            return Err(Error::new(format!("{} is masked", self.unit_name()))
-                .hint(format!("run: systemctl unmask {}", self.unit_name())));
-        }
+        unit.refuse_masked(&self.unit_name())?;
         let text = self.text();
         let mut diff = match &observed.file {
             None => Diff::create("the container is missing"),

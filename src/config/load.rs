@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
+use zeroize::Zeroizing;
 
 use super::document::{Field, Report, Section};
 use super::encoding;
@@ -45,7 +46,7 @@ pub fn load(path: &Path, role: Option<Role>) -> Result<Tier, Faults> {
 }
 
 /// The file's text and its metadata.
-fn read(path: &Path) -> Result<(String, Metadata), Faults> {
+fn read(path: &Path) -> Result<(Zeroizing<String>, Metadata), Faults> {
     let refuse = |what: String| whole_file(path, Wrong::new(what));
     let cannot = |error: std::io::Error| {
         let mut wrong = secret::unreadable(path, "the tier file", &error);
@@ -61,7 +62,8 @@ fn read(path: &Path) -> Result<(String, Metadata), Faults> {
             .hint("name the file itself with --config");
         return Err(whole_file(path, wrong));
     }
-    let mut bytes = Vec::new();
+    // A password may stand in it. Allocated once, so that no copy is left behind.
+    let mut bytes = Vec::with_capacity(LARGEST_FILE as usize + 32);
     file.take(LARGEST_FILE + 1)
         .read_to_end(&mut bytes)
         .map_err(cannot)?;
@@ -70,7 +72,7 @@ fn read(path: &Path) -> Result<(String, Metadata), Faults> {
             "the tier file is too large: more than {LARGEST_FILE} bytes"
         )));
     }
-    Ok((encoding::text(path, bytes)?, metadata))
+    Ok((Zeroizing::new(encoding::text(path, bytes)?), metadata))
 }
 
 /// A fault of the file as a whole.

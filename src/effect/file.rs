@@ -180,7 +180,7 @@ impl Step {
         let effect = OnFile::WriteFile {
             path: path.to_owned(),
             before: self.save_file(path).await?,
-            after: Sha256::of(&contents),
+            after: Sha256::on_record(&contents),
             meta,
         };
         let path = path.to_owned();
@@ -312,9 +312,9 @@ fn with_other_attributes<'a>(
         OnFile::RemoveFile { .. } => return None,
     };
     let is_ours = matches!(past.last()?.effect, OnFile::WriteFile { after, meta, .. }
-        if *after == Sha256::of(&found.contents) && *meta == found.meta);
+        if *after == Sha256::on_record(&found.contents) && *meta == found.meta);
     let differs = was.meta != found.meta || was.modified() != found.modified;
-    (is_ours && differs && was.contents == Sha256::of(&found.contents)).then_some(was)
+    (is_ours && differs && was.contents == Sha256::on_record(&found.contents)).then_some(was)
 }
 
 async fn undo_file(step: &Step, path: &Path, past: &[Past<'_, OnFile>]) -> Result<Undone> {
@@ -324,7 +324,7 @@ async fn undo_file(step: &Step, path: &Path, past: &[Past<'_, OnFile>]) -> Resul
         // A link or a directory in its place is somebody else's.
         Err(error) => return Ok(Undone::Kept(format!("{error}; it is kept as it is"))),
     };
-    let now = found.as_ref().map(|file| Sha256::of(&file.contents));
+    let now = found.as_ref().map(|file| Sha256::on_record(&file.contents));
     let ledger = step.ledger();
     let is_ours = |file: &SavedFile| {
         let saved = ledger.saved(&file.contents);
@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn a_file_that_we_only_gave_another_mode_gets_its_own_back() {
         let found = |mode| RegularFile {
-            contents: b"a".to_vec(),
+            contents: b"a".to_vec().into(),
             meta: FileMeta::root(mode),
             modified: std::time::SystemTime::UNIX_EPOCH,
         };

@@ -12,7 +12,7 @@ use crate::host::fs::{read_regular, remove_leftover};
 use crate::host::holders;
 
 /// Other files that the agent keeps in the state directory.
-const OWN_FILES: [&str; 1] = ["record.json"];
+const OWN_FILES: [&str; 2] = ["record.json", "key"];
 
 /// Far above the size of any run's record.
 const MAX_RUN: u64 = 64 << 20;
@@ -85,6 +85,11 @@ pub(super) fn numbers(directory: &Path) -> Result<Vec<u32>> {
         .collect();
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// Whether any run is on record.
+pub(super) fn exists(directory: &Path) -> Result<bool> {
+    Ok(!numbers(&directory.join(RUNS))?.is_empty())
 }
 
 /// The number of the run that goes on now. A run has its file open as long as it lives.

@@ -134,7 +134,7 @@ impl Ledger {
 
     /// Keeps contents for undo, readable by root alone.
     pub fn save(&self, contents: &[u8]) -> Result<Sha256> {
-        let name = Sha256::of(contents);
+        let name = Sha256::on_record(contents);
         let path = self.directory.join(SAVED).join(&name.0);
         // One at a time: two files may have the same contents.
         let _state = self.lock();
@@ -149,11 +149,11 @@ impl Ledger {
         let path = self.directory.join(SAVED).join(&name.0);
         let file = read_regular(&path, MAX_SAVED)?
             .ok_or_else(|| Error::new(format!("{} is missing", path.display())))?;
-        if Sha256::of(&file.contents) != *name {
+        if Sha256::on_record(&file.contents) != *name {
             return Err(Error::new(format!("{} was changed", path.display()))
                 .hint("what was there before can no longer be told: restore it by hand"));
         }
-        Ok(Zeroizing::new(file.contents))
+        Ok(file.contents)
     }
 
     /// Every run on record, oldest first, including this one.

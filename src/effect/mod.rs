@@ -16,6 +16,7 @@ pub mod file;
 pub mod file_context;
 pub mod history;
 pub mod image;
+pub mod key;
 pub mod later;
 pub mod ledger;
 pub mod line;

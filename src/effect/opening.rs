@@ -180,7 +180,7 @@ impl Step {
             files.push((path.clone(), self.save_file(&path).await?));
         }
         Ok(Some(ZoneFiles {
-            settings: Sha256::of(settings.as_bytes()),
+            settings: Sha256::on_record(settings.text.as_bytes()),
             files,
         }))
     }
@@ -191,7 +191,9 @@ impl Step {
 /// (inotify), and they do not change what it has loaded.
 async fn restore_zone_files(step: &Step, zone: &str, before: &ZoneFiles) -> Result<()> {
     let settings = step.running_firewalld()?.permanent_settings(zone).await?;
-    if Sha256::of(settings.as_bytes()) != before.settings {
+    let texts = [&settings.text, &settings.older_text];
+    let is_as_before = |text: &&String| Sha256::on_record(text.as_bytes()) == before.settings;
+    if !texts.iter().any(is_as_before) {
         return Ok(());
     }
     for (path, was) in &before.files {
@@ -202,7 +204,7 @@ async fn restore_zone_files(step: &Step, zone: &str, before: &ZoneFiles) -> Resu
         let at = path.clone();
         let now = blocking(move || fs::read_regular(&at, MAX_ZONE)).await?;
         let is_back = now.is_some_and(|file| {
-            Sha256::of(&file.contents) == was.contents && file.modified == was.modified()
+            Sha256::on_record(&file.contents) == was.contents && file.modified == was.modified()
         });
         if !is_back {
             step.restore_file(path, was.clone()).await?;

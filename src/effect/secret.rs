@@ -75,7 +75,7 @@ impl Reversible for OnSecret {
             return Ok(Undone::Already);
         };
         let found = secret::look_up(name).await?;
-        let now = found.as_ref().map(|found| Sha256::of(&found.value));
+        let now = found.as_ref().map(|found| Sha256::on_record(&found.value));
         let now = now.as_ref();
         if before == now {
             return Ok(Undone::Already);
@@ -116,7 +116,7 @@ impl Step {
         let effect = OnSecret::SetSecret {
             name: name.to_owned(),
             before,
-            after: Sha256::of(&value),
+            after: Sha256::on_record(&value),
         };
         self.effect(effect, |permit| async move {
             secret::set(&permit, name, &value, exists).await

@@ -64,6 +64,7 @@ impl Refusals {
             unchanged: 0,
             failed: failed.collect(),
             skipped: Vec::new(),
+            unchanged_resources: None,
             took_ms: 0.0,
         }
     }
@@ -105,6 +106,7 @@ impl Plan {
             guides: Vec::new(),
             failed: Vec::new(),
             skipped: Vec::new(),
+            unchanged_resources: None,
             took,
         };
         let nodes = graph.nodes();

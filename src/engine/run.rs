@@ -20,7 +20,7 @@ use super::{Address, Plan, Work, entry, mend, role_record};
 use crate::config::Role;
 use crate::effect::Outcome;
 use crate::effect::history::{self, Run};
-use crate::effect::{Extent, Ledger, Recorded, prune};
+use crate::effect::{Extent, Ledger, Recorded, key, prune};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -72,6 +72,7 @@ pub async fn apply(
     let mut plan = plan_with_retries(graph, host, retry, audience).await?;
 
     history::sweep(&host.state_directory)?;
+    key::take(&host.state_directory, plan.changes().next().is_some())?;
     let ledger = Arc::new(Ledger::new(&host.state_directory, Work::Apply, role));
     let listener = listener(audience, &ledger, Work::Apply, role);
     let mended = mend::zones(host, &ledger, &listener).await?;
@@ -217,6 +218,7 @@ pub async fn revert(
     stop: &AtomicBool,
     audience: &Arc<dyn Audience>,
 ) -> Result<bool> {
+    key::take(&host.state_directory, false)?;
     let ledger = Arc::new(Ledger::new(&host.state_directory, Work::Revert, what.role));
     let listener = listener(audience, &ledger, Work::Revert, what.role);
     audience.mended(&mend::zones(host, &ledger, &listener).await?);

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::blocking;
 use super::permit::Permit;
 use super::process::Helper;
 use crate::error::{Doing, Error, Result};
@@ -34,11 +35,15 @@ impl Account {
 /// The account `name` from `/etc/passwd`, or from the guest's other sources (sssd, …) through
 /// glibc's own getent(1). `None` where no source knows it.
 pub async fn look_up(name: &str) -> Result<Option<Account>> {
-    if let Some(account) = in_passwd(Path::new("/etc/passwd"), name)? {
-        return Ok(Some(account));
-    }
-    if !other_sources(&std::fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default()) {
-        return Ok(None);
+    let wanted = name.to_owned();
+    let (account, has_other_sources) = blocking(move || {
+        let switch = std::fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
+        let account = in_passwd(Path::new("/etc/passwd"), &wanted)?;
+        Ok((account, other_sources(&switch)))
+    })
+    .await?;
+    if account.is_some() || !has_other_sources {
+        return Ok(account);
     }
     let output = Helper::new("getent")
         .args(["passwd", name])

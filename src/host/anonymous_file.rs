@@ -7,7 +7,10 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use crate::error::{Doing, Result};
+use crate::host::blocking;
 
 /// A file in memory. Its path is valid while this value lives.
 pub struct AnonymousFile {
@@ -16,7 +19,11 @@ pub struct AnonymousFile {
 }
 
 impl AnonymousFile {
-    pub fn holding(contents: &[u8]) -> Result<Self> {
+    pub async fn holding(contents: Zeroizing<Vec<u8>>) -> Result<Self> {
+        blocking(move || Self::write(&contents)).await
+    }
+
+    fn write(contents: &[u8]) -> Result<Self> {
         // O_TMPFILE; /run is a tmpfs.
         let mut file = tempfile::tempfile_in("/run").doing("make a file in /run")?;
         file.write_all(contents).doing("write a file in /run")?;
@@ -40,7 +47,7 @@ mod tests {
 
     #[test]
     fn it_is_read_by_its_path_and_has_no_name() {
-        let Ok(unnamed) = AnonymousFile::holding(b"text") else {
+        let Ok(unnamed) = AnonymousFile::write(b"text") else {
             // Only root writes in /run.
             return;
         };

@@ -58,11 +58,15 @@ pub enum PackageManager {
 
 impl Facts {
     pub async fn discover(systemd: &Systemd, firewalld: Option<&Firewalld>) -> Result<Self> {
-        let packages = if find_program("apt-get").is_some() {
-            PackageManager::Apt
-        } else {
-            PackageManager::Dnf
-        };
+        let (packages, local) = blocking(|| {
+            let packages = if find_program("apt-get").is_some() {
+                PackageManager::Apt
+            } else {
+                PackageManager::Dnf
+            };
+            Ok((packages, Local::look()?))
+        })
+        .await?;
         let default_zone = async {
             match firewalld {
                 Some(firewalld) => firewalld.default_zone().await.map(Some),
@@ -75,13 +79,34 @@ impl Facts {
             systemd.unit(NETAVARK_RELOAD)
         )?;
         Ok(Self {
-            node: node_name()?,
+            node: local.node,
             packages,
             samba_unit,
-            quadlet: QUADLET_GENERATORS.iter().any(|g| Path::new(g).exists()),
-            plain_containers: blocking(|| Ok(plain_containers(Path::new(SERVICES)))).await?,
+            quadlet: local.quadlet,
+            plain_containers: local.plain_containers,
             keeps_ports: netavark.file_state == "enabled",
             default_zone,
+            selinux: local.selinux,
+            udev: local.udev,
+        })
+    }
+}
+
+/// The facts that files tell.
+struct Local {
+    node: String,
+    quadlet: bool,
+    plain_containers: BTreeSet<String>,
+    selinux: bool,
+    udev: bool,
+}
+
+impl Local {
+    fn look() -> Result<Self> {
+        Ok(Self {
+            node: node_name()?,
+            quadlet: QUADLET_GENERATORS.iter().any(|g| Path::new(g).exists()),
+            plain_containers: plain_containers(Path::new(SERVICES)),
             selinux: selinux::is_on(),
             udev: Path::new("/run/udev/control").exists(),
         })

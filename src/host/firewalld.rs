@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::stream::{Stream, StreamExt, select};
 use serde::{Deserialize, Serialize};
 use zbus::Connection;
-use zbus::{OwnedObjectPath, OwnedVariant};
+use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
 use super::bus::{error_reply, unavailable};
 use super::permit::Permit;
@@ -130,6 +130,87 @@ impl std::fmt::Display for Settings {
             Self::Runtime => "runtime",
             Self::Permanent => "permanent",
         })
+    }
+}
+
+/// A zone's settings, as texts that are equal when the settings are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZoneSettings {
+    pub text: String,
+    /// The text of version 0.1.0, which older records have a digest of.
+    pub older_text: String,
+}
+
+impl ZoneSettings {
+    fn of(settings: &HashMap<String, OwnedVariant>) -> Self {
+        let sorted: BTreeMap<&String, &OwnedVariant> = settings.iter().collect();
+        let mut text = String::new();
+        for (key, value) in &sorted {
+            text.push_str(key);
+            text.push('=');
+            write_value(value, &mut text);
+            text.push('\n');
+        }
+        let debug: BTreeMap<_, _> = sorted
+            .iter()
+            .map(|(key, value)| (key, format!("{value:?}")))
+            .collect();
+        Self {
+            text,
+            older_text: format!("{debug:?}"),
+        }
+    }
+}
+
+/// Writes a D-Bus value by its data alone. A string has its length before it, so that no two values
+/// read alike.
+fn write_value(value: &Variant<'_>, text: &mut String) {
+    let all = |values: &[Variant<'_>], text: &mut String| {
+        for value in values {
+            write_value(value, text);
+            text.push(',');
+        }
+    };
+    match value {
+        Variant::Bool(value) => text.push_str(&value.to_string()),
+        Variant::U8(value) => text.push_str(&value.to_string()),
+        Variant::I16(value) => text.push_str(&value.to_string()),
+        Variant::U16(value) => text.push_str(&value.to_string()),
+        Variant::I32(value) => text.push_str(&value.to_string()),
+        Variant::U32(value) => text.push_str(&value.to_string()),
+        Variant::I64(value) => text.push_str(&value.to_string()),
+        Variant::U64(value) => text.push_str(&value.to_string()),
+        Variant::F64(value) => text.push_str(&value.to_string()),
+        Variant::Str(value) => text.push_str(&format!("{}:{}", value.len(), value.as_str())),
+        Variant::Signature(value) => text.push_str(&value.to_string()),
+        Variant::ObjectPath(value) => text.push_str(value.as_str()),
+        Variant::Variant(value) => write_value(value, text),
+        Variant::Array(values) => {
+            text.push('[');
+            all(values.inner(), text);
+            text.push(']');
+        }
+        Variant::Structure(values) => {
+            text.push('(');
+            all(values.fields(), text);
+            text.push(')');
+        }
+        Variant::Dict(entries) => {
+            let mut lines: Vec<String> = entries
+                .iter()
+                .map(|(key, value)| {
+                    let mut line = String::new();
+                    write_value(key, &mut line);
+                    line.push('=');
+                    write_value(value, &mut line);
+                    line
+                })
+                .collect();
+            lines.sort();
+            text.push_str(&format!("{{{}}}", lines.join(",")));
+        }
+        // firewalld has none.
+        Variant::Fd(_) => text.push_str("descriptor"),
     }
 }
 
@@ -277,19 +358,15 @@ impl Firewalld {
         })
     }
 
-    /// A zone's permanent settings as one text. Two texts are equal when the settings are.
-    pub async fn permanent_settings(&self, zone: &str) -> Result<String> {
+    /// A zone's permanent settings.
+    pub async fn permanent_settings(&self, zone: &str) -> Result<ZoneSettings> {
         let settings = self
             .permanent(zone)
             .await?
             .get_settings2()
             .await
             .map_err(|e| failed(format!("read the permanent settings of zone {zone}"), e))?;
-        let sorted: BTreeMap<&String, String> = settings
-            .iter()
-            .map(|(key, value)| (key, format!("{value:?}")))
-            .collect();
-        Ok(format!("{sorted:?}"))
+        Ok(ZoneSettings::of(&settings))
     }
 
     async fn runtime(&self) -> Result<RuntimeZoneProxy<'static>> {
@@ -488,6 +565,31 @@ mod tests {
             assert!(error.hint.unwrap().contains(command), "{said}");
         }
         assert!(why_it_does_not_run(&unit("loaded", "activating")).is_transient());
+    }
+
+    #[test]
+    fn a_zones_text_is_its_data_and_nothing_else() {
+        let of = |pairs: &[(&str, Variant<'static>)]| {
+            let settings = pairs.iter().map(|(key, value)| {
+                let value = value.try_clone().unwrap();
+                ((*key).to_owned(), OwnedVariant::try_from(value).unwrap())
+            });
+            ZoneSettings::of(&settings.collect()).text
+        };
+        let ports = Variant::from(vec![("445", "tcp"), ("80", "tcp")]);
+        let zone = of(&[
+            ("target", "default".into()),
+            ("ports", ports),
+            ("forward", true.into()),
+        ]);
+        assert_eq!(
+            zone,
+            "forward=true\nports=[(3:445,3:tcp,),(2:80,3:tcp,),]\ntarget=7:default\n"
+        );
+        // A value that looks like two is none of them.
+        let one = of(&[("services", vec!["a,1:b"].into())]);
+        let two = of(&[("services", vec!["a", "b"].into())]);
+        assert_ne!(one, two);
     }
 
     #[test]

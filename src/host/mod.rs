@@ -19,6 +19,7 @@ pub mod http;
 pub mod kmsg;
 pub mod listener;
 pub mod mark;
+pub mod mentions;
 pub mod mount;
 pub mod permit;
 pub mod podman;

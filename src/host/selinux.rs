@@ -2,7 +2,6 @@
 //! relabel. A lasting label is a rule in the policy's store, which libsemanage alone may write. Its
 //! program is semanage(8). The rules are read here from the file that it generates.
 
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -149,7 +148,10 @@ pub async fn relabel(_permit: &Permit, tree: &Path) -> Result<()> {
 /// policy has for it. This needs no permit: nobody would undo it, and the next boot removes it.
 pub async fn make_runtime_directory(directory: &Path) -> Result<()> {
     // The mode that Samba itself gives it (`directory_create_or_exist()` in source3/lib/util.c).
-    let made = std::fs::DirBuilder::new().mode(0o755).create(directory);
+    let made = tokio::fs::DirBuilder::new()
+        .mode(0o755)
+        .create(directory)
+        .await;
     match made {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error).doing(format_args!("make {}", directory.display())),

@@ -94,7 +94,7 @@ impl File {
 }
 
 async fn check_samba_share(text: &str, section: &str) -> Result<()> {
-    let candidate = AnonymousFile::holding(text.as_bytes())?;
+    let candidate = AnonymousFile::holding(text.as_bytes().to_vec().into()).await?;
     let sections = samba::check_configuration(candidate.path()).await?;
     if sections.iter().any(|found| found == section) {
         return Ok(());

@@ -142,7 +142,7 @@ impl Resource for SambaInclude {
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
         let text = self.with_line(&observed.file.contents);
-        let candidate = AnonymousFile::holding(&text)?;
+        let candidate = AnonymousFile::holding(text.clone().into()).await?;
         let after = samba::check_configuration(candidate.path()).await?;
         let name = section_name(&self.share.name);
         if !after.iter().any(|section| section_name(section) == name) {

@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use zeroize::Zeroizing;
+
 use super::CifsShare;
 use crate::config::Secret;
 use crate::engine::{Address, Diff, GuideStep, Kind, Resource, Step};
@@ -51,7 +53,7 @@ impl Resource for SecretFile {
             .hint("move it away if it is not needed, and apply again"));
         }
         let mut diff = Diff::update("the file differs from the tier file");
-        if file.contents != self.contents.expose().as_bytes() {
+        if *file.contents != self.contents.expose().as_bytes() {
             diff.secret("contents", true);
         } else {
             diff.because("others than root could read or change it");
@@ -83,7 +85,7 @@ impl Resource for SecretFile {
     }
 
     async fn converge(&self, step: &Step, observed: &Self::Observed) -> Result<()> {
-        let contents = self.contents.expose().as_bytes().to_vec();
+        let contents = Zeroizing::new(self.contents.expose().as_bytes().to_vec());
         let replaces = observed
             .as_ref()
             .is_some_and(|file| file.contents != contents);

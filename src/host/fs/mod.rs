@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 pub use directory::{
     DirState, dir_state, make_directory, make_own_directory, missing_directories,
@@ -52,10 +53,11 @@ impl FileMeta {
     }
 }
 
-/// A regular file as it was read. `Debug` does not show the contents: they may be a secret.
+/// A regular file as it was read. `Debug` does not show the contents: they may be a secret, and are
+/// wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegularFile {
-    pub contents: Vec<u8>,
+    pub contents: Zeroizing<Vec<u8>>,
     pub meta: FileMeta,
     pub modified: SystemTime,
 }
@@ -220,8 +222,10 @@ pub fn read_regular(path: &Path, max_len: u64) -> Result<Option<RegularFile>> {
     if !metadata.is_file() {
         return Err(not_regular(path, "read", kind_in_words(&metadata)));
     }
-    let mut contents = Vec::new();
-    // One byte more than allowed reveals a file that is too long, even while it grows.
+    // Allocated once, so that no copy is left behind. One byte more than allowed reveals a file that
+    // is too long, even while it grows.
+    let room = usize::try_from(metadata.len().min(max_len)).unwrap_or_default();
+    let mut contents = Zeroizing::new(Vec::with_capacity(room + 32));
     file.take(max_len.saturating_add(1))
         .read_to_end(&mut contents)
         .doing(doing())?;
@@ -387,7 +391,7 @@ mod tests {
         write(&path, b"one", 0o644).unwrap();
         write(&path, b"two", 0o600).unwrap();
         let read = read_regular(&path, 100).unwrap().unwrap();
-        assert_eq!(read.contents, b"two");
+        assert_eq!(*read.contents, b"two");
         assert_eq!(read.meta, me(0o600));
         assert_eq!(names(directory.path()), ["smb.conf"]);
     }
@@ -459,7 +463,7 @@ mod tests {
             let read = read_regular(&at(name), 9).unwrap();
             assert_eq!(
                 read.map(|file| file.contents),
-                becomes.map(|text| text.as_bytes().to_vec()),
+                becomes.map(|text| text.as_bytes().to_vec().into()),
                 "{name}"
             );
         }
@@ -468,7 +472,7 @@ mod tests {
     #[test]
     fn debug_of_a_file_does_not_show_its_contents() {
         let file = RegularFile {
-            contents: b"hunter2".to_vec(),
+            contents: b"hunter2".to_vec().into(),
             meta: FileMeta::root(0o600),
             modified: SystemTime::UNIX_EPOCH,
         };

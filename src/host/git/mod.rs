@@ -110,7 +110,7 @@ impl Source {
             .run()
             .await?;
         // A killed fetch leaves this lock, and git would fail at once on it. No other fetch is running.
-        match std::fs::remove_file(directory.join("shallow.lock")) {
+        match tokio::fs::remove_file(directory.join("shallow.lock")).await {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).doing(format_args!("remove {STORE}/shallow.lock"));
             }

@@ -236,7 +236,8 @@ pub async fn remove_user(permit: &Permit, name: &str) -> Result<()> {
 /// file, which is anonymous and exists only for this call.
 pub async fn restore_user(permit: &Permit, line: &str) -> Result<()> {
     label_runtime(permit).await?;
-    let file = AnonymousFile::holding(line.as_bytes())?;
+    let line = Zeroizing::new(line.as_bytes().to_vec());
+    let file = AnonymousFile::holding(line).await?;
     let said = Helper::new("pdbedit")
         .changes()
         .args([format!("--import=smbpasswd:{}", file.path().display())])
@@ -332,7 +333,7 @@ pub fn has_registry_shares(conf: &SmbConf) -> bool {
 /// The shares in Samba's registry. Without a database there are none, and `net` is not run, because it
 /// would make a database.
 pub async fn registry_shares() -> Result<Vec<String>> {
-    if !Path::new(REGISTRY).exists() {
+    if !blocking(|| Ok(Path::new(REGISTRY).exists())).await? {
         return Ok(Vec::new());
     }
     make_runtime().await?;

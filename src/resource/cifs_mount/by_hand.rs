@@ -6,7 +6,9 @@ use super::super::fstab;
 use super::{CifsShare, Observed};
 use crate::engine::{Diff, Step};
 use crate::error::{Error, Result};
+use crate::host::blocking;
 use crate::host::fstab::{Entry, FSTAB, is_read_elsewhere};
+use crate::host::mentions::{self, Mention};
 use crate::host::mount::MountInfo;
 use crate::host::systemd::mount_unit_name;
 
@@ -30,7 +32,8 @@ impl CifsShare {
     }
 
     /// Adds what is taken over from step 16 of the guide: the fstab(5) lines, and their credentials.
-    pub(super) fn diff_fstab(&self, entries: &[Entry], diff: &mut Diff) -> Result<()> {
+    pub(super) fn diff_fstab(&self, observed: &Observed, diff: &mut Diff) -> Result<()> {
+        let entries = &observed.unit.fstab;
         for entry in entries {
             let unit = mount_unit_name(&self.mount_point);
             if entry.fs_type != "cifs" {
@@ -47,13 +50,24 @@ impl CifsShare {
             }
             diff.adopt("fstab", format!("{} line {}", FSTAB, entry.line), None);
         }
-        for credentials in self.credentials_by_hand(entries) {
+        for credentials in observed.credentials_to_remove() {
             diff.adopt("credentials", credentials.display(), None);
+        }
+        for (file, mention) in &observed.credentials {
+            let file = file.display();
+            let why = match mention {
+                Mention::Nowhere => continue,
+                Mention::In(user) => format!("{} names it", user.display()),
+                Mention::Unknown => "there is too much on this VM to look for its users".to_owned(),
+            };
+            diff.notes.push(format!(
+                "{file} stays, because {why}; if nothing needs it: rm {file}"
+            ));
         }
         Ok(())
     }
 
-    /// The credentials files that only these lines read.
+    /// The credentials files of these lines that no other line of fstab(5) reads.
     fn credentials_by_hand(&self, entries: &[Entry]) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = entries
             .iter()
@@ -66,13 +80,28 @@ impl CifsShare {
         files
     }
 
+    /// Those files, each with what else on this VM may read it.
+    pub(super) async fn find_credentials(
+        &self,
+        entries: &[Entry],
+    ) -> Result<Vec<(PathBuf, Mention)>> {
+        let (share, entries) = (self.clone(), entries.to_vec());
+        blocking(move || {
+            let files = share.credentials_by_hand(&entries).into_iter();
+            files
+                .map(|file| mentions::of(&file).map(|mention| (file, mention)))
+                .collect()
+        })
+        .await
+    }
+
     /// Removes what the unit replaces. The fstab line goes last: while it is there, the next run still knows what
     /// else to remove.
-    pub(super) async fn clear_fstab(&self, step: &Step, entries: &[Entry]) -> Result<()> {
-        for credentials in self.credentials_by_hand(entries) {
-            step.remove_file(&credentials).await?;
+    pub(super) async fn clear_fstab(&self, step: &Step, observed: &Observed) -> Result<()> {
+        for credentials in observed.credentials_to_remove() {
+            step.remove_file(credentials).await?;
         }
-        if !entries.is_empty() {
+        if !observed.unit.fstab.is_empty() {
             fstab::take_out(step, &self.mount_point).await?;
         }
         Ok(())

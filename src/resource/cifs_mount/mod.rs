@@ -16,6 +16,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::host::cifs::{self, CifsMount, CifsState, Detached, Recovery};
 use crate::host::fs::{FileMeta, read_regular};
+use crate::host::mentions::Mention;
 use crate::host::process::Helper;
 use crate::host::systemd::{Job, mount_unit_name};
 use crate::host::{Answer, Host, blocking, until};
@@ -77,6 +78,19 @@ pub struct Observed {
     has_no_credentials: bool,
     /// The server's addresses now. Its name is resolved only if the share is mounted.
     addresses: Result<Vec<IpAddr>>,
+    /// The credentials files of the entries that are taken over, and what else may read them.
+    credentials: Vec<(PathBuf, Mention)>,
+}
+
+impl Observed {
+    /// The credentials files that only the entries read.
+    fn credentials_to_remove(&self) -> impl Iterator<Item = &PathBuf> {
+        let nowhere = |(_, mention): &&(PathBuf, Mention)| *mention == Mention::Nowhere;
+        self.credentials
+            .iter()
+            .filter(nowhere)
+            .map(|(file, _)| file)
+    }
 }
 
 impl CifsShare {
@@ -263,7 +277,7 @@ impl Resource for CifsShare {
         let wanted = cifs::credentials(&self.user, self.password.expose())?;
         let password_is_older = match (&file, unit.state.active_since) {
             (None, _) => true,
-            (Some(file), _) if file.contents != wanted.as_bytes() => true,
+            (Some(file), _) if *file.contents != wanted.as_bytes() => true,
             (Some(file), Some(mounted)) => {
                 file.modified > mounted && file.modified <= SystemTime::now()
             }
@@ -273,11 +287,17 @@ impl Resource for CifsShare {
             Some(_) => self.resolve(LOOK_UP).await,
             None => Ok(Vec::new()),
         };
+        let credentials = if self.adopt {
+            self.find_credentials(&unit.fstab).await?
+        } else {
+            Vec::new()
+        };
         Ok(Observed {
             unit,
             password_is_older,
             has_no_credentials: file.is_none(),
             addresses,
+            credentials,
         })
     }
 
@@ -330,7 +350,7 @@ impl Resource for CifsShare {
             }
         };
         self.unit()?.diff(&observed.unit, &mut diff);
-        self.diff_fstab(&observed.unit.fstab, &mut diff)?;
+        self.diff_fstab(observed, &mut diff)?;
         Ok(diff)
     }
 
@@ -383,7 +403,7 @@ impl Resource for CifsShare {
         if let Some(new) = new {
             self.place(step, observed, new).await?;
         }
-        self.clear_fstab(step, &observed.unit.fstab).await
+        self.clear_fstab(step, observed).await
     }
 }
 
@@ -507,6 +527,7 @@ mod tests {
             password_is_older,
             has_no_credentials: false,
             addresses: Ok(vec![IpAddr::from([192, 168, 2, 13])]),
+            credentials: Vec::new(),
         }
     }
 

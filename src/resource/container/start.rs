@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::host::http;
 use crate::host::recent_starts::{PAUSES, RecentStarts};
 use crate::host::systemd::{Job, UnitState, printed_by_container};
-use crate::host::{Answer, until};
+use crate::host::{Answer, blocking, until};
 
 /// How long a started container is watched if it does not answer, and how often it is looked at. On an emulated
 /// processor, an application has been seen to take half a minute to end.
@@ -58,7 +58,8 @@ impl Container {
 
     /// Forgets the recent starts, and runs a job that starts the container.
     pub(super) async fn start_anew(&self, step: &Step, job: Job) -> Result<()> {
-        RecentStarts::of(&self.name).forget()?;
+        let starts = RecentStarts::of(&self.name);
+        blocking(move || starts.forget()).await?;
         step.job(job, &self.unit_name()).await
     }
 

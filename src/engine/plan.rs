@@ -106,7 +106,6 @@ impl Plan {
             guides: Vec::new(),
             failed: Vec::new(),
             skipped: Vec::new(),
-            unchanged_resources: None,
             took,
         };
         let nodes = graph.nodes();

@@ -1,0 +1,191 @@
+//! What an operator reads on a storage VM, or on one that is to be a WAS, when something on it is not as it should be:
+//! what is wrong, and a way out that works when it is typed.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use wasagent_lab::process::until;
+use wasagent_lab::tier::{
+    REPOSITORY, Role, TIER_FILE, install_repository, install_tier_file, tier_file,
+};
+use wasagent_lab::wasagent::Apply;
+use wasagent_lab::{Disk, Guest, Lab, Output, Release, Spec, agent, image, progress, sample_app};
+
+#[test]
+fn each_fault_comes_with_a_way_out_that_works() -> Result<()> {
+    Release::BOTH.into_iter().try_for_each(|release| {
+        let lab = Lab::new()?;
+        let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
+        guest.install_agent(&agent::build()?)?;
+        install_tier_file(&guest, &tier_of(&guest))?;
+        install_repository(&lab, &guest)?;
+        what_stops_a_service(&guest)?;
+        what_is_no_container(&guest)?;
+        what_is_no_revision(&guest)?;
+        what_another_user_is_told(&guest)?;
+        a_run_is_seen_while_it_runs(&guest)
+    })
+}
+
+fn tier_of(guest: &Guest) -> String {
+    let device = format!("device     = {:?}", guest.devices()[0]);
+    tier_file()
+        .replace("device     = \"auto\"", &device)
+        .replace("was-container-{index}", "was-container")
+}
+
+/// Runs plan and apply of a role, which must be refused with these words.
+fn refused(guest: &Guest, role: Role, words: &[&str]) -> Result<Output> {
+    let refused = Apply::on(guest).role(role).run()?.output;
+    says(&refused, 1, words)?;
+    Ok(refused)
+}
+
+fn says(output: &Output, status: i32, words: &[&str]) -> Result<()> {
+    ensure!(output.status == status, "{output}");
+    for word in words {
+        ensure!(
+            output.stderr.contains(word),
+            "{word:?} is not said: {output}"
+        );
+    }
+    progress::say(output.stderr.trim());
+    Ok(())
+}
+
+/// Types what the first hint says.
+fn take_the_way_out(guest: &Guest, refused: &Output) -> Result<()> {
+    let mut lines = refused.stderr.lines();
+    let hint = lines
+        .find_map(|line| line.split_once("hint: run: "))
+        .with_context(|| format!("no command: {refused}"))?;
+    let command = hint.1.split(", and").next().unwrap_or_default();
+    guest.ok(["sh", "-c", command]).map(drop)
+}
+
+/// The role is known from the first try on, and each command works.
+fn what_stops_a_service(guest: &Guest) -> Result<()> {
+    let unknown = guest.run(["wasagent", "health"])?;
+    says(&unknown, 64, &["no role was applied"])?;
+
+    guest.ok(["systemctl", "mask", "--now", "firewalld"])?;
+    let masked = refused(guest, Role::Storage, &["a running firewalld", "masked"])?;
+    let health = guest.run(["wasagent", "health"])?;
+    ensure!(health.status == 3, "{health}");
+    ensure!(health.stdout.contains("its unit is masked"), "{health}");
+    says(&guest.run(["wasagent", "plan"])?, 1, &["masked"])?;
+    take_the_way_out(guest, &masked)?;
+    ensure!(guest.answer(["firewall-cmd", "--state"])? == "running");
+
+    for how in [&["mask"][..], &["mask", "--runtime"]] {
+        guest.ok([&["systemctl"], how, &["smbd"]].concat())?;
+        let masked = refused(guest, Role::Storage, &["smbd.service is masked"])?;
+        take_the_way_out(guest, &masked)?;
+    }
+
+    let conf = "/etc/samba/smb.conf";
+    guest.ok(["mv", conf, "/srv/smb.conf"])?;
+    guest.ok(["ln", "-s", "/srv/smb.conf", conf])?;
+    let link = refused(guest, Role::Storage, &["a symbolic link", "/srv/smb.conf"])?;
+    take_the_way_out(guest, &link)?;
+    guest.ok(["wasagent", "check"])?;
+    let plan = guest.run(["wasagent", "plan"])?;
+    ensure!(plan.status == 2, "the commands did not help: {plan}");
+    Ok(())
+}
+
+fn what_is_no_container(guest: &Guest) -> Result<()> {
+    let good = tier_of(guest);
+    let archive = good.replace(image::NAME, "docker-archive:/srv");
+    guest.write(TIER_FILE, archive, 0o644)?;
+    refused(guest, Role::Was, &["/srv is a directory", "podman save"])?;
+    guest.write(TIER_FILE, &good, 0o644)?;
+    for unit in ["nodejs-server.service", "mnt-data-shared_folder.mount"] {
+        guest.ok(["systemctl", "mask", unit])?;
+        let masked = Apply::on(guest).role(Role::Was).run()?.output;
+        says(&masked, 1, &[&format!("{unit} is masked")])?;
+        take_the_way_out(guest, &masked)?;
+        let free = guest.run(["wasagent", "plan", "--role", "was"])?;
+        ensure!(!free.stderr.contains("masked"), "{free}");
+    }
+    Ok(())
+}
+
+fn what_is_no_revision(guest: &Guest) -> Result<()> {
+    let good = tier_of(guest);
+    let with = |from: &str, to: &str| -> Result<()> {
+        ensure!(good.contains(from), "{from} is not in the tier file");
+        guest.write(TIER_FILE, good.replace(from, to), 0o644)
+    };
+    let file = format!("HEAD:{}/server.js", sample_app::SUBDIR);
+    guest.ok(["git", "-C", REPOSITORY, "tag", "a-file", &file])?;
+    let rev = format!("rev    = {:?}", sample_app::BRANCH);
+    with(&rev, "rev    = \"a-file\"")?;
+    refused(guest, Role::Storage, &["\"a-file\" names a blob"])?;
+
+    with(REPOSITORY, "git@192.168.2.99:x.git")?;
+    guest.ok(["mv", "/usr/bin/ssh", "/usr/bin/ssh.away"])?;
+    refused(
+        guest,
+        Role::Storage,
+        &["lacks ssh", "apt-get install openssh-client"],
+    )?;
+    guest.ok(["mv", "/usr/bin/ssh.away", "/usr/bin/ssh"])?;
+
+    let misspelt = sample_app::SUBDIR.replacen('l', "", 1);
+    with(
+        &format!("{:?}", sample_app::SUBDIR),
+        &format!("{misspelt:?}"),
+    )?;
+    let nearest = format!("the nearest is {}", sample_app::SUBDIR);
+    let failed = Apply::on(guest).role(Role::Storage).run()?.output;
+    says(&failed, 1, &[&nearest])?;
+    guest.write(TIER_FILE, &good, 0o644)
+}
+
+fn what_another_user_is_told(guest: &Guest) -> Result<()> {
+    guest.ok(["chmod", "0600", TIER_FILE])?;
+    let as_nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--clear-groups",
+        "wasagent",
+        "check",
+    ];
+    says(
+        &guest.run(as_nobody)?,
+        78,
+        &["permission denied", "as root"],
+    )?;
+    guest.ok(["chmod", "0644", TIER_FILE])?;
+    says(&guest.run(as_nobody)?, 78, &["share.password", "as root"])?;
+    guest.ok(["wasagent", "check"]).map(drop)
+}
+
+/// Also, which resources are unchanged is told to scripts.
+fn a_run_is_seen_while_it_runs(guest: &Guest) -> Result<()> {
+    let subdir = format!("subdir = {:?}", sample_app::SUBDIR);
+    let slow = format!("{subdir}\nbuild  = [\"sleep\", \"5\"]");
+    guest.write(TIER_FILE, tier_of(guest).replace(&subdir, &slow), 0o644)?;
+    let shown = |format: &str| guest.answer(["wasagent", "history", "--format", format]);
+    Apply::on(guest).ok_beside(&[], || {
+        until("a run in the history", Duration::from_secs(60), || {
+            let running = shown("json")?.contains("\"outcome\":null,\"running\":true");
+            Ok(running.then_some(()))
+        })?;
+        let text = shown("text")?;
+        ensure!(text.contains("--role storage  running"), "{text}");
+        Ok(())
+    })?;
+    let text = shown("text")?;
+    ensure!(!text.contains("running") && text.contains("done"), "{text}");
+    let plan = guest.answer(["wasagent", "plan", "--all", "--format", "json"])?;
+    let plan: serde_json::Value = serde_json::from_str(&plan)?;
+    let listed = plan["unchanged_resources"].as_array();
+    let listed = listed.map(|resources| resources.len() as u64);
+    ensure!(
+        listed.is_some() && listed == plan["unchanged"].as_u64(),
+        "{plan}"
+    );
+    Ok(())
+}

@@ -85,11 +85,11 @@ pub async fn run(
 
 /// A container may run as the tier file says, and its application still answer nobody.
 fn last_look(role: Role, tier: &Tier, host: &Arc<Host>) -> LastLook {
-    let (tier, host) = (Arc::new(tier.clone()), Arc::clone(host));
+    let (tier, node) = (Arc::new(tier.clone()), host.facts.node.clone());
     Arc::new(move || {
-        let (tier, host) = (Arc::clone(&tier), Arc::clone(&host));
+        let (tier, node) = (Arc::clone(&tier), node.clone());
         Box::pin(async move {
-            let check = checks::application(role, &tier, &host).await?;
+            let check = checks::application(role, &tier, &node).await?;
             let detail = check.detail;
             let note = format!(
                 "the application does not answer as it should: {detail}; see wasagent health"

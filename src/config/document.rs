@@ -34,15 +34,22 @@ impl<'s> Report<'s> {
     /// Reports text that is not TOML.
     pub(super) fn syntax(&self, error: &toml::de::Error) {
         let span = error.span().unwrap_or(0..0);
+        let line = self.source.place(span.start).0;
+        // What follows on the same line follows from the first fault.
+        if self.broken_lines.borrow().contains(&line) {
+            return;
+        }
         let (what, expected) = match error.message().split_once(", expected ") {
             Some((what, expected)) => (what, Some(expected.to_owned())),
             None => (error.message(), None),
         };
         let mut wrong = Wrong::new(format!("not TOML: {what}"));
         wrong.expected = expected;
+        if let Some(hint) = self.source.lookalike(&span) {
+            wrong = wrong.hint(hint);
+        }
         self.wrong(&span, wrong);
         self.broken.set(true);
-        let line = self.source.place(span.start).0;
         self.broken_lines.borrow_mut().push(line);
     }
 

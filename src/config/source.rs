@@ -108,11 +108,43 @@ impl<'s> Source<'s> {
         })
     }
 
+    /// What to do about a character that only looks like one of TOML's, as a page or a word processor
+    /// writes it. It is the first one of the span's line.
+    pub(super) fn lookalike(&self, span: &Span) -> Option<String> {
+        let start = self.boundary(span.start);
+        let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line = self.text[line_start..].lines().next().unwrap_or_default();
+        let line = &line[..comment_start(line).unwrap_or(line.len())];
+        let (found, is, meant) = line.chars().find_map(|c| {
+            let (_, is, meant) = LOOKALIKES.iter().find(|(like, ..)| like.contains(c))?;
+            Some((c, is, meant))
+        })?;
+        let code = u32::from(found);
+        Some(format!("U+{code:04X} stands there, {is}: {meant}"))
+    }
+
     /// The nearest place at or before `offset` where a character begins.
     fn boundary(&self, offset: usize) -> usize {
         self.text.floor_char_boundary(offset)
     }
 }
+
+/// Characters that are not what they seem, what they are, and what to do.
+const LOOKALIKES: [(&str, &str, &str); 5] = [
+    ("“”„‟″", "a typographic quote", "write \""),
+    ("‘’‚‛′", "a typographic quote", "write '"),
+    ("＝", "a full-width equals sign", "write ="),
+    (
+        "\u{a0}\u{2000}\u{2002}\u{2003}\u{2007}\u{2009}\u{202f}\u{3000}",
+        "a blank that is none of TOML's",
+        "write a blank",
+    ),
+    (
+        "\u{200b}\u{200c}\u{200d}\u{2060}\u{feff}",
+        "a character of no width",
+        "delete the line, and type it anew",
+    ),
+];
 
 /// Replaces control characters: the operator's terminal would obey them.
 fn printable(text: &str) -> String {

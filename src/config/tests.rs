@@ -1145,6 +1145,38 @@ fn a_link_to_nothing_and_a_file_as_a_directory_are_told() {
 }
 
 #[test]
+fn a_character_that_only_looks_right_is_named_once_a_line() {
+    let site = Site::new();
+    for (from, to, said) in [
+        (
+            "\"user1\"",
+            "“user1”",
+            "U+201C stands there, a typographic quote: write \"",
+        ),
+        (" = ", "\u{a0}=\u{a0}", "U+00A0 stands there, a blank"),
+        (" = ", "＝", "U+FF1D stands there, a full-width equals sign"),
+        (
+            "server",
+            "\u{200b}server",
+            "U+200B stands there, a character of no width",
+        ),
+    ] {
+        let text = SMALLEST.replace(from, to);
+        let faults = site.load(&text).unwrap_err();
+        for fault in &faults.0 {
+            let hint = fault.hint.as_deref().unwrap_or_default();
+            assert!(hint.contains(said), "{faults}");
+        }
+        let mut lines: Vec<_> = faults.0.iter().map(|fault| fault.line).collect();
+        lines.dedup();
+        assert_eq!(lines.len(), faults.0.len(), "{faults}");
+    }
+    // In a comment or a string they are in their place.
+    let text = SMALLEST.replace("name = \"user1\"", "name = \"us\u{a0}er\" # “user1”");
+    assert!(site.load(&text).is_ok());
+}
+
+#[test]
 fn a_file_that_cannot_be_read() {
     let site = Site::new();
     let faults = load(&site.path("absent.toml"), None).unwrap_err();

@@ -95,10 +95,10 @@ pub async fn run(role: Role, tier: &Tier, host: &Arc<Host>) -> Result<Vec<Check>
 }
 
 /// Whether the application answers now, as the balancer's clients would see it. `None` for a role without one.
-pub async fn application(role: Role, tier: &Tier, host: &Host) -> Option<Check> {
+pub async fn application(role: Role, tier: &Tier, node: &str) -> Option<Check> {
     let was = tier.was.as_ref().filter(|_| role == Role::Was)?;
     let address = Address::new(Kind::Container, &was.container.name);
-    let answers = application_answers(tier.clone(), was.clone(), host.facts.node.clone());
+    let answers = application_answers(tier.clone(), was.clone(), node.to_owned());
     Some(check("http".to_owned(), address, Box::pin(answers)).await)
 }
 
@@ -241,3 +241,46 @@ async fn application_answers(tier: Tier, was: Was, node: String) -> Finding {
 }
 
 use std::future::Future;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::role::samples;
+
+    /// The guide's tier, whose application answers with this, if at all.
+    fn tier_with(answer: Option<&'static str>) -> Tier {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut tier = samples::tier();
+        let was = tier.was.as_mut().unwrap();
+        was.container.publish[0].host_port = listener.local_addr().unwrap().port();
+        if let Some(answer) = answer {
+            std::thread::spawn(move || {
+                let (mut client, _) = listener.accept().unwrap();
+                let _ = client.read(&mut [0; 1024]);
+                client.write_all(answer.as_bytes()).unwrap();
+            });
+        }
+        tier
+    }
+
+    #[tokio::test]
+    async fn an_application_that_does_not_serve_is_told() {
+        let broken = "HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n";
+        let serves = "HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\n";
+        for (answer, said) in [
+            (None, Some("connect to 127.0.0.1:")),
+            (Some(broken), Some("GET / answered 500")),
+            (Some(serves), None),
+        ] {
+            let tier = tier_with(answer);
+            let check = application(Role::Was, &tier, "was-01").await.unwrap();
+            assert_eq!(check.ok, said.is_none(), "{}", check.detail);
+            assert!(check.detail.contains(said.unwrap_or_default()));
+            assert_eq!(check.resource.to_string(), "container:nodejs-server");
+        }
+        let storage = application(Role::Storage, &tier_with(None), "storage").await;
+        assert!(storage.is_none());
+    }
+}

@@ -221,6 +221,23 @@ fn events_for_scripts() {
 }
 
 #[test]
+fn a_note_is_told_in_every_form() {
+    let note = Event::note(&container(), "the application does not answer".to_owned());
+    let screen = Screen::new(80);
+    let mut form = Json::new(screen.streams(), PAGE);
+    form.event(&note, ms(1));
+    let written = screen.written();
+    let line: serde_json::Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(line["event"], "note");
+    assert_eq!(line["notes"][0], "the application does not answer");
+    let screen = Screen::new(80);
+    let mut form = Plain::new(screen.streams(), PAGE, RUN);
+    form.event(&note, ms(1));
+    let written = screen.written();
+    assert!(written.starts_with("note    container:nodejs-server: the application does not"));
+}
+
+#[test]
 fn a_hundred_amounts_a_second_are_one_event_for_scripts() {
     let screen = Screen::new(80);
     let mut form = Json::new(screen.streams(), PAGE);

@@ -1,33 +1,131 @@
 //! Conflicts of an operator's Samba configuration with our share: a share of the same name, lines that
-//! fall into our section, and server settings that let nobody in. Each conflict is reported with its
+//! fall into our section, and settings of [global] that let nobody in. Each conflict is reported with its
 //! place and the way out, and nothing is overwritten.
 
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use super::samba_judge::{Judge, Verdict, View};
+use super::samba_parameters::{Row, Rule, TABLE};
 use crate::error::{Error, Result};
-use crate::host::samba::conf::{Setting, SmbConf, is_yes, section_name};
+use crate::host::samba::conf::{GLOBAL, Setting, SmbConf, section_name};
+use crate::host::samba::parameters::compact;
+use crate::host::samba::server::Machine;
 
 /// The parts of our share that can conflict.
 #[derive(Debug, Clone)]
 pub struct OurShare {
     pub name: String,
+    /// The account that uses it.
+    pub user: String,
+    /// Where the WAS VMs look for it: an address or a host name.
+    pub server: String,
     /// The file that defines it.
     pub file: PathBuf,
     pub encrypt: bool,
     pub clients: Vec<IpNet>,
 }
 
-/// Refuses the first conflict. Without a conflict, returns what is worth a note.
-pub fn check(conf: &SmbConf, ours: &OurShare) -> Result<Vec<String>> {
+/// Refuses what lets nobody in. Otherwise returns what is worth a note.
+pub fn check(conf: &SmbConf, ours: &OurShare, machine: &Machine) -> Result<Vec<String>> {
     same_name(conf, ours)?;
     stray_settings(conf, ours)?;
-    for check in [elsewhere, dialect, encryption, authentication, port] {
-        check(conf, ours)?;
+    let view = View {
+        conf,
+        ours,
+        machine,
+    };
+    let mut notes = judge(&view)?;
+    notes.extend(not_for_ours(conf, ours));
+    notes.extend(by_variable(conf));
+    notes.extend(older_dialects(conf, ours));
+    Ok(notes)
+}
+
+/// Judges every setting of [global] that has a judgement. All that is refused is one error.
+fn judge(view: &View) -> Result<Vec<String>> {
+    let (mut notes, mut messages, mut hints) = (Vec::new(), Vec::new(), Vec::new());
+    for (setting, judge) in judged(view.conf) {
+        let said = |what: &str| format!("{}: `{}`: {what}", setting.place, line(setting));
+        match judge(setting, view) {
+            Verdict::Fine => {}
+            Verdict::Note(note) => notes.push(said(&note)),
+            Verdict::Refuse { why, way_out } => {
+                messages.push(said(&why));
+                hints.push(way_out);
+            }
+        }
     }
-    shut_out(conf, ours)?;
-    Ok(older_dialects(conf, ours).into_iter().collect())
+    if messages.is_empty() {
+        return Ok(notes);
+    }
+    hints.dedup();
+    Err(Error::new(messages.join("; ")).hint(hints.join("; ")))
+}
+
+/// The setting as the operator wrote it.
+fn line(setting: &Setting) -> String {
+    format!("{} = {}", setting.written, setting.value)
+}
+
+/// The settings of [global] that have a judgement: of each parameter the one that counts, of those with a name behind
+/// a colon all.
+fn judged(conf: &SmbConf) -> Vec<(&Setting, Judge)> {
+    let mut all = Vec::new();
+    for row in TABLE {
+        let (Rule::Judged(judge) | Rule::TierUnless(judge)) = row.rule else {
+            continue;
+        };
+        let key = compact(row.name);
+        match key.strip_suffix("name") {
+            Some(prefix) if prefix.ends_with(':') => {
+                let global = conf.settings.iter().filter(|one| one.section == GLOBAL);
+                let named = global.filter(|one| one.key.starts_with(prefix));
+                all.extend(named.map(|setting| (setting, judge)));
+            }
+            _ => all.extend(conf.global(&key).map(|setting| (setting, judge))),
+        }
+    }
+    all
+}
+
+/// What an operator set for all shares and may miss in ours, which says otherwise.
+fn not_for_ours<'a>(conf: &'a SmbConf, ours: &'a OurShare) -> impl Iterator<Item = String> + 'a {
+    let told = |row: &'static Row| match row.rule {
+        Rule::SetAndTell(value) => Some((row, value)),
+        _ => None,
+    };
+    TABLE.iter().filter_map(told).filter_map(|(row, value)| {
+        let setting = conf.global(&compact(row.name))?;
+        (setting.value != value).then(|| {
+            format!(
+                "{}: `{}` does not hold for the share {}, which sets it to nothing ({})",
+                setting.place,
+                line(setting),
+                ours.name,
+                row.reason
+            )
+        })
+    })
+}
+
+/// What Samba reads for one client alone, the agent cannot judge.
+fn by_variable(conf: &SmbConf) -> impl Iterator<Item = String> + '_ {
+    let there = conf
+        .by_variable
+        .iter()
+        .filter(|(_, files)| !files.is_empty());
+    there.map(|(place, files)| {
+        let files: Vec<String> = files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        format!(
+            "{place}: what is included differs between clients and was not judged: {}",
+            files.join(", ")
+        )
+    })
 }
 
 pub fn share_exists(place: impl std::fmt::Display, share: &str, way_out: &str) -> Error {
@@ -66,191 +164,10 @@ fn stray_settings(conf: &SmbConf, ours: &OurShare) -> Result<()> {
     }
 }
 
-/// Refuses settings that make Samba take its configuration from elsewhere than smb.conf.
-fn elsewhere(conf: &SmbConf, _ours: &OurShare) -> Result<()> {
-    let registry = conf
-        .global("configbackend")
-        .filter(|one| one.value.eq_ignore_ascii_case("registry"));
-    if let Some(setting) = registry {
-        return Err(Error::new(format!(
-            "{}: Samba takes its configuration from the registry and passes over the rest of smb.conf",
-            setting.place
-        ))
-        .hint("put `include = registry` in the place of that line: Samba then reads both"));
-    }
-    match conf.global("configfile") {
-        Some(setting) if !setting.value.is_empty() => Err(Error::new(format!(
-            "{}: Samba takes its configuration from {} and passes over smb.conf",
-            setting.place, setting.value
-        ))
-        .hint("put `include` in the place of `config file`: Samba then reads both")),
-        _ => Ok(()),
-    }
-}
-
-/// Dialects before SMB 3 (`enum_protocol` of lib/param/param_table.c).
-const BEFORE_SMB3: [&str; 11] = [
-    "core", "coreplus", "core+", "lanman1", "lanman2", "nt1", "smb2", "smb2_02", "smb2_10",
-    "smb2_22", "smb2_24",
-];
-
-fn is_before_smb3(dialect: &str) -> bool {
-    BEFORE_SMB3.contains(&dialect.to_lowercase().as_str())
-}
-
-fn dialect(conf: &SmbConf, _ours: &OurShare) -> Result<()> {
-    match conf.global("servermaxprotocol") {
-        Some(setting) if is_before_smb3(&setting.value) => Err(impossible(
-            setting,
-            "the server speaks no SMB 3, without which the share cannot be mounted",
-            "remove that line: SMB 3 is Samba's own default",
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// If encryption is off for the server, no share can have it, and a share that demands it lets nobody
-/// in (smb.conf(5), `server smb encrypt`).
-fn encryption(conf: &SmbConf, ours: &OurShare) -> Result<()> {
-    const OFF: [&str; 5] = ["off", "no", "false", "0", "disabled"];
-    let is_off = |one: &&Setting| OFF.iter().any(|off| one.value.eq_ignore_ascii_case(off));
-    let setting = conf.global("smbencrypt").filter(is_off);
-    match setting {
-        Some(setting) if ours.encrypt => Err(impossible(
-            setting,
-            "the server encrypts nothing, so that a share that demands encryption lets nobody in",
-            "remove that line: each share can still say `smb encrypt` for itself",
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn authentication(conf: &SmbConf, _ours: &OurShare) -> Result<()> {
-    if let Some(setting) = conf.global("ntlmauth")
-        && setting.value.eq_ignore_ascii_case("disabled")
-    {
-        return Err(impossible(
-            setting,
-            "the server takes no password of an account of its own, such as the share's",
-            "remove that line: `ntlmv2-only` is Samba's own default",
-        ));
-    }
-    match conf.global("encryptpasswords") {
-        Some(setting) if !is_yes(&setting.value) => Err(impossible(
-            setting,
-            "the server wants passwords in plain text, which no client of SMB 3 sends",
-            "remove that line",
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn port(conf: &SmbConf, _ours: &OurShare) -> Result<()> {
-    let Some(setting) = conf.global("smbports") else {
-        return Ok(());
-    };
-    let mut ports = setting.value.split([' ', ',', '\t']);
-    if setting.value.is_empty() || ports.any(|port| port == "445") {
-        return Ok(());
-    }
-    Err(impossible(
-        setting,
-        "the server does not listen on port 445, where the share is looked for",
-        "add 445 to that line",
-    ))
-}
-
-/// Samba checks the server's own `hosts allow` and `hosts deny` before those of any share.
-fn shut_out(conf: &SmbConf, ours: &OurShare) -> Result<()> {
-    let setting = |key| {
-        conf.global(key)
-            .filter(|one: &&Setting| !one.value.is_empty())
-    };
-    let (allow, deny) = (setting("hostsallow"), setting("hostsdeny"));
-    for client in &ours.clients {
-        if allow.is_some_and(|allow| may_mean(&allow.value, client)) {
-            continue;
-        }
-        let by = match (allow, deny) {
-            (_, Some(deny)) if surely_means(&deny.value, client) => deny,
-            (Some(allow), None) => allow,
-            _ => continue,
-        };
-        return Err(impossible(
-            by,
-            &format!("the server shuts out {client} of share.clients"),
-            &format!("add {client} to `hosts allow` in [global]"),
-        ));
-    }
-    Ok(())
-}
-
-/// What a word of hosts_access(5) stands for, if that is clear.
-enum Hosts {
-    All,
-    Network(IpNet),
-    /// A name, a netgroup, or EXCEPT.
-    Unclear,
-}
-
-fn hosts(list: &str) -> Vec<Hosts> {
-    let words = list.split([' ', ',', '\t']).filter(|word| !word.is_empty());
-    words.map(one_of_hosts).collect()
-}
-
-fn one_of_hosts(word: &str) -> Hosts {
-    if word.eq_ignore_ascii_case("all") {
-        return Hosts::All;
-    }
-    if let Some((address, mask)) = word.split_once('/')
-        && let (Ok(address), Ok(mask)) = (address.parse(), mask.parse())
-        && let Ok(network) = IpNet::with_netmask(address, mask)
-    {
-        return Hosts::Network(network.trunc());
-    }
-    if let Ok(network) = word.parse::<IpNet>() {
-        return Hosts::Network(network.trunc());
-    }
-    if let Ok(address) = word.parse::<std::net::IpAddr>() {
-        return Hosts::Network(address.into());
-    }
-    // `192.168.` means all addresses that begin with it.
-    let octets: Vec<&str> = word.trim_end_matches('.').split('.').collect();
-    let padded = (0..4).map(|index| octets.get(index).copied().unwrap_or("0"));
-    let network = format!(
-        "{}/{}",
-        padded.collect::<Vec<_>>().join("."),
-        8 * octets.len()
-    );
-    match network.parse() {
-        Ok(network) if word.ends_with('.') => Hosts::Network(network),
-        _ => Hosts::Unclear,
-    }
-}
-
-fn may_mean(list: &str, client: &IpNet) -> bool {
-    hosts(list).iter().any(|hosts| match hosts {
-        Hosts::Network(network) => network.contains(client) || client.contains(network),
-        Hosts::All | Hosts::Unclear => true,
-    })
-}
-
-fn surely_means(list: &str, client: &IpNet) -> bool {
-    let hosts = hosts(list);
-    let means = |hosts: &Hosts| match hosts {
-        Hosts::All => true,
-        Hosts::Network(network) => network.contains(client),
-        Hosts::Unclear => false,
-    };
-    // EXCEPT takes back what stands before it.
-    hosts.iter().any(means) && !hosts.iter().any(|h| matches!(h, Hosts::Unclear))
-}
-
 /// Encryption needs SMB 3. Without encryption, the server's lowest dialect counts. It holds for every
 /// share, so the agent does not raise it.
 fn older_dialects(conf: &SmbConf, ours: &OurShare) -> Option<String> {
-    const KEYS: [&str; 3] = ["serverminprotocol", "minprotocol", "smb3"];
-    let lowest = KEYS.iter().find_map(|key| conf.global(key));
+    let lowest = conf.global("serverminprotocol");
     let is_smb3 = lowest.is_some_and(|lowest| lowest.value.to_lowercase().starts_with("smb3"));
     (!ours.encrypt && !is_smb3).then(|| {
         format!(
@@ -258,10 +175,6 @@ fn older_dialects(conf: &SmbConf, ours: &OurShare) -> Option<String> {
             ours.name
         )
     })
-}
-
-fn impossible(setting: &Setting, why: &str, way_out: &str) -> Error {
-    Error::new(format!("{}: {why}", setting.place)).hint(way_out)
 }
 
 #[cfg(test)]
@@ -278,21 +191,39 @@ mod tests {
         std::fs::write(&smb_conf, text).unwrap();
         let ours = OurShare {
             name: "user1".to_owned(),
+            user: "user1".to_owned(),
+            server: "192.168.2.13".to_owned(),
             file,
             encrypt: true,
             clients: vec!["192.168.2.0/24".parse().unwrap()],
         };
-        (SmbConf::read(&smb_conf).unwrap(), ours)
+        (SmbConf::read(&smb_conf, None).unwrap(), ours)
+    }
+
+    fn machine() -> Machine {
+        let address = |name: &str, ip: &str| (name.to_owned(), ip.parse().unwrap());
+        Machine {
+            addresses: vec![
+                address("lo", "127.0.0.1"),
+                address("eth0", "192.168.2.13"),
+                address("eth1", "10.1.1.13"),
+            ],
+            ..Machine::default()
+        }
+    }
+
+    fn said_of(before: &str, behind: &str) -> Result<Vec<String>> {
+        let (conf, ours) = conf(before, behind);
+        check(&conf, &ours, &machine())
     }
 
     fn error(before: &str, behind: &str) -> Error {
-        let (conf, ours) = conf(before, behind);
-        check(&conf, &ours).expect_err(before)
+        said_of(before, behind).expect_err(before)
     }
 
     fn is_fine(before: &str, behind: &str) {
-        let (conf, ours) = conf(before, behind);
-        assert_eq!(check(&conf, &ours), Ok(Vec::new()), "{before}\n{behind}");
+        let said = said_of(before, behind);
+        assert_eq!(said, Ok(Vec::new()), "{before}\n{behind}");
     }
 
     #[test]
@@ -332,6 +263,55 @@ mod tests {
             ("ntlm auth = disabled", "password"),
             ("encrypt passwords = no", "plain text"),
             ("smb ports = 139", "445"),
+            ("smb ports =", "445"),
+            ("server smb transports = quic", "445"),
+            ("server max protocol = default", "no dialect"),
+            (
+                "server min protocol = SMB3_11\nprotocol = SMB3_02",
+                "above the highest",
+            ),
+            (
+                "server smb3 encryption algorithms = AES-256-CCM",
+                "algorithms",
+            ),
+            (
+                "server smb3 encryption algorithms = -AES-128-GCM -AES-128-CCM -AES-256-GCM",
+                "algorithms",
+            ),
+            (
+                "bind interfaces only = yes\ninterfaces = 127.0.0.0/8 eth7",
+                "192.168.2.13",
+            ),
+            (
+                "bind interfaces only = yes\ninterfaces = lo",
+                "192.168.2.13",
+            ),
+            (
+                "bind interfaces only = yes\ninterfaces = lo eth1",
+                "192.168.2.13",
+            ),
+            (
+                "bind interfaces only = yes\ninterfaces = 192.168.2.14/24",
+                "192.168.2.13",
+            ),
+            (
+                "bind interfaces only = yes\ninterfaces = 10.1.1.0/24",
+                "192.168.2.13",
+            ),
+            ("server addresses = 10.1.1.13", "192.168.2.13"),
+            ("root dir = /srv", "below that directory"),
+            (
+                "server role = active directory domain controller",
+                "domain controller",
+            ),
+            ("passdb backend = nosuch", "no such backend"),
+            ("clustering = yes", "cluster"),
+            ("max smbd processes = 2", "processes"),
+            ("max open files = 20", "files"),
+            ("smb2 max write = 1k", "65536"),
+            ("unix charset = UTF-16LE", "character set"),
+            ("veto files : user1 = /*.js/", "*.js"),
+            ("Hide Files:USER1 = /*.js/", "*.js"),
             ("hosts allow = 10. 127.", "192.168.2.0/24"),
             ("allow hosts = 192.168.3.0/24", "192.168.2.0/24"),
             ("hosts deny = ALL", "192.168.2.0/24"),
@@ -345,6 +325,96 @@ mod tests {
             assert!(error.message.contains(word), "{setting}: {error}");
             assert!(error.hint.is_some(), "{setting}");
         }
+    }
+
+    #[test]
+    fn all_that_is_refused_is_said_at_once() {
+        let error = error("[global]\nsmb ports = 139\nntlm auth = disabled", "");
+        assert!(
+            error.message.contains("line 2: `smb ports = 139`"),
+            "{error}"
+        );
+        assert!(error.message.contains("line 3: `ntlm auth = disabled`"));
+        assert!(error.hint.unwrap().contains("add 445"));
+    }
+
+    #[test]
+    fn what_may_matter_is_noted() {
+        for (setting, word) in [
+            ("server max protocol = SMB3_02", "vers = \"3.0.2\""),
+            ("server max protocol = SMB3_00", "vers = \"3.0\""),
+            (
+                "vfs object = full_audit",
+                "does not hold for the share user1",
+            ),
+            ("veto files = /*.exe/", "does not hold for the share user1"),
+            (
+                "root preexec = /bin/log %u",
+                "does not hold for the share user1",
+            ),
+            ("security = ads", "controller"),
+            ("server role = member server", "controller"),
+            ("hostname lookups = yes", "name server"),
+            ("unix charset = EUC-KR", "ASCII"),
+            ("max smbd processes = 10", "processes"),
+            ("max open files = 500", "files"),
+            ("smb2 max credits = 1", "waits"),
+            ("veto files : staff = /*.js/", "if staff is a group"),
+            ("username map script = /bin/map", "/bin/map"),
+        ] {
+            let notes = said_of(&format!("[global]\n{setting}"), "").expect(setting);
+            assert_eq!(notes.len(), 1, "{setting}: {notes:?}");
+            assert!(notes[0].contains(word), "{setting}: {notes:?}");
+            assert!(notes[0].contains("smb.conf, line 2"), "{notes:?}");
+        }
+    }
+
+    #[test]
+    fn a_map_of_user_names_is_read_as_samba_reads_it() {
+        for (map, fine) in [
+            ("root = admin\n", true),
+            ("nobody = user1\n", false),
+            ("# nobody = user1\n", true),
+            ("nobody = guest *\n", false),
+            ("!user1 = user1\nnobody = *\n", true),
+            ("!nobody = *\nuser1 = user1\n", false),
+            ("nobody = USER1\nuser1 = user1\n", true),
+        ] {
+            let (conf, ours) = conf("[global]\nusername map = /etc/samba/map", "");
+            let mut machine = machine();
+            machine.username_map = Some(map.to_owned());
+            let said = check(&conf, &ours, &machine);
+            assert_eq!(said.is_ok(), fine, "{map}: {said:?}");
+            assert!(!fine || said.unwrap().is_empty(), "{map}");
+        }
+    }
+
+    #[test]
+    fn without_clients_in_the_tier_file_somebody_must_still_get_in() {
+        for (setting, fine) in [
+            ("hosts deny = ALL", false),
+            ("hosts allow = 127. ::1", false),
+            ("hosts allow = 10.", true),
+            ("hosts allow = 127. 192.168.2.\nhosts deny = ALL", true),
+            ("hosts deny = 10.", true),
+        ] {
+            let (conf, mut ours) = conf(&format!("[global]\n{setting}"), "");
+            ours.clients.clear();
+            let said = check(&conf, &ours, &machine());
+            assert_eq!(said.is_ok(), fine, "{setting}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_told() {
+        let (conf, ours) = conf("[global]\nguest account = none\nlock dir = /x/y", "");
+        let mut machine = machine();
+        assert_eq!(check(&conf, &ours, &machine), Ok(Vec::new()));
+        machine.missing_guest = Some("none".to_owned());
+        machine.unmakeable = vec!["lockdirectory"];
+        let error = check(&conf, &ours, &machine).unwrap_err();
+        assert!(error.message.contains("no account none"), "{error}");
+        assert!(error.hint.unwrap().contains("mkdir -p /x/y"));
     }
 
     #[test]
@@ -362,6 +432,32 @@ mod tests {
             "hosts allow = 192.168.2.0/24\nhosts deny = ALL",
             "hosts deny = ALL EXCEPT 192.168.2.0/24",
             "map to guest = bad user",
+            "server smb transports = tcp, quic",
+            "server smb transports = +quic",
+            "server smb3 signing algorithms = AES-128-GMAC",
+            "server smb3 encryption algorithms = AES-128-CCM",
+            "server smb3 encryption algorithms = -AES-256-CCM",
+            "server signing = mandatory",
+            "bind interfaces only = yes",
+            "interfaces = eth7",
+            "bind interfaces only = yes\ninterfaces = lo eth0",
+            "bind interfaces only = yes\ninterfaces = \"eth*;speed=1000000000\"",
+            "bind interfaces only = yes\ninterfaces = 127.0.0.1 192.168.2.0/24",
+            "bind interfaces only = yes\ninterfaces = 192.168.2.13/255.255.255.0",
+            "bind interfaces only = yes\ninterfaces = storage.example.org",
+            "server addresses = 10.1.1.13 192.168.2.13",
+            "root directory = /",
+            "server role = standalone server",
+            "passdb backend = smbpasswd:/etc/samba/smbpasswd",
+            "max smbd processes = 1000",
+            "max open files = 16384",
+            "smb2 max read = 1M",
+            "unix charset = utf8",
+            "dos charset = CP949",
+            "restrict anonymous = 2",
+            "disable netbios = yes",
+            "vfs objects =",
+            "create mask = 0777\nforce user = nobody\nmax connections = 1",
         ] {
             is_fine(&format!("[global]\n{setting}"), "");
         }
@@ -374,7 +470,11 @@ mod tests {
         for (setting, notes) in [("", 1), ("server min protocol = SMB3_00", 0)] {
             let (conf, mut ours) = conf(&format!("[global]\n{setting}"), "");
             ours.encrypt = false;
-            assert_eq!(check(&conf, &ours).unwrap().len(), notes, "{setting}");
+            assert_eq!(
+                check(&conf, &ours, &machine()).unwrap().len(),
+                notes,
+                "{setting}"
+            );
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::host::anonymous_file::AnonymousFile;
 use crate::host::fs::{RegularFile, read_regular};
 use crate::host::samba;
 use crate::host::samba::conf::{SmbConf, section_name};
+use crate::host::samba::server::Machine;
 use crate::host::{Host, blocking, way};
 
 pub const SMB_CONF: &str = "/etc/samba/smb.conf";
@@ -27,6 +28,9 @@ pub struct Observed {
     file: RegularFile,
     /// smb.conf with what it includes.
     conf: SmbConf,
+    machine: Machine,
+    /// Why Samba would not start again with smb.conf as it is.
+    unreadable: Option<Error>,
     /// Other places that define the operator's shares, with the names of those shares and the way
     /// out: files whose names only Samba can tell, the registry, `net usershare`.
     elsewhere: Vec<(&'static str, Vec<String>, &'static str)>,
@@ -42,13 +46,17 @@ impl SambaInclude {
         &self,
         text: &str,
         conf: &SmbConf,
+        registry: Option<&str>,
     ) -> Result<Vec<(&'static str, Vec<String>, &'static str)>> {
         let mut elsewhere = Vec::new();
-        if samba::has_registry_shares(conf) {
-            let shares = samba::registry_shares().await?;
+        if let Some(registry) = registry {
+            let shares = samba::sections(registry);
             elsewhere.push(("Samba's registry", shares, "run `net conf delshare` for it"));
         }
-        let usershares = blocking(samba::usershares).await?;
+        let usershares = {
+            let conf = conf.clone();
+            blocking(move || samba::usershares(&conf)).await?
+        };
         elsewhere.push((
             samba::USERSHARES,
             usershares,
@@ -85,6 +93,35 @@ impl SambaInclude {
     }
 }
 
+/// smb.conf with what it includes, and Samba's registry if Samba takes shares from it.
+async fn configuration() -> Result<(SmbConf, Option<String>)> {
+    let read = |registry: Option<String>| {
+        blocking(move || {
+            let conf = SmbConf::read(Path::new(SMB_CONF), registry.as_deref())?;
+            Ok((conf, registry))
+        })
+    };
+    let (conf, _) = read(None).await?;
+    if !samba::has_registry_shares(&conf) {
+        return Ok((conf, None));
+    }
+    read(Some(samba::registry().await?)).await
+}
+
+/// Asks testparm about what Samba may be unable to read. It knows each version's values, so that one that the agent
+/// does not know is not refused.
+async fn unreadable(conf: &SmbConf) -> Option<Error> {
+    let place = conf.unreadable()?;
+    let refused = samba::check_configuration(Path::new(SMB_CONF))
+        .await
+        .err()?;
+    let why = format!(
+        "{place}: Samba cannot read this, and would not start again: {}",
+        refused.message
+    );
+    Some(Error::new(why).hint("mend that line; `testparm -s` says whether Samba can read it"))
+}
+
 impl Resource for SambaInclude {
     type Observed = Observed;
 
@@ -105,17 +142,26 @@ impl Resource for SambaInclude {
         })
         .await?;
         let text = String::from_utf8_lossy(&file.contents);
-        let conf = blocking(|| SmbConf::read(Path::new(SMB_CONF))).await?;
-        let elsewhere = self.elsewhere(&text, &conf).await?;
+        let (conf, registry) = configuration().await?;
+        let unreadable = unreadable(&conf).await;
+        let elsewhere = match &unreadable {
+            Some(_) => Vec::new(),
+            None => self.elsewhere(&text, &conf, registry.as_deref()).await?,
+        };
         Ok(Observed {
             file,
+            machine: Machine::look(&conf).await?,
             conf,
+            unreadable,
             elsewhere,
         })
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
-        let notes = samba_conflicts::check(&observed.conf, &self.share)?;
+        if let Some(unreadable) = &observed.unreadable {
+            return Err(unreadable.clone());
+        }
+        let notes = samba_conflicts::check(&observed.conf, &self.share, &observed.machine)?;
         let name = section_name(&self.share.name);
         for (place, shares, way_out) in &observed.elsewhere {
             if shares.iter().any(|share| section_name(share) == name) {
@@ -166,6 +212,8 @@ mod tests {
         SambaInclude {
             share: OurShare {
                 name: "user1".to_owned(),
+                user: "user1".to_owned(),
+                server: "192.168.2.13".to_owned(),
                 file: "/etc/samba/wasagent.conf".into(),
                 encrypt: true,
                 clients: Vec::new(),

@@ -11,7 +11,7 @@ use crate::host::firewalld::Opening;
 use crate::host::systemd::mount_unit_name;
 use crate::resource::{
     Account, Check, Content, DataDisk, Directory, Disk, File, Firewall, Label, Mount, OurShare,
-    SambaInclude, SambaUser, Unit,
+    SAMBA_PARAMETERS, SambaInclude, SambaRule, SambaUser, Unit,
 };
 
 /// Beside smb.conf, which includes it.
@@ -132,6 +132,8 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
         SambaInclude {
             share: OurShare {
                 name: share.name.clone(),
+                user: share.user.clone(),
+                server: share.server.clone(),
                 file: SHARE_FILE.into(),
                 encrypt: share.encrypt,
                 clients: share.clients.clone(),
@@ -185,49 +187,39 @@ fn samba_drop_in(mount: &Path) -> String {
     )
 }
 
-/// The share's section, in the words of smb.conf(5).
+/// The share's section, in the words of smb.conf(5): what the tier file says, and what the table of parameters sets.
 fn share_definition(share: &Share, storage: &Storage) -> String {
-    let mut lines = vec![
-        format!("[{}]", share.name),
-        // `%` begins a variable in smb.conf.
-        format!(
-            "path = {}",
-            storage.path.display().to_string().replace('%', "%%")
-        ),
-        format!("valid users = {}", share.user),
-        "read only = no".to_owned(),
-        "guest ok = no".to_owned(),
-        // What one WAS VM writes, the others may read and change: all connect as the same account. Nobody else on this
-        // VM needs access.
-        "create mask = 0660".to_owned(),
-        "directory mask = 2770".to_owned(),
-        // What an operator's [global] says about these holds for every share that does not set them itself.
-        "force create mode = 0660".to_owned(),
-        "force directory mode = 2770".to_owned(),
-        "force user =".to_owned(),
-        "force group =".to_owned(),
-        "invalid users =".to_owned(),
-        "read list =".to_owned(),
-        "admin users =".to_owned(),
-        "available = yes".to_owned(),
-        // Files change beneath Samba with each revision. A client with a lease may keep what it has read, and would go
-        // on with the old revision. If a lease outlives its smbd, the kernel's client also fails to open the file that
-        // has the name by then (EINVAL).
-        "oplocks = no".to_owned(),
-        format!(
-            "smb encrypt = {}",
-            if share.encrypt { "required" } else { "default" }
-        ),
-    ];
-    if !share.clients.is_empty() {
-        let clients: Vec<String> = share.clients.iter().map(ToString::to_string).collect();
-        // The VM itself may check whether the share is served.
-        lines.push(format!("hosts allow = {} 127.0.0.1 ::1", clients.join(" ")));
-        // If there are both lists, a host on neither is let in (hosts_access(5)). So a `hosts deny` in the operator's
-        // [global] would open the share.
-        lines.push("hosts deny = ALL".to_owned());
+    let mut lines = vec![format!("[{}]", share.name)];
+    for row in SAMBA_PARAMETERS {
+        let value = match row.rule {
+            SambaRule::Set(value) | SambaRule::SetAndTell(value) => Some(value.to_owned()),
+            SambaRule::Tier | SambaRule::TierUnless(_) => of_the_tier(row.name, share, storage),
+            SambaRule::Judged(_) => None,
+        };
+        lines.extend(value.map(|value| format!("{} = {value}", row.name).trim_end().to_owned()));
     }
     lines.join("\n\t") + "\n"
+}
+
+/// The value that the tier file gives to a parameter of our section; `None` where the tier file says nothing of it.
+fn of_the_tier(parameter: &str, share: &Share, storage: &Storage) -> Option<String> {
+    match parameter {
+        // `%` begins a variable in smb.conf.
+        "path" => Some(storage.path.display().to_string().replace('%', "%%")),
+        "valid users" => Some(share.user.clone()),
+        "server smb encrypt" if share.encrypt => Some("required".to_owned()),
+        "server smb encrypt" => Some("default".to_owned()),
+        _ if share.clients.is_empty() => None,
+        "hosts allow" => {
+            let clients: Vec<String> = share.clients.iter().map(ToString::to_string).collect();
+            // The VM itself may check whether the share is served.
+            Some(format!("{} 127.0.0.1 ::1", clients.join(" ")))
+        }
+        // If there are both lists, a host on neither is let in (hosts_access(5)). So a `hosts deny` in the operator's
+        // [global] would open the share.
+        "hosts deny" => Some("ALL".to_owned()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::parameters::{self, compact};
 use crate::error::{Doing, Result};
 
 /// `MAX_INCLUDE_DEPTH` in source3/param/loadparm.c is 100; nobody needs that many.
@@ -12,6 +13,9 @@ const INCLUDE_DEPTH: u32 = 16;
 
 /// The section for the whole server. Share settings in it are the defaults of the shares that follow.
 pub const GLOBAL: &str = "global";
+
+/// What Samba calls its registry where it reads it like a file: `include = registry`.
+pub const REGISTRY: &str = "registry";
 
 /// A line in a file; the first line is 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,9 @@ pub struct Place {
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.file == Path::new(REGISTRY) {
+            return write!(f, "Samba's registry (net conf list), line {}", self.line);
+        }
         write!(f, "{}, line {}", self.file.display(), self.line)
     }
 }
@@ -34,6 +41,8 @@ pub struct Setting {
     pub section: String,
     /// In lower case, without blanks. A synonym is replaced by the name that smb.conf(5) explains.
     pub key: String,
+    /// As the operator wrote it.
+    pub written: String,
     pub value: String,
 }
 
@@ -42,20 +51,30 @@ pub struct Setting {
 pub struct SmbConf {
     pub sections: Vec<(String, Place)>,
     pub settings: Vec<Setting>,
+    /// Lines that Samba cannot read: an open bracket, a line without a name.
+    pub malformed: Vec<Place>,
+    /// Files that an include with a variable in its name means for some client, with the place of the include.
+    pub by_variable: Vec<(Place, Vec<PathBuf>)>,
 }
 
 impl SmbConf {
-    /// Reads `path` and what it includes. An include with a variable in its name means a different file
-    /// for each client and is not followed.
-    pub fn read(path: &Path) -> Result<Self> {
+    /// Reads `path` and what it includes; `registry` is what `net conf list` says, if the caller has asked. An include
+    /// with a variable in its name means a different file for each client and is not followed.
+    pub fn read(path: &Path, registry: Option<&str>) -> Result<Self> {
         let mut conf = Self::default();
         // Settings before the first section belong to the server.
         let mut section = GLOBAL.to_owned();
-        conf.add(path, &mut section, INCLUDE_DEPTH)?;
+        conf.add(path, registry, &mut section, INCLUDE_DEPTH)?;
         Ok(conf)
     }
 
-    fn add(&mut self, file: &Path, section: &mut String, depth: u32) -> Result<()> {
+    fn add(
+        &mut self,
+        file: &Path,
+        registry: Option<&str>,
+        section: &mut String,
+        depth: u32,
+    ) -> Result<()> {
         let text = match std::fs::read(file) {
             Ok(text) => text,
             // Samba skips an include that does not exist.
@@ -67,28 +86,68 @@ impl SmbConf {
                 file: file.to_owned(),
                 line,
             };
-            if let Some(rest) = content.strip_prefix('[') {
-                let name = rest.split(']').next().unwrap_or_default();
-                *section = section_name(name);
-                self.sections.push((section.clone(), place));
-            } else if let Some((key, value)) = content.split_once('=') {
-                let (key, value) = (option_name(key), value.trim().to_owned());
-                let included = PathBuf::from(&value);
-                let follow = key == "include" && included.is_absolute() && !value.contains('%');
-                self.settings.push(Setting {
-                    place,
-                    section: section.clone(),
-                    key,
-                    value,
-                });
-                // The section in which an included file ends continues after the include: `lp_include()`
-                // has no state of its own.
-                if let (true, Some(depth)) = (follow, depth.checked_sub(1)) {
-                    self.add(&included, section, depth)?;
-                }
+            let Some(value) = self.take(place.clone(), &content, section) else {
+                continue;
+            };
+            if value.eq_ignore_ascii_case(REGISTRY) {
+                self.add_registry(registry.unwrap_or_default());
+            } else if value.contains('%') {
+                self.by_variable.push((place, files_of_pattern(&value)));
+            } else if let Some(depth) = depth.checked_sub(1) {
+                // The section in which an included file ends continues after the include: `lp_include()` has no state
+                // of its own. smbd's working directory is the root.
+                let included = Path::new("/").join(&value);
+                self.add(&included, registry, section, depth)?;
             }
         }
         Ok(())
+    }
+
+    /// The registry's own sections: what follows the include stays in its section.
+    fn add_registry(&mut self, text: &str) {
+        let mut section = GLOBAL.to_owned();
+        for (line, content) in logical_lines(text) {
+            let file = REGISTRY.into();
+            self.take(Place { file, line }, &content, &mut section);
+        }
+    }
+
+    /// Takes in one line. Returns what it includes.
+    fn take(&mut self, place: Place, content: &str, section: &mut String) -> Option<String> {
+        if let Some(rest) = content.strip_prefix('[') {
+            let Some((name, _)) = rest.split_once(']') else {
+                self.malformed.push(place);
+                return None;
+            };
+            *section = section_name(name);
+            self.sections.push((section.clone(), place));
+            return None;
+        }
+        // Samba passes over a line without `=` (`parse_param()` in lib/util/tini.c).
+        let (written, value) = content.split_once('=')?;
+        let key = option_name(written);
+        if key.is_empty() {
+            self.malformed.push(place);
+            return None;
+        }
+        let value = value.trim().to_owned();
+        let included = (key == "include" && !value.is_empty()).then(|| value.clone());
+        self.settings.push(Setting {
+            place,
+            section: section.clone(),
+            key,
+            written: written.trim().to_owned(),
+            value,
+        });
+        included
+    }
+
+    /// What Samba may be unable to read. Then it would not start again.
+    pub fn unreadable(&self) -> Option<&Place> {
+        let refused = self.settings.iter().find(|one| {
+            parameters::find(&one.key).is_some_and(|parameter| !parameter.takes(&one.value))
+        });
+        self.malformed.first().or(refused.map(|one| &one.place))
     }
 
     /// The setting that counts for the server: the last one.
@@ -140,16 +199,39 @@ pub fn section_name(name: &str) -> String {
 
 /// An option name as Samba compares it: it ignores case and blanks.
 fn option_name(name: &str) -> String {
-    let name: String = name.split_whitespace().collect::<String>().to_lowercase();
-    let explained = match name.as_str() {
-        "allowhosts" => "hostsallow",
-        "denyhosts" => "hostsdeny",
-        "maxprotocol" | "protocol" => "servermaxprotocol",
-        "serversmbencrypt" => "smbencrypt",
-        "public" => "guestok",
-        other => other,
+    match parameters::find(name) {
+        Some(parameter) => compact(parameter.name),
+        None => compact(name),
+    }
+}
+
+/// The files that exist and that a name with variables (`%m`, `%I` …) may mean.
+fn files_of_pattern(name: &str) -> Vec<PathBuf> {
+    let path = Path::new("/").join(name);
+    let (Some(directory), Some(pattern)) = (path.parent(), path.file_name()) else {
+        return Vec::new();
     };
-    explained.to_owned()
+    let pattern = pattern.to_string_lossy();
+    let mut parts = pattern.split('%');
+    let before = parts.next().unwrap_or_default().to_owned();
+    // A variable is `%` and a letter.
+    let behind: String = parts
+        .next_back()
+        .unwrap_or_default()
+        .chars()
+        .skip(1)
+        .collect();
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries
+        .filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let rest = name.strip_prefix(&before);
+            rest.is_some_and(|rest| rest.len() > behind.len() && rest.ends_with(&behind))
+        })
+        .map(|entry| entry.path())
+        .collect();
+    files.sort();
+    files
 }
 
 /// Whether a boolean of smb.conf(5) is true.
@@ -170,7 +252,7 @@ mod tests {
         std::fs::write(&inner, included).unwrap();
         let main = main.replace("INNER", &inner.display().to_string());
         std::fs::write(&outer, main).unwrap();
-        SmbConf::read(&outer).unwrap()
+        SmbConf::read(&outer, None).unwrap()
     }
 
     fn sections(conf: &SmbConf) -> Vec<&str> {
@@ -217,11 +299,55 @@ mod tests {
     }
 
     #[test]
+    fn what_samba_cannot_read_is_found() {
+        for (text, line) in [
+            ("[global]\noplocks = maybe\n", Some(2)),
+            ("[x]\npath = /\n[printers\n", Some(3)),
+            ("[global]\n= x\n", Some(2)),
+            ("[other]\nCREATE mode = 99\n", Some(2)),
+            ("[global]\nnonsense\nnonsense = 1\noplocks = On\n", None),
+        ] {
+            let conf = read(text, "");
+            assert_eq!(conf.unreadable().map(|place| place.line), line, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_registry_is_read_where_it_is_included() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(
+            file.path(),
+            "[global]\nntlm auth = yes\ninclude = registry\nmap to guest = never\n",
+        )
+        .unwrap();
+        let registry = "[global]\n\tntlm auth = disabled\n[user1]\n\tpath = /x\n";
+        let conf = SmbConf::read(file.path(), Some(registry)).unwrap();
+        let setting = conf.global("ntlmauth").unwrap();
+        assert_eq!(setting.value, "disabled");
+        assert!(setting.place.to_string().contains("net conf list"));
+        assert_eq!(sections(&conf), ["global", "global", "user1"]);
+        assert!(conf.global("maptoguest").is_some());
+    }
+
+    #[test]
+    fn an_include_by_variable_is_told_with_the_files_that_it_may_mean() {
+        let directory = tempfile::tempdir().unwrap();
+        let smb_conf = directory.path().join("smb.conf");
+        let include = directory.path().join("for-%m.conf");
+        std::fs::write(&smb_conf, format!("include = {}", include.display())).unwrap();
+        let read = || SmbConf::read(&smb_conf, None).unwrap().by_variable;
+        assert!(read()[0].1.is_empty());
+        let one = directory.path().join("for-was-01.conf");
+        std::fs::write(&one, "").unwrap();
+        assert_eq!(read()[0].1, [one]);
+    }
+
+    #[test]
     fn a_file_that_includes_itself_and_one_that_is_not_there_end() {
         let conf = read("include = INNER\ninclude = /no/such/file\n", "");
         assert_eq!(conf.settings.len(), 2);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), format!("include = {}", file.path().display())).unwrap();
-        assert_eq!(SmbConf::read(file.path()).unwrap().settings.len(), 17);
+        assert_eq!(SmbConf::read(file.path(), None).unwrap().settings.len(), 17);
     }
 }

@@ -3,9 +3,12 @@
 //! configuration.
 
 pub mod conf;
+pub mod hosts;
 pub mod identity;
 mod nt_hash;
+pub mod parameters;
 mod passdb;
+pub mod server;
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -330,27 +333,25 @@ pub fn has_registry_shares(conf: &SmbConf) -> bool {
     included || on_demand.is_some_and(|setting| conf::is_yes(&setting.value))
 }
 
-/// The shares in Samba's registry. Without a database there are none, and `net` is not run, because it
-/// would make a database.
-pub async fn registry_shares() -> Result<Vec<String>> {
+/// Samba's registry, in the form of smb.conf(5). Without a database it is empty, and `net` is not run, because it would
+/// make a database.
+pub async fn registry() -> Result<String> {
     if !blocking(|| Ok(Path::new(REGISTRY).exists())).await? {
-        return Ok(Vec::new());
+        return Ok(String::new());
     }
     make_runtime().await?;
-    let listed = Helper::new("net")
-        .args(["conf", "listshares"])
-        .run()
-        .await?;
-    let listed = String::from_utf8_lossy(&listed);
-    Ok(listed.lines().map(str::to_owned).collect())
+    let listed = Helper::new("net").args(["conf", "list"]).run().await?;
+    Ok(String::from_utf8_lossy(&listed).into_owned())
 }
 
 /// The shares that users have made with `net usershare`: a file for each.
-pub fn usershares() -> Result<Vec<String>> {
-    let entries = match std::fs::read_dir(USERSHARES) {
+pub fn usershares(conf: &SmbConf) -> Result<Vec<String>> {
+    let path = conf.global("usersharepath");
+    let path = path.map_or(USERSHARES, |setting| setting.value.as_str());
+    let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).doing(format_args!("read {USERSHARES}")),
+        Err(error) => return Err(error).doing(format_args!("read {path}")),
     };
     let names = entries.flatten().map(|entry| entry.file_name());
     Ok(names.map(|n| n.to_string_lossy().into_owned()).collect())

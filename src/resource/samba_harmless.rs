@@ -1,0 +1,150 @@
+//! The parameters of smb.conf(5) that neither keep a client out of our share nor change names or files in it, with the
+//! reason for each group. The others are in [`TABLE`](super::samba_parameters::TABLE).
+
+/// A reason, and the parameters for which it holds. What they are for is in smb.conf(5).
+pub type Group = (&'static str, &'static [&'static str]);
+
+#[rustfmt::skip]
+pub static HARMLESS: &[Group] = &[
+    ("for printing, and our share is no print queue", &[
+        "addport command", "addprinter command", "cups connection timeout", "cups encrypt", "cups options",
+        "cups server", "default devmode", "deleteprinter command", "disable spoolss", "enable spoolss",
+        "enumports command", "force printername", "iprint server", "load printers", "lppause command",
+        "lpq cache time", "lpq command", "lpresume command", "lprm command", "max print jobs",
+        "max reported print jobs", "message command", "min print space", "os2 driver map", "print command",
+        "print notify backchannel", "printcap cache time", "printcap name", "printer name", "printing",
+        "printjob username", "queuepause command", "queueresume command", "show add printer wizard",
+        "use client driver",
+    ]),
+    ("for a domain controller, whose smbd is another program's child", &[
+        "acl claims evaluation", "ad dc functional level", "additional dns hostnames",
+        "allow dcerpc auth level connect", "allow dns updates", "allow nt4 crypto", "auth event notification",
+        "binddns dir", "certificate backdating compensation", "cldap port", "dcerpc endpoint servers",
+        "dns forwarder", "dns port", "dns update command", "dns zone scavenging", "dns zone transfer clients allow",
+        "dns zone transfer clients deny", "domain logons", "dsdb event notification",
+        "dsdb group change notification", "dsdb password event notification", "enable asu support",
+        "gpo update command", "himmelblaud hello enabled", "himmelblaud hsm pin path", "himmelblaud sfa fallback",
+        "init logon delay", "init logon delayed hosts", "kdc always include pac",
+        "kdc default domain supported enctypes", "kdc enable fast", "kdc force enable rc4 weak session keys",
+        "kdc name match implicit dollar without canonicalization", "kdc require canonicalization",
+        "kdc supported enctypes", "kpasswd port", "krb5 acceptor report canonical client name", "krb5 port",
+        "logon drive", "logon home", "logon path", "logon script", "lsa over netlogon", "machine password timeout",
+        "mit kdc command", "nsupdate command", "nt hash store", "ntp signd socket directory", "ntvfs handler",
+        "old password allowed period", "password hash gpg key ids", "password hash userPassword schemes",
+        "prefork backoff increment", "prefork children", "prefork maximum backoff", "reject md5 clients",
+        "rpc big endian", "samba kcc command", "server reject aes schannel", "server schannel",
+        "server schannel require seal", "server services", "server support krb5 netlogon", "spn update command",
+        "strong certificate binding enforcement",
+    ]),
+    ("for accounts in LDAP", &[
+        "client ldap sasl wrapping", "ldap admin dn", "ldap connection timeout", "ldap delete dn", "ldap deref",
+        "ldap follow referral", "ldap group suffix", "ldap idmap suffix", "ldap machine suffix",
+        "ldap max anonymous request size", "ldap max authenticated request size", "ldap max search request size",
+        "ldap page size", "ldap passwd sync", "ldap replication sleep", "ldap server require strong auth",
+        "ldap ssl", "ldap suffix", "ldap timeout", "ldap user suffix",
+    ]),
+    ("for winbindd and for the accounts of a domain", &[
+        "allow trusted domains", "apply group policies", "client use krb5 netlogon", "create krb5 conf",
+        "dedicated keytab file", "dns hostname", "idmap backend", "idmap cache time", "idmap gid",
+        "idmap negative cache time", "idmap uid", "include system krb5 conf", "kerberos encryption types",
+        "kerberos method", "min domain uid", "name cache timeout", "neutralize nt4 emulation", "password server",
+        "realm", "reject aes netlogon servers", "reject md5 servers", "require strong key",
+        "sync machine password script", "sync machine password to keytab", "template homedir", "template shell",
+        "winbind cache time", "winbind enum groups", "winbind enum users", "winbind expand groups",
+        "winbind max clients", "winbind max domain connections", "winbind nested groups", "winbind normalize names",
+        "winbind nss info", "winbind offline logon", "winbind reconnect delay", "winbind refresh tickets",
+        "winbind request timeout", "winbind rpc only", "winbind scan trusted domains", "winbind sealed pipes",
+        "winbind separator", "winbind use default domain", "winbind use krb5 enterprise principals",
+        "winbind varlink service", "winbindd socket directory",
+    ]),
+    ("for Samba's own clients", &[
+        "client ipc max protocol", "client ipc min protocol", "client ipc signing", "client lanman auth",
+        "client max protocol", "client min protocol", "client netlogon ping protocol", "client NTLMv2 auth",
+        "client plaintext auth", "client protection", "client schannel", "client signing", "client smb encrypt",
+        "client smb encryption over quic", "client smb transports", "client smb3 encryption algorithms",
+        "client smb3 signing algorithms", "client use kerberos", "client use spnego", "client use spnego principal",
+        "rpc start on demand helpers",
+    ]),
+    ("for names in NetBIOS and for lists of servers, which no WAS asks", &[
+        "access based share enum", "administrative share", "auto services", "browse list", "browseable", "comment",
+        "default service", "dgram port", "disable netbios", "dns proxy", "domain master", "enhanced browsing",
+        "lm announce", "lm interval", "local master", "max ttl", "max wins ttl", "mdns name", "min wins ttl",
+        "multicast dns register", "name resolve order", "nbt client socket address", "nbt port", "netbios aliases",
+        "netbios name", "netbios scope", "nmbd bind explicit broadcast", "os level", "preferred master",
+        "remote announce", "remote browse sync", "server string", "time server", "wins hook", "wins proxy",
+        "wins server", "wins support", "workgroup",
+    ]),
+    ("for logs and counters", &[
+        "async dns timeout", "debug class", "debug encryption", "debug hires timestamp", "debug pid",
+        "debug prefix timestamp", "debug syslog format", "debug uid", "enable core files", "ldap debug level",
+        "ldap debug threshold", "log file", "log level", "log nt token command", "log writeable files on exit",
+        "logging", "max log size", "panic action", "perfcount module", "smbd profiling level",
+        "smbd profiling share", "syslog", "syslog only", "timestamp logs", "utmp", "utmp directory",
+        "winbind debug traceid", "wtmp directory",
+    ]),
+    ("for accounts and passwords that clients change, or that scripts make", &[
+        "abort shutdown script", "add group script", "add machine script", "add share command", "add user script",
+        "add user to group script", "algorithmic rid base", "change share command", "check password script",
+        "delete group script", "delete share command", "delete user from group script", "delete user script",
+        "enable privileges", "null passwords", "pam password change", "passdb expand explicit", "passwd chat",
+        "passwd chat debug", "passwd chat timeout", "passwd program", "rename user script",
+        "set primary group script", "shutdown script", "smb passwd file", "unix password sync", "username level",
+        "username map cache time",
+    ]),
+    ("for guests and the anonymous, whom our share does not let in", &[
+        "map to guest", "restrict anonymous", "usershare allow guests",
+    ]),
+    ("for accounts and passwords of kinds that no client of SMB 3 uses", &[
+        "lanman auth", "obey pam restrictions", "raw NTLMv2 auth",
+    ]),
+    ("for SMB 1", &[
+        "allocation roundup size", "async smb echo handler", "blocking locks", "defer sharing violations", "dos charset",
+        "eventlog list", "large readwrite", "mangle prefix", "mangling method", "max mux", "max stat cache size",
+        "max xmit", "min receivefile size", "nt pipe support", "nt status support", "read raw", "reset on zero vc",
+        "smb1 unix extensions", "stat cache", "svcctl list", "unicode", "use sendfile", "write raw",
+    ]),
+    ("for TLS, QUIC and services beside the file server", &[
+        "rpc server dynamic port range", "rpc server port", "server smb encryption over quic", "spotlight",
+        "spotlight backend", "tls ca directories", "tls cafile", "tls certfile", "tls crlfile",
+        "tls dh params file", "tls enabled", "tls keyfile", "tls priority", "tls trust system cas",
+        "tls verify peer", "wsp property file",
+    ]),
+    ("for other shares", &[
+        "afs token lifetime", "afs username map", "allow insecure wide links", "automount fs types", "copy",
+        "host msdfs", "include", "msdfs shuffle referrals", "registry shares", "usershare max shares",
+        "usershare owner only", "usershare path", "usershare prefix allow list", "usershare prefix deny list",
+        "usershare template share", "write list", "writeable",
+    ]),
+    ("for a cluster, which is refused", &[
+        "allow unsafe cluster upgrade", "cluster addresses", "ctdb locktime warn threshold", "ctdb timeout",
+        "ctdbd socket",
+    ]),
+    ("signing is part of SMB 3 whatever this says", &[
+        "server signing", "server smb3 signing algorithms",
+    ]),
+    ("without oplocks there is nothing to it", &[
+        "continuous availability", "csc policy", "durable handles", "oplock break wait time",
+        "persistent handles", "smb2 disable oplock break retry", "smb2 leases",
+        "veto oplock files",
+    ]),
+    ("names and attributes of the share and of files that a Linux client does not show", &[
+        "delete readonly", "dmapi support", "dos filemode", "fstype", "hide dot files", 
+        "magic output", "map acl inherit", "volume", "volume serial number",
+    ]),
+    ("ACLs, which the kernel's client does not use here", &[
+        "acl allow execute always", "acl check permissions", "acl flag inherited canonicalization",
+        "acl group control", "acl map full control", "force unknown acl user", "honor change notify privilege",
+    ]),
+    ("how much space is told, never how much there is", &[
+        "block size", "dfree cache time", "get quota command", "max disk size", "set quota command",
+    ]),
+    ("counts with `bind interfaces only` alone, which is judged", &["interfaces"]),
+    ("how fast something is, or when a client hears of a change", &[
+        "aio max threads", "aio read size", "aio write behind", "aio write size", "change notify",
+        "check parent directory delete on close", "deadtime", "directory name cache size", "getwd cache",
+        "keepalive", "kernel change notify", "lock spin time", "pid directory", "preload modules",
+        "server multi channel support", "smb2 disable lock sequence checking", "smb3 directory leases", "smb3 unix extensions",
+        "smbd async dosmode", "smbd getinfo ask sharemode", "smbd max async dosmode", "smbd max xattr size",
+        "smbd search ask sharemode", "socket options", "sync always", "use mmap", "vfs mkdir use tmp name",
+    ]),
+];

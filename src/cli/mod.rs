@@ -2,6 +2,8 @@
 
 mod apply;
 mod check;
+#[cfg(test)]
+mod documents;
 pub mod exit;
 mod health;
 mod history;

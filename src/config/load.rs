@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs::Metadata;
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
@@ -99,12 +101,13 @@ fn tier(root: &Section<'_>, role: Option<Role>, metadata: &Metadata) -> Option<T
     require_role(root, role);
     let has_database = database_field.is_some() || root.means("database");
     let storage = storage_field.map(|field| storage(&field, has_database));
-    let database = database_field.map(|field| database(&field, metadata));
-    let was = was_field.map(|field| {
-        // A VM that does not run the application need not know its secrets.
-        let metadata = (role != Some(Role::Storage)).then_some(metadata);
-        was(&field, metadata)
-    });
+    let puts_in = storage
+        .as_ref()
+        .is_some_and(|storage| storage.as_ref().is_none_or(uses_database_password));
+    let used = Use::of(role != Some(Role::Was) && puts_in);
+    let database = database_field.map(|field| database(&field, metadata, used));
+    let used = Use::of(role != Some(Role::Storage));
+    let was = was_field.map(|field| was(&field, metadata, used));
     let firewall = match root.section("firewall") {
         Some(section) => Firewall {
             zone: section
@@ -169,18 +172,20 @@ fn share(field: &Field<'_>, metadata: &Metadata) -> Option<Share> {
     let name = section
         .required("name")
         .and_then(|f| f.parsed(value::share_name));
-    let server = section
-        .required("server")
-        .and_then(|f| f.parsed(value::host));
+    let server_field = section.required("server");
+    let server = server_field.as_ref().and_then(|f| f.parsed(value::server));
     let user = section
         .required("user")
         .and_then(|f| f.parsed(value::account));
-    let password = password(&section, metadata, Owner::Share);
+    let password = password(&section, metadata, Owner::Share, Use::Used).flatten();
     // An empty list would shut everybody out; leaving the key out lets everybody in.
     let clients = match section.optional("clients") {
         Some(field) => field.parsed_list("networks such as \"192.168.2.0/24\"", value::network),
         None => Some(Vec::new()),
     };
+    if let (Some(field), Some(server), Some(clients)) = (&server_field, &server, &clients) {
+        refuse_other_family(field, server, clients);
+    }
     let encrypt = match section.optional("encrypt") {
         Some(field) => field.boolean(),
         None => Some(true),
@@ -195,8 +200,66 @@ fn share(field: &Field<'_>, metadata: &Metadata) -> Option<Share> {
     })
 }
 
-/// The password of a section: exactly one of three keys gives it.
-fn password(section: &Section<'_>, metadata: &Metadata, owner: Owner) -> Option<Secret> {
+/// From an IPv4 network nobody reaches an IPv6 address, nor the other way round.
+fn refuse_other_family(field: &Field<'_>, server: &str, clients: &[IpNet]) {
+    let Ok(address) = server.parse::<IpAddr>() else {
+        return;
+    };
+    let reaches = |network: &IpNet| matches!(network, IpNet::V4(_)) == address.is_ipv4();
+    if !clients.is_empty() && !clients.iter().any(reaches) {
+        let (of_server, of_clients) = match address {
+            IpAddr::V4(_) => ("IPv4", "IPv6"),
+            IpAddr::V6(_) => ("IPv6", "IPv4"),
+        };
+        field.wrong(
+            Wrong::new(format!(
+                "an {of_server} address, and share.clients has only {of_clients} networks"
+            ))
+            .expected("an address that one of share.clients can reach"),
+        );
+    }
+}
+
+/// Whether the role that is loaded for needs a secret. One that it does not need is not read: its file need not be
+/// there, and the VM need not know it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Used,
+    Unused,
+}
+
+impl Use {
+    fn of(used: bool) -> Self {
+        if used { Self::Used } else { Self::Unused }
+    }
+}
+
+/// The password of a section: exactly one of three keys gives it. `None` for a fault; `Some(None)` where it is right
+/// as far as it can be told without reading it.
+fn password(
+    section: &Section<'_>,
+    metadata: &Metadata,
+    owner: Owner,
+    used: Use,
+) -> Option<Option<Secret>> {
+    let mut secret = None;
+    for (key, field) in ways_to_give(section) {
+        secret = field.parsed(|text| match (key, used) {
+            // A password that others may read is a fault whoever needs it.
+            ("password", _) => secret::inline(text, metadata, owner).map(Some),
+            ("password_credential", Use::Used) => {
+                secret::from_credential(text, env::var_os("CREDENTIALS_DIRECTORY"), owner).map(Some)
+            }
+            ("password_credential", Use::Unused) => secret::credential_name(text).map(|()| None),
+            (_, Use::Used) => secret::from_file(&value::path(text)?, owner).map(Some),
+            (_, Use::Unused) => value::path(text).map(|_| None),
+        });
+    }
+    secret
+}
+
+/// The keys of a section that give its password. It is a fault if there is not exactly one.
+fn ways_to_give<'d>(section: &Section<'d>) -> Vec<(&'static str, Field<'d>)> {
     let given: Vec<_> = keys::PASSWORDS
         .into_iter()
         .filter(|key| section.has(key))
@@ -218,20 +281,10 @@ fn password(section: &Section<'_>, metadata: &Metadata, owner: Owner) -> Option<
             section.report().wrong(span, wrong);
         }
     }
-    let mut secret = None;
-    for key in given {
-        let Some(field) = section.optional(key) else {
-            continue;
-        };
-        secret = field.parsed(|text| match key {
-            "password" => secret::inline(text, metadata, owner),
-            "password_credential" => {
-                secret::from_credential(text, env::var_os("CREDENTIALS_DIRECTORY"), owner)
-            }
-            _ => secret::from_file(&value::path(text)?, owner),
-        });
-    }
-    secret
+    let fields = given
+        .into_iter()
+        .map(|key| Some((key, section.optional(key)?)));
+    fields.flatten().collect()
 }
 
 fn storage(field: &Field<'_>, has_database: bool) -> Option<Storage> {
@@ -249,6 +302,18 @@ fn storage(field: &Field<'_>, has_database: bool) -> Option<Storage> {
         field.wrong(
             Wrong::new(format!("not on the disk, which is mounted at {mount}"))
                 .expected(format!("{mount} or a directory below it")),
+        );
+        return None;
+    }
+    if let (Some(field), Some(path), Some((_, Some(mount))), Some(_)) =
+        (&path_field, &path, &disk, &content)
+        && path == mount
+    {
+        // A revision takes the place of the one before in one step, and a mount point cannot be renamed.
+        field.wrong(
+            Wrong::new("the mount point of the disk, beside storage.content")
+                .expected("a directory below the mount point")
+                .hint(format!("write {}/shared_folder", mount.display())),
         );
         return None;
     }
@@ -358,6 +423,16 @@ fn edit_value(text: &str, has_database: bool) -> Result<String, Wrong> {
     }
 }
 
+/// Whether an edit of the content puts the database's password in.
+fn uses_database_password(storage: &Storage) -> bool {
+    let edits = storage.content.iter().flat_map(|content| &content.edit);
+    let mut texts = edits.flat_map(|edit| edit.set.values());
+    texts.any(|text| {
+        let password = Piece::Placeholder(template::DATABASE_PASSWORD);
+        template::pieces(text).contains(&password)
+    })
+}
+
 /// A table of the operator's own keys.
 fn entries(
     field: &Field<'_>,
@@ -384,7 +459,7 @@ fn entries(
 /// Where MariaDB and MySQL listen unless they are told otherwise.
 const MARIADB_PORT: u16 = 3306;
 
-fn database(field: &Field<'_>, metadata: &Metadata) -> Option<Database> {
+fn database(field: &Field<'_>, metadata: &Metadata, used: Use) -> Option<Database> {
     let section = field.section()?;
     let host = section.required("host").and_then(|f| f.parsed(value::host));
     let port = match section.optional("port") {
@@ -392,7 +467,7 @@ fn database(field: &Field<'_>, metadata: &Metadata) -> Option<Database> {
         None => Some(MARIADB_PORT),
     };
     let user = section.required("user").and_then(|f| f.parsed(value::text));
-    let password = password(&section, metadata, Owner::Database);
+    let password = password(&section, metadata, Owner::Database, used);
     let name = section.required("name").and_then(|f| f.parsed(value::text));
     Some(Database {
         host: host?,
@@ -407,7 +482,7 @@ fn database(field: &Field<'_>, metadata: &Metadata) -> Option<Database> {
 type Published = (Publish, Span);
 
 /// The section, and the ports that could be read even where the rest is faulty.
-fn was(field: &Field<'_>, metadata: Option<&Metadata>) -> (Option<Was>, Vec<Published>) {
+fn was(field: &Field<'_>, metadata: &Metadata, used: Use) -> (Option<Was>, Vec<Published>) {
     let Some(section) = field.section() else {
         return (None, Vec::new());
     };
@@ -419,7 +494,7 @@ fn was(field: &Field<'_>, metadata: Option<&Metadata>) -> (Option<Was>, Vec<Publ
         None => Some(Default::default()),
     };
     let (container, ports) = match section.required("container") {
-        Some(field) => container(&field, metadata),
+        Some(field) => container(&field, metadata, used),
         None => (None, Vec::new()),
     };
     let was = match (mount, vers, container) {
@@ -435,7 +510,8 @@ fn was(field: &Field<'_>, metadata: Option<&Metadata>) -> (Option<Was>, Vec<Publ
 
 fn container(
     field: &Field<'_>,
-    metadata: Option<&Metadata>,
+    metadata: &Metadata,
+    used: Use,
 ) -> (Option<Container>, Vec<Published>) {
     let Some(section) = field.section() else {
         return (None, Vec::new());
@@ -470,10 +546,7 @@ fn container(
         None => Some(false),
     };
     let secrets = match section.optional("secrets") {
-        Some(field) => match metadata {
-            Some(metadata) => secrets(&field, metadata),
-            None => Some(BTreeMap::new()),
-        },
+        Some(field) => secrets(&field, metadata, used),
         None => Some(BTreeMap::new()),
     };
     let publish = ports.iter().map(|(port, _)| *port).collect();
@@ -493,8 +566,8 @@ fn container(
     (container(), ports)
 }
 
-/// The application's secrets, by the names that they have in the container.
-fn secrets(field: &Field<'_>, metadata: &Metadata) -> Option<BTreeMap<String, Secret>> {
+/// The application's secrets, by the names that they have in the container; those that were read.
+fn secrets(field: &Field<'_>, metadata: &Metadata, used: Use) -> Option<BTreeMap<String, Secret>> {
     let mut secrets = Some(BTreeMap::new());
     for (name, span, entry) in field.entries()? {
         let named = value::secret_name(name).map_err(|wrong| {
@@ -502,11 +575,13 @@ fn secrets(field: &Field<'_>, metadata: &Metadata) -> Option<BTreeMap<String, Se
             field.report().wrong(&span, Wrong { what, ..wrong });
         });
         let section = entry.section_as(keys::SECRET);
-        let secret = section.and_then(|section| password(&section, metadata, Owner::Application));
+        let secret =
+            section.and_then(|section| password(&section, metadata, Owner::Application, used));
         match (named, secret, &mut secrets) {
-            (Ok(()), Some(secret), Some(secrets)) => {
+            (Ok(()), Some(Some(secret)), Some(secrets)) => {
                 secrets.insert(name.to_owned(), secret);
             }
+            (Ok(()), Some(None), Some(_)) => {}
             _ => secrets = None,
         }
     }

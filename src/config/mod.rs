@@ -4,15 +4,19 @@
 //! [`Faults`]: every fault of the file at once, each with its place. Apart from the tier file and
 //! the files that hold its secrets, nothing on the machine is read.
 //!
-//! `document` parses the TOML, `keys` says which keys there are, `load` reads each section, `value` checks single values,
+//! `document` parses the TOML, `keys` says which keys there are, `load` reads each section, `value` checks single values
+//! (`address`, `place` and `reserved` know which belong to somebody else),
 //! and `model` has the types that come out.
 
+mod address;
 mod document;
 mod encoding;
 mod fault;
 mod keys;
 mod load;
 mod model;
+mod place;
+mod reserved;
 mod secret;
 mod source;
 pub mod template;

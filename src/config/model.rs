@@ -191,7 +191,8 @@ pub struct Database {
     pub host: String,
     pub port: u16,
     pub user: String,
-    pub password: Secret,
+    /// `None` where it was not read: nothing that the role does puts it anywhere.
+    pub password: Option<Secret>,
     pub name: String,
 }
 

@@ -81,11 +81,7 @@ pub(super) fn from_credential(
     directory: Option<OsString>,
     owner: Owner,
 ) -> Result<Secret, Wrong> {
-    if !is_credential(name) {
-        return Err(Wrong::new("no name of a credential").expected(
-            "the name of a file in $CREDENTIALS_DIRECTORY: letters, digits, _ . - and @",
-        ));
-    }
+    credential_name(name)?;
     let Some(directory) = directory else {
         return Err(
             Wrong::new("there are no credentials: $CREDENTIALS_DIRECTORY is not set")
@@ -95,6 +91,15 @@ pub(super) fn from_credential(
     // systemd lets the unit's user read the file through an ACL, whose mask shows as the group's
     // read bit. The directory around it is closed to others.
     read(&PathBuf::from(directory).join(name), 0o037, owner)
+}
+
+/// Whether a credential may have this name.
+pub(super) fn credential_name(name: &str) -> Result<(), Wrong> {
+    if is_credential(name) {
+        return Ok(());
+    }
+    Err(Wrong::new("no name of a credential")
+        .expected("the name of a file in $CREDENTIALS_DIRECTORY: letters, digits, _ . - and @"))
 }
 
 fn read(path: &Path, forbidden: u32, owner: Owner) -> Result<Secret, Wrong> {

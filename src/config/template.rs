@@ -10,9 +10,11 @@ pub const DATABASE: [&str; 5] = [
     "database.host",
     "database.port",
     "database.user",
-    "database.password",
+    DATABASE_PASSWORD,
     "database.name",
 ];
+/// The one of them that is a secret.
+pub const DATABASE_PASSWORD: &str = "database.password";
 /// The placeholders of `was.container.hostname`.
 pub const HOSTNAME: [&str; 2] = ["node", "index"];
 /// The placeholder of `health.http.contains`.

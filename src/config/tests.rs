@@ -159,7 +159,7 @@ fn the_example_of_the_documentation() {
     assert_eq!(content.edit[0].set["password"], "{database.password}");
     let database = tier.database.unwrap();
     assert_eq!(
-        (database.port, database.password.expose()),
+        (database.port, database.password.unwrap().expose()),
         (3306, DATABASE_PASSWORD)
     );
     let was = tier.was.unwrap();
@@ -172,16 +172,6 @@ fn the_example_of_the_documentation() {
         Some("{container.hostname}")
     );
     assert_eq!(tier.health.drain, Duration::from_secs(20));
-}
-
-/// What an operator copies first.
-#[test]
-fn the_first_tier_file_of_readme_has_no_fault() {
-    let readme = include_str!("../../README.md");
-    let (_, rest) = readme.split_once("```toml\n").unwrap();
-    let (text, _) = rest.split_once("```").unwrap();
-    let tier = Site::new().load(&text.replace("/etc/wasagent/", "@DIR@/"));
-    assert_eq!(tier.unwrap().database.unwrap().port, 3306);
 }
 
 #[test]
@@ -731,10 +721,426 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Values that are well written, and can never work.
+const NEVER: &[(&str, &str, &str)] = &[
+    (
+        "\"192.168.2.0/24\"",
+        "\"::ffff:192.168.2.0/120\"",
+        "share.clients: IPv4 in the form of IPv6",
+    ),
+    (
+        "\"192.168.2.0/24\"",
+        "\"::ffff:0:0/96\"",
+        "share.clients: IPv4 in the form of IPv6",
+    ),
+    (
+        "\"192.168.2.0/24\"",
+        "\"224.0.0.0/4\"",
+        "share.clients: these are addresses of groups",
+    ),
+    (
+        "\"192.168.2.0/24\"",
+        "\"ff02::/16\"",
+        "share.clients: these are addresses of groups",
+    ),
+    (
+        "\"192.168.2.0/24\"",
+        "\"127.0.0.0/8\"",
+        "share.clients: by these addresses a machine",
+    ),
+    (
+        "\"192.168.2.0/24\"",
+        "\"::1/128\"",
+        "share.clients: by these addresses a machine",
+    ),
+    (
+        "\"192.168.2.0/24\"",
+        "\"0.0.0.0/32\"",
+        "share.clients: no machine has an address",
+    ),
+    (
+        "\"192.168.2.0/24\"",
+        "\"255.255.255.255/32\"",
+        "share.clients: this is the address of a broadcast",
+    ),
+    (
+        "\"192.168.2.0/24\"",
+        "\"fd00::1/64\"",
+        "share.clients: has bits beyond",
+    ),
+    (
+        "\"192.168.2.0/24\"",
+        "\"fd00::/64\"",
+        "share.server: an IPv4 address, and share.clients has only IPv6",
+    ),
+    (
+        "\"192.168.2.13\"",
+        "\"127.0.0.1\"",
+        "share.server: a WAS VM would reach itself",
+    ),
+    (
+        "\"192.168.2.13\"",
+        "\"::1\"",
+        "share.server: a WAS VM would reach itself",
+    ),
+    (
+        "\"192.168.2.13\"",
+        "\"LocalHost\"",
+        "share.server: a WAS VM would reach itself",
+    ),
+    (
+        "\"192.168.2.13\"",
+        "\"localhost.localdomain\"",
+        "share.server: a WAS VM would reach itself",
+    ),
+    (
+        "\"192.168.2.13\"",
+        "\"255.255.255.255\"",
+        "share.server: no address of one machine",
+    ),
+    (
+        "\"192.168.2.13\"",
+        "\"ff02::1\"",
+        "share.server: no address of one machine",
+    ),
+    (
+        "\"192.168.2.13\"",
+        "\"fe80::13\"",
+        "share.server: this address means something only",
+    ),
+    (
+        "\"192.168.2.13\"",
+        "\"::ffff:192.168.2.13\"",
+        "share.server: IPv4 in the form of IPv6",
+    ),
+    (
+        "\"192.168.3.26\"",
+        "\"fe80::1\"",
+        "database.host: this address means",
+    ),
+    (
+        "user          = \"user1\"",
+        "user = \"Root\"",
+        "share.user: root cannot own",
+    ),
+    (
+        "user          = \"user1\"",
+        "user = \"nobody\"",
+        "share.user: an account or group of the system",
+    ),
+    (
+        "user          = \"user1\"",
+        "user = \"wheel\"",
+        "share.user: an account or group of the system",
+    ),
+    (
+        "user          = \"user1\"",
+        "user = \"systemd-network\"",
+        "share.user: an account or group of the system",
+    ),
+    (
+        "user          = \"user1\"",
+        "user = \"user$\"",
+        "share.user: no name for an account",
+    ),
+    (
+        "user          = \"user1\"",
+        "user = \"a b\"",
+        "share.user: no name for an account",
+    ),
+    (
+        "name          = \"user1\"",
+        "name = \"homes\"",
+        "share.name: Samba keeps this name",
+    ),
+    (
+        "name          = \"user1\"",
+        "name = \"printers\"",
+        "share.name: Samba keeps this name",
+    ),
+    (
+        "name          = \"user1\"",
+        "name = \"print$\"",
+        "share.name: Samba keeps this name",
+    ),
+    (
+        "name          = \"user1\"",
+        "name = \"admin$\"",
+        "share.name: Samba keeps this name",
+    ),
+    ("\"auto\"", "\"sdb\"", "storage.disk.device: neither"),
+    ("\"auto\"", "\"vda1\"", "storage.disk.device: neither"),
+    ("\"auto\"", "\"nvme0n1p1\"", "storage.disk.device: neither"),
+    ("\"auto\"", "\"mmcblk0\"", "storage.disk.device: neither"),
+    ("\"auto\"", "\"dm-0\"", "storage.disk.device: neither"),
+    (
+        "\"auto\"",
+        "\"UUID=0f3a-12\"",
+        "storage.disk.device: neither",
+    ),
+    ("\"auto\"", "\"LABEL=data\"", "storage.disk.device: neither"),
+    (
+        "\"auto\"",
+        "\"PARTUUID=12\"",
+        "storage.disk.device: neither",
+    ),
+    ("\"auto\"", "\"Auto\"", "storage.disk.device: neither"),
+    ("\"auto\"", "\"AUTO\"", "storage.disk.device: neither"),
+    ("\"auto\"", "\"atuo\"", "storage.disk.device: neither"),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/var/lib/wasagent\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/var/lib/wasagent/x\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/var/lib/samba\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/var/lib/containers/storage\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/run/share\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/tmp/share\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/var/tmp/share\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/etc/share\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/root/share\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/boot\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/var/log/x\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/var/lib/systemd\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/lib64/x\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/home\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/var/lib\"",
+        "was.mount: a directory of the system",
+    ),
+    (
+        "path = \"/mnt/data/shared_folder\"",
+        "path = \"/mnt/data\"",
+        "storage.path: the mount point of the disk, beside storage.content",
+    ),
+    (
+        "\"/usr/src/app\"",
+        "\"/usr\"",
+        "was.container.workdir: would hide",
+    ),
+    (
+        "\"/usr/src/app\"",
+        "\"/etc\"",
+        "was.container.workdir: would hide",
+    ),
+    (
+        "\"/usr/src/app\"",
+        "\"/bin\"",
+        "was.container.workdir: would hide",
+    ),
+    (
+        "\"/usr/src/app\"",
+        "\"/usr/local/bin\"",
+        "was.container.workdir: would hide",
+    ),
+    (
+        "\"/usr/src/app\"",
+        "\"/run/secrets\"",
+        "was.container.workdir: would hide",
+    ),
+    (
+        "\"/usr/src/app\"",
+        "\"/run/secrets/x\"",
+        "was.container.workdir: would hide",
+    ),
+    (
+        "\"/usr/src/app\"",
+        "\"/proc/x\"",
+        "was.container.workdir: would hide",
+    ),
+    (
+        "\"/usr/src/app\"",
+        "\"/run\"",
+        "was.container.workdir: would hide",
+    ),
+    (
+        "\"/usr/src/app\"",
+        "\"app\"",
+        "was.container.workdir: not an absolute path",
+    ),
+    (
+        "\"nodejs-server\"",
+        "\"wasagent\"",
+        "was.container.name: a service of the system",
+    ),
+    (
+        "\"nodejs-server\"",
+        "\"wasagent-apply\"",
+        "was.container.name: a service of the system",
+    ),
+    (
+        "\"nodejs-server\"",
+        "\"sshd\"",
+        "was.container.name: a service of the system",
+    ),
+    (
+        "\"nodejs-server\"",
+        "\"systemd-resolved\"",
+        "was.container.name: a service of the system",
+    ),
+    (
+        "\"nodejs-server\"",
+        "\"nodejs server\"",
+        "was.container.name: no name for a container",
+    ),
+    (
+        "NODE_ENV",
+        "\"1A\"",
+        "was.container.env: no name for an environment",
+    ),
+    (
+        "NODE_ENV",
+        "\"A-B\"",
+        "was.container.env: no name for an environment",
+    ),
+    (
+        "NODE_ENV",
+        "\"A=B\"",
+        "was.container.env: no name for an environment",
+    ),
+    (
+        "NODE_ENV",
+        "\"\"",
+        "was.container.env: no name for an environment",
+    ),
+    (
+        "nodejs-server:linux-0.1",
+        "a..b:1",
+        "was.container.image: no name of an image",
+    ),
+    (
+        "nodejs-server:linux-0.1",
+        "a_-b:1",
+        "was.container.image: no name of an image",
+    ),
+    (
+        "nodejs-server:linux-0.1",
+        "-a:1",
+        "was.container.image: no name of an image",
+    ),
+    (
+        "nodejs-server:linux-0.1",
+        "a:.1",
+        "was.container.image: no tag",
+    ),
+    (
+        "nodejs-server:linux-0.1",
+        "a:xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        "was.container.image: no tag",
+    ),
+    (
+        "nodejs-server:linux-0.1",
+        "a@sha1:00",
+        "was.container.image: no digest",
+    ),
+    (
+        "docker.io/ablecloudteam",
+        "https://docker.io/ablecloudteam",
+        "was.container.image: begins with a transport",
+    ),
+    (
+        "docker.io/ablecloudteam",
+        "docker.io:0/ablecloudteam",
+        "was.container.image: no registry's host name",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"224.0.0.1:5000:3000\"",
+        "was.container.publish: no address of this VM",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"255.255.255.255:5000:3000\"",
+        "was.container.publish: no address of this VM",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"[fe80::1]:5000:3000\"",
+        "was.container.publish: this address means",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"[::ffff:10.0.0.1]:5000:3000\"",
+        "was.container.publish: IPv4 in the form of IPv6",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"5000:0\"",
+        "was.container.publish: no port of the container",
+    ),
+    (
+        "\"5000:3000\"",
+        "\"5000:3000\", \"5000:3001\"",
+        "was.container.publish: `5000:3001` and `5000:3000` publish the same",
+    ),
+    (
+        "\"0.0.0.0:9180\"",
+        "\"239.0.0.1:9180\"",
+        "health.listen: no address of this VM",
+    ),
+    ("\"20s\"", "\"0s\"", "health.drain: out of range"),
+    ("\"20s\"", "\"0ms\"", "health.drain: out of range"),
+    ("\"20s\"", "\"0h0m\"", "health.drain: out of range"),
+];
+
 #[test]
 fn each_fault_alone() {
     let site = Site::new();
-    for (from, to, message) in FAULTS {
+    for (from, to, message) in FAULTS.iter().chain(NEVER) {
         let faults = site.load(&changed(from, to)).unwrap_err();
         assert_eq!(faults.0.len(), 1, "{from} -> {to}: {faults}");
         let fault = &faults.0[0];
@@ -750,11 +1156,31 @@ fn each_fault_alone() {
 
 /// Replacements in the example that are valid.
 const RIGHT: &[(&str, &str)] = &[
-    ("\"192.168.2.13\"", "\"fd00::13\""),
     ("\"192.168.2.13\"", "\"was-storage.example.org\""),
+    ("\"192.168.2.13\"", "\"localhost.example.org\""),
     ("\"192.168.2.0/24\"", "\"fd00::/64\", \"10.0.0.1/32\""),
     ("\"auto\"", "\"/dev/disk/by-id/virtio-1234\""),
     ("\"auto\"", "\"0a1b2c3d4e5f60718293\""),
+    ("\"auto\"", "\"QM00003\""),
+    ("\"auto\"", "\"data=1\""),
+    ("\"auto\"", "\"vdisk-sdb\""),
+    ("\"192.168.2.0/24\"", "\"0.0.0.0/0\", \"::/0\""),
+    ("\"192.168.2.0/24\"", "\"0.0.0.0/1\", \"128.0.0.0/1\""),
+    ("user          = \"user1\"", "user = \"Web-1\""),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/var/lib/shop\"",
+    ),
+    ("mount = \"/mnt/data/shared_folder\"", "mount = \"/srv\""),
+    (
+        "mount = \"/mnt/data/shared_folder\"",
+        "mount = \"/home/shop/data\"",
+    ),
+    ("\"/usr/src/app\"", "\"/app\""),
+    ("\"/usr/src/app\"", "\"/usr/local/app\""),
+    ("\"/usr/src/app\"", "\"/usr/share/nginx/html\""),
+    ("\"nodejs-server\"", "\"smbd-web\""),
+    ("nodejs-server:linux-0.1", "a__b-c--d.e:1_.-"),
     ("\"xfs\"", "\"ext4\""),
     ("\"3.1.1\"", "\"3.0\""),
     (
@@ -805,6 +1231,42 @@ fn other_right_values() {
         if let Err(faults) = site.load(&changed(from, to)) {
             panic!("{from} -> {to}: {faults}");
         }
+    }
+}
+
+#[test]
+fn a_tier_of_ipv6() {
+    let text = changed("\"192.168.2.13\"", "\"fd00::13\"");
+    let faults = Site::new().faults(&text);
+    assert!(faults.contains("share.clients has only IPv4"), "{faults}");
+    let text = text.replacen("\"192.168.2.0/24\"", "\"fd00::/64\"", 1);
+    assert!(Site::new().load(&text).is_ok());
+}
+
+/// What was meant is shown in the form that works.
+#[test]
+fn the_way_out_can_be_copied() {
+    for (from, to, hint) in [
+        ("\"auto\"", "\"sdb\"", "did you mean \"/dev/sdb\"?"),
+        ("\"auto\"", "\"Auto\"", "did you mean \"auto\"?"),
+        (
+            "\"auto\"",
+            "\"UUID=0f3a-12\"",
+            "did you mean \"/dev/disk/by-uuid/0f3a-12\"?",
+        ),
+        (
+            "\"192.168.2.0/24\"",
+            "\"::ffff:192.168.2.0/120\"",
+            "write 192.168.2.0/24",
+        ),
+        (
+            "\"192.168.2.13\"",
+            "\"::ffff:192.168.2.13\"",
+            "write 192.168.2.13",
+        ),
+    ] {
+        let faults = Site::new().load(&changed(from, to)).unwrap_err();
+        assert_eq!(faults.0[0].hint.as_deref(), Some(hint));
     }
 }
 
@@ -901,6 +1363,43 @@ fn the_application_has_secrets_of_its_own() {
     let faults = site.faults_as(&text, Some(Role::Was));
     assert!(
         faults.contains("was.container.secrets.NAME.password_file: cannot read @DIR@/token"),
+        "{faults}"
+    );
+}
+
+/// A VM need not know a secret that nothing on it uses.
+#[test]
+fn a_role_reads_only_the_secrets_that_it_uses() {
+    let without_edit = {
+        let start = EXAMPLE.find("[[storage.content.edit]]").unwrap();
+        let end = EXAMPLE.find("[database]").unwrap();
+        format!("{}{}", &EXAMPLE[..start], &EXAMPLE[end..])
+    };
+    let host_alone = changed("password = \"{database.password}\", ", "");
+    let was = Some(Role::Was);
+    let storage = Some(Role::Storage);
+    let table = [
+        (EXAMPLE, was, false),
+        (EXAMPLE, storage, true),
+        (EXAMPLE, None, true),
+        (&without_edit, storage, false),
+        (&without_edit, None, false),
+        (&host_alone, storage, false),
+    ];
+    for (text, role, reads) in table {
+        let site = Site::new();
+        assert!(site.load_as(text, role).is_ok());
+        fs::remove_file(site.path("database.password")).unwrap();
+        assert_eq!(site.load_as(text, role).is_err(), reads, "{role:?}\n{text}");
+    }
+    // What can be told without reading it is told.
+    let relative = changed("\"@DIR@/database.password\"", "\"database.password\"");
+    let faults = Site::new().faults_as(&relative, was);
+    assert!(faults.contains("not an absolute path"), "{faults}");
+    let none = changed("password_file = \"@DIR@/database.password\"\n", "");
+    let faults = Site::new().faults_as(&none, was);
+    assert!(
+        faults.contains("missing the password in [database]"),
         "{faults}"
     );
 }

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::template::{self, Piece};
 use super::{Device, Dialect, Filesystem, Image, Mode, Protocol, Publish};
+use super::{address, place, reserved};
 
 /// Why a value is refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,9 +74,15 @@ fn refuse_control(text: &str) -> Checked<()> {
     )
 }
 
-/// The value of an environment variable: it may be empty.
+/// The value of an environment variable: it may be empty. A single argument of a program, which podman
+/// gets it as, has less than 128 KiB (`MAX_ARG_STRLEN`).
 pub(super) fn environment_value(text: &str) -> Checked<String> {
     refuse_control(text)?;
+    refuse_if(
+        text.len() > 100_000,
+        "too long for an environment variable",
+        "at most 100000 bytes",
+    )?;
     Ok(text.to_owned())
 }
 
@@ -142,8 +149,13 @@ pub(super) fn account(name: &str) -> Checked<String> {
         "1 to 31 letters, digits, _ and -, beginning with a letter or _",
     )?;
     refuse_if(
-        name == "root",
+        name.eq_ignore_ascii_case("root"),
         "root cannot own the share",
+        "an account of its own for the share",
+    )?;
+    refuse_if(
+        reserved::is_account(name),
+        "an account or group of the system",
         "an account of its own for the share",
     )?;
     Ok(name.to_owned())
@@ -154,11 +166,7 @@ pub(super) fn host(host: &str) -> Checked<String> {
     let expected = "an IP address or a host name";
     refuse_if(host.is_empty(), "is empty", expected)?;
     if let Ok(address) = host.parse::<IpAddr>() {
-        refuse_if(
-            address.is_unspecified() || address.is_multicast(),
-            "no address of one machine",
-            expected,
-        )?;
+        address::of_one_machine(address)?;
         return Ok(host.to_owned());
     }
     if host.chars().all(|c| c.is_ascii_digit() || c == '.') {
@@ -205,6 +213,13 @@ fn written_as_in_a_url(host: &str) -> Option<Wrong> {
         None => Wrong::new("an IPv6 address in brackets, with something behind it")
             .hint(format!("write {plain}, without brackets and port")),
     })
+}
+
+/// The host that the WAS VMs mount from.
+pub(super) fn server(text: &str) -> Checked<String> {
+    let host = host(text)?;
+    address::of_another_machine(&host)?;
+    Ok(host)
 }
 
 /// RFC 1123, 2.1.
@@ -261,6 +276,11 @@ pub(super) fn container_name(name: &str) -> Checked<String> {
         !good,
         "no name for a container",
         "1 to 128 letters, digits, _ . and -, beginning with a letter or digit",
+    )?;
+    refuse_if(
+        reserved::is_service(name),
+        "a service of the system has this name",
+        "a name of the container's own, such as nodejs-server",
     )?;
     Ok(name.to_owned())
 }
@@ -363,49 +383,15 @@ fn plain_path(text: &str) -> Checked<PathBuf> {
 /// A directory that the agent may take over: mount a file system on it, change its owner, label
 /// everything below it.
 pub(super) fn directory(text: &str) -> Checked<PathBuf> {
-    /// Refused, with everything below them.
-    const TREES: [&str; 12] = [
-        "/proc", "/sys", "/dev", "/run", "/boot", "/etc", "/usr", "/bin", "/sbin", "/lib",
-        "/lib64", "/var/run",
-    ];
-    /// Refused, but not what is below them.
-    const DIRECTORIES: [&str; 10] = [
-        "/",
-        "/home",
-        "/root",
-        "/tmp",
-        "/var",
-        "/var/lib",
-        "/var/log",
-        "/var/tmp",
-        "/var/cache",
-        "/var/spool",
-    ];
     let path = plain_path(text)?;
-    let system = TREES.iter().any(|tree| path.starts_with(tree))
-        || DIRECTORIES
-            .iter()
-            .any(|directory| path == Path::new(directory));
-    refuse_if(
-        system,
-        "a directory of the system",
-        "a directory of the tier's own, such as /mnt/data",
-    )?;
+    place::of_the_tier(&path)?;
     Ok(path)
 }
 
 /// Where the share appears in the container.
 pub(super) fn workdir(text: &str) -> Checked<PathBuf> {
     let path = plain_path(text)?;
-    let system = path == Path::new("/")
-        || ["/proc", "/sys", "/dev"]
-            .iter()
-            .any(|tree| path.starts_with(tree));
-    refuse_if(
-        system,
-        "would hide the container's own system",
-        "a directory such as /usr/src/app",
-    )?;
+    place::in_the_container(&path)?;
     Ok(path)
 }
 
@@ -447,9 +433,59 @@ pub(super) fn device(text: &str) -> Checked<Device> {
             .expected(expected)
             .hint(format!("a path begins with a slash: /{text}")));
     }
+    if let Some(meant) = device_meant(text) {
+        return Err(Wrong::new("neither \"auto\", a path nor a serial")
+            .expected(expected)
+            .hint(format!("did you mean \"{meant}\"?")));
+    }
     let good = text.len() <= 255 && text.chars().all(|c| c.is_ascii_graphic());
     refuse_if(!good, "no serial of a disk", expected)?;
     Ok(Device::Serial(text.to_owned()))
+}
+
+/// What a word that is no serial was meant to be: a misspelt `auto`, a disk's name without `/dev`,
+/// or a tag as in fstab(5).
+fn device_meant(text: &str) -> Option<String> {
+    let letters = text.chars().all(|c| c.is_ascii_alphabetic());
+    if letters && super::keys::nearest(text, &["auto"]).is_some() {
+        return Some("auto".to_owned());
+    }
+    if is_kernel_name(text) {
+        return Some(format!("/dev/{text}"));
+    }
+    let (tag, value) = text.split_once('=')?;
+    let directory = match tag.to_ascii_uppercase().as_str() {
+        "UUID" => "by-uuid",
+        "LABEL" => "by-label",
+        "PARTUUID" => "by-partuuid",
+        "PARTLABEL" => "by-partlabel",
+        "ID" => "by-id",
+        "SERIAL" | "ID_SERIAL" | "ID_SERIAL_SHORT" => return Some(unquoted(value)),
+        _ => return None,
+    };
+    Some(format!("/dev/disk/{directory}/{}", unquoted(value)))
+}
+
+fn unquoted(text: &str) -> String {
+    text.trim_matches(['"', '\'']).escape_debug().to_string()
+}
+
+/// Whether the kernel gives such names to disks and partitions (Documentation/admin-guide/devices.txt).
+fn is_kernel_name(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    let lettered = ["sd", "vd", "xvd", "hd"].iter().any(|kind| {
+        text.strip_prefix(kind).is_some_and(|rest| {
+            let rest = rest.trim_end_matches(|c: char| c.is_ascii_digit());
+            (1..=2).contains(&rest.len()) && rest.chars().all(|c| c.is_ascii_lowercase())
+        })
+    });
+    let numbered = ["dm-", "md", "loop", "sr", "nbd", "zram", "ram", "mmcblk"]
+        .iter()
+        .any(|kind| text.strip_prefix(kind).is_some_and(digits));
+    let nvme = text
+        .strip_prefix("nvme")
+        .is_some_and(|rest| rest.split(['n', 'p']).all(digits));
+    lettered || numbered || nvme
 }
 
 /// One of a few words.
@@ -507,6 +543,7 @@ pub(super) fn network(text: &str) -> Checked<IpNet> {
             .expected(expected)
             .hint(format!("the network is {}", network.trunc())));
     }
+    address::network_of_clients(&network)?;
     Ok(network)
 }
 
@@ -533,6 +570,7 @@ pub(super) fn publish(text: &str) -> Checked<Publish> {
                 }
                 _ => wrong("no IP address"),
             })?;
+            address::to_listen_on(address, expected)?;
             (Some(address), port)
         }
     };
@@ -566,7 +604,10 @@ pub(super) fn listen(text: &str) -> Checked<Option<SocketAddr>> {
         Ok(address) if address.port() == 0 => {
             Err(Wrong::new("port 0 is none to listen on").expected(expected))
         }
-        Ok(address) => Ok(Some(address)),
+        Ok(address) => {
+            address::to_listen_on(address.ip(), expected)?;
+            Ok(Some(address))
+        }
         Err(_) => {
             let mut wrong = Wrong::new("no address to listen on").expected(expected);
             if let Some((bare, port)) = text.rsplit_once(':')
@@ -667,6 +708,11 @@ pub(super) fn image(text: &str) -> Checked<Image> {
     };
     refuse_if(!is_registry(registry), "no registry's host name", expected)?;
     refuse_if(
+        name.len() > 255,
+        "too long for an image's name",
+        "at most 255 characters",
+    )?;
+    refuse_if(
         !name.split('/').all(is_repository),
         "no name of an image",
         "lower-case letters and digits, parted by . _ - and /",
@@ -705,9 +751,13 @@ fn is_registry(registry: &str) -> bool {
 
 fn is_repository(name: &str) -> bool {
     let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    name.chars().all(|c| edge(c) || "._-".contains(c))
-        && name.starts_with(edge)
+    let separators = name.split(edge).filter(|between| !between.is_empty());
+    name.starts_with(edge)
         && name.ends_with(edge)
+        // The `separator` of github.com/distribution/reference: one dot, one or two underscores, or hyphens.
+        && separators.into_iter().all(|between| {
+            matches!(between, "." | "_" | "__") || between.chars().all(|c| c == '-')
+        })
 }
 
 fn is_tag(tag: &str) -> bool {

@@ -34,7 +34,7 @@ pub fn fill(edits: &[Edit], database: Option<&Database>) -> Vec<Filled> {
             "database.host" => Cow::Borrowed(&database.host),
             "database.port" => Cow::Owned(database.port.to_string()),
             "database.user" => Cow::Borrowed(&database.user),
-            "database.password" => Cow::Borrowed(database.password.expose()),
+            template::DATABASE_PASSWORD => Cow::Borrowed(database.password.as_ref()?.expose()),
             "database.name" => Cow::Borrowed(&database.name),
             _ => return None,
         })
@@ -167,7 +167,7 @@ mod tests {
             host: "db".to_owned(),
             port: 3307,
             user: "root".to_owned(),
-            password: Secret::new(password.to_owned()),
+            password: Some(Secret::new(password.to_owned())),
             name: "x".to_owned(),
         };
         fill(&[edit], Some(&database))

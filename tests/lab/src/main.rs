@@ -83,3 +83,26 @@ fn setup() -> Result<()> {
     ));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the documents have a developer type.
+    #[test]
+    fn every_command_of_the_lab_in_readme_is_one() {
+        let readme = include_str!("../../../README.md");
+        let mut commands = 0;
+        for rest in readme.split("cargo lab ").skip(1) {
+            let line = rest.split(['\n', '`', '(']).next().unwrap_or_default();
+            // Brackets mark what may be left out.
+            let line = line.replace(['[', ']'], "");
+            let words = ["lab"].into_iter().chain(line.split_whitespace());
+            if let Err(wrong) = Arguments::try_parse_from(words) {
+                panic!("cargo lab {line}: {wrong}");
+            }
+            commands += 1;
+        }
+        assert!(commands > 3, "{commands}");
+    }
+}

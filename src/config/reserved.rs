@@ -1,0 +1,74 @@
+//! Names that are taken on every VM. Pure.
+
+/// Accounts and groups of the distributions and of what every guest runs. An account of a group's
+/// name would be in that group (sysusers.d(5)), and with some of them be as good as root.
+const ACCOUNTS: [&str; 30] = [
+    "root",
+    "bin",
+    "daemon",
+    "sys",
+    "sync",
+    "games",
+    "lp",
+    "mail",
+    "man",
+    "nobody",
+    "nogroup",
+    "messagebus",
+    "dbus",
+    "polkitd",
+    "sshd",
+    "tss",
+    "wheel",
+    "sudo",
+    "admin",
+    "adm",
+    "disk",
+    "kmem",
+    "mem",
+    "shadow",
+    "docker",
+    "lxd",
+    "incus-admin",
+    "libvirt",
+    "tty",
+    "utmp",
+];
+
+/// Services of the agent's own, of its helpers and of every guest. The container's unit would take
+/// the place of a service of its name.
+const SERVICES: [&str; 21] = [
+    "wasagent",
+    "wasagent-apply",
+    "wasagent-http",
+    "wasagent-build",
+    "podman",
+    "podman-auto-update",
+    "podman-restart",
+    "netavark-firewalld-reload",
+    "firewalld",
+    "dbus",
+    "dbus-broker",
+    "ssh",
+    "sshd",
+    "smb",
+    "smbd",
+    "nmb",
+    "nmbd",
+    "winbind",
+    "NetworkManager",
+    "polkit",
+    "cloud-init",
+];
+
+/// Whether an account of this name is there already, or is part of the system. Samba takes
+/// `Root` for `root` (username level, `Get_Pwnam_alloc` in source3/lib/username.c).
+pub(super) fn is_account(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ACCOUNTS.contains(&name.as_str()) || name.starts_with("systemd-")
+}
+
+/// Whether `NAME.service` is a service of the system.
+pub(super) fn is_service(name: &str) -> bool {
+    SERVICES.contains(&name) || name.starts_with("systemd-")
+}

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::blocking;
 use super::firewalld::Firewalld;
+use super::firewalld::zones::Zones;
 use super::mark::MARK;
+use super::network::{self, Interface};
 use super::process::find_program;
 use super::selinux;
 use super::systemd::Systemd;
@@ -42,6 +44,10 @@ pub struct Facts {
     pub keeps_ports: bool,
     /// firewalld's default zone; `None` where it does not run.
     pub default_zone: Option<String>,
+    /// What firewalld has in force; `None` where it does not run.
+    pub zones: Option<Zones>,
+    /// The interfaces by which other machines reach this one.
+    pub interfaces: Vec<Interface>,
     /// Whether the kernel has an SELinux policy, enforcing or permissive.
     pub selinux: bool,
     /// Whether udev tells systemd about devices. Devices then have units and names below
@@ -67,15 +73,15 @@ impl Facts {
             Ok((packages, Local::look()?))
         })
         .await?;
-        let default_zone = async {
+        let zones = async {
             match firewalld {
-                Some(firewalld) => firewalld.default_zone().await.map(Some),
+                Some(firewalld) => firewalld.zones_in_force().await.map(Some),
                 None => Ok(None),
             }
         };
-        let (samba_unit, default_zone, netavark) = tokio::try_join!(
+        let (samba_unit, zones, netavark) = tokio::try_join!(
             samba_unit(systemd, packages),
-            default_zone,
+            zones,
             systemd.unit(NETAVARK_RELOAD)
         )?;
         Ok(Self {
@@ -85,18 +91,21 @@ impl Facts {
             quadlet: local.quadlet,
             plain_containers: local.plain_containers,
             keeps_ports: netavark.file_state == "enabled",
-            default_zone,
+            default_zone: zones.as_ref().map(|zones| zones.default.clone()),
+            zones,
+            interfaces: local.interfaces,
             selinux: local.selinux,
             udev: local.udev,
         })
     }
 }
 
-/// The facts that files tell.
+/// The facts that files and the kernel tell.
 struct Local {
     node: String,
     quadlet: bool,
     plain_containers: BTreeSet<String>,
+    interfaces: Vec<Interface>,
     selinux: bool,
     udev: bool,
 }
@@ -107,6 +116,7 @@ impl Local {
             node: node_name()?,
             quadlet: QUADLET_GENERATORS.iter().any(|g| Path::new(g).exists()),
             plain_containers: plain_containers(Path::new(SERVICES)),
+            interfaces: network::interfaces()?,
             selinux: selinux::is_on(),
             udev: Path::new("/run/udev/control").exists(),
         })

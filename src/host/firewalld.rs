@@ -2,6 +2,10 @@
 //! both are read and set here. `reload` is never called: it drops rules that others added at run
 //! time.
 
+pub mod rich_rule;
+mod table;
+pub mod zones;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::pin::Pin;

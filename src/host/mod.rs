@@ -21,6 +21,7 @@ pub mod listener;
 pub mod mark;
 pub mod mentions;
 pub mod mount;
+pub mod network;
 pub mod permit;
 pub mod podman;
 pub mod process;

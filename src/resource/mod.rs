@@ -51,6 +51,7 @@ mod samba_parameters;
 mod samba_user;
 mod secret;
 mod unit;
+mod way_in;
 
 pub use account::Account;
 pub use cifs_mount::CifsShare;
@@ -71,3 +72,4 @@ pub use samba_parameters::{Rule as SambaRule, TABLE as SAMBA_PARAMETERS};
 pub use samba_user::SambaUser;
 pub use secret::SecretFile;
 pub use unit::Unit;
+pub use way_in::WayIn;

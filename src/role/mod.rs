@@ -12,7 +12,7 @@ use crate::config::{Role, Tier};
 use crate::engine::Graph;
 use crate::error::{Error, Result};
 use crate::host::Facts;
-use crate::resource::NewerImage;
+use crate::resource::{Firewall, NewerImage, WayIn};
 
 pub use storage::storage;
 pub use was::{container_hostname, was};
@@ -41,12 +41,14 @@ pub fn resources(role: Role, tier: &Tier, facts: &Facts, options: &Options) -> R
     }
 }
 
-/// The firewalld zone that is opened: the tier file's, or the default zone. Where no firewalld
-/// runs, the name does not matter, since the plan ends there.
-fn zone(tier: &Tier, facts: &Facts) -> String {
-    tier.firewall
-        .zone
-        .clone()
-        .or_else(|| facts.default_zone.clone())
-        .unwrap_or_else(|| "public".to_owned())
+/// What is opened in the zones of firewalld that are in use. Its name is theirs; where they are not known or cannot be
+/// opened, it is the tier file's zone or the default one.
+fn firewall(way: WayIn, facts: &Facts) -> Firewall {
+    let in_use = facts.zones.as_ref();
+    let in_use = in_use.and_then(|zones| way.zones_in_use(zones, &facts.interfaces));
+    let named = || way.zone.clone().or_else(|| facts.default_zone.clone());
+    Firewall {
+        zone: in_use.or_else(named).unwrap_or_else(|| "public".to_owned()),
+        way,
+    }
 }

@@ -76,6 +76,8 @@ pub fn graph(role: Role) -> Graph {
         plain_containers: Default::default(),
         keeps_ports: true,
         default_zone: Some("public".to_owned()),
+        zones: None,
+        interfaces: Vec::new(),
         selinux: false,
         udev: true,
     };

@@ -2,16 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::zone;
+use super::firewall;
 use crate::config::{Share, Storage, Tier};
 use crate::engine::{Graph, Requirement};
 use crate::host::Facts;
 use crate::host::cifs::SMB_PORT;
-use crate::host::firewalld::Opening;
 use crate::host::systemd::mount_unit_name;
 use crate::resource::{
-    Account, Check, Content, DataDisk, Directory, Disk, File, Firewall, Label, Mount, OurShare,
-    SAMBA_PARAMETERS, SambaInclude, SambaRule, SambaUser, Unit,
+    Account, Check, Content, DataDisk, Directory, Disk, File, Label, Mount, OurShare,
+    SAMBA_PARAMETERS, SambaInclude, SambaRule, SambaUser, Unit, WayIn,
 };
 
 /// Beside smb.conf, which includes it.
@@ -153,25 +152,14 @@ pub fn storage(tier: &Tier, storage: &Storage, facts: &Facts) -> Graph {
         &before_samba,
     );
 
-    let everybody = Opening::Port {
-        port: SMB_PORT,
-        protocol: "tcp".to_owned(),
+    let way = WayIn {
+        zone: tier.firewall.zone.clone(),
+        clients: share.clients.clone(),
+        reached_at: share.server.parse().into_iter().collect(),
+        ports: vec![(SMB_PORT, "tcp".to_owned())],
+        forwarded: false,
     };
-    let (openings, unwanted) = if share.clients.is_empty() {
-        (vec![everybody], Vec::new())
-    } else {
-        let clients = share.clients.iter();
-        let openings = clients.map(|&network| Opening::for_source(network, SMB_PORT, "tcp"));
-        (openings.collect(), vec![everybody])
-    };
-    graph.add(
-        Firewall {
-            zone: zone(tier, facts),
-            openings,
-            unwanted,
-        },
-        &[],
-    );
+    graph.add(firewall(way, facts), &[]);
     graph
 }
 

@@ -1,13 +1,12 @@
 //! The WAS VM: the share mounted, and the application's container running on it.
 
-use super::{Options, zone};
+use super::{Options, firewall};
 use crate::config::{Secret, Tier, Was};
 use crate::engine::Graph;
 use crate::error::{Error, Result};
-use crate::host::firewalld::Opening;
 use crate::host::{Facts, cifs, podman};
 use crate::resource::{
-    CifsShare, Container, ContainerSecret, Firewall, Image, PodmanSecret, SecretFile,
+    CifsShare, Container, ContainerSecret, Image, PodmanSecret, SecretFile, WayIn,
 };
 
 /// Read by `mount.cifs` at boot.
@@ -49,21 +48,20 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, options: &Options) -> Result<G
         },
         &[],
     );
-    let firewall = graph.add(
-        Firewall {
-            zone: zone(tier, facts),
-            openings: container
-                .publish
-                .iter()
-                .map(|publish| Opening::Port {
-                    port: publish.host_port,
-                    protocol: publish.protocol.to_string(),
-                })
-                .collect(),
-            unwanted: Vec::new(),
-        },
-        &[],
-    );
+    let published = container.publish.iter();
+    let addresses = published.clone().map(|publish| publish.address);
+    let addresses = addresses.map(|address| address.filter(|address| !address.is_unspecified()));
+    let way = WayIn {
+        zone: tier.firewall.zone.clone(),
+        clients: Vec::new(),
+        // Where one port is published at every address, all of them count.
+        reached_at: addresses.collect::<Option<_>>().unwrap_or_default(),
+        ports: published
+            .map(|publish| (publish.host_port, publish.protocol.to_string()))
+            .collect(),
+        forwarded: true,
+    };
+    let firewall = graph.add(firewall(way, facts), &[]);
     let mut needs = vec![mount, image, firewall];
     let mut secrets = Vec::new();
     for (name, value) in &container.secrets {

@@ -1,0 +1,103 @@
+//! The VM's own addresses, and the interfaces that have them.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+
+use crate::error::{Error, Result};
+
+/// An interface that is up and leads to other machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    pub name: String,
+    /// Its addresses, each with the length of its network's prefix; never of IPv6's link-local ones.
+    pub addresses: Vec<IpNet>,
+    /// Whether packets to everywhere else leave by it.
+    pub leads_out: bool,
+}
+
+/// The interfaces that are up and have an address, without the loopback.
+pub fn interfaces() -> Result<Vec<Interface>> {
+    let found = getifaddrs().map_err(|e| Error::new(format!("list the VM's addresses: {e}")))?;
+    let default = default_routes(
+        &std::fs::read_to_string("/proc/net/route").unwrap_or_default(),
+        &std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default(),
+    );
+    let mut interfaces: Vec<Interface> = Vec::new();
+    for one in found {
+        let is_local = one.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+        let is_up = one.flags.contains(InterfaceFlags::IFF_UP);
+        let ip = |storage: Option<nix::sys::socket::SockaddrStorage>| {
+            let storage = storage?;
+            let v4 = storage.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| storage.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        };
+        let (Some(address), Some(mask)) = (ip(one.address), ip(one.netmask)) else {
+            continue;
+        };
+        let link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+        let Ok(address) = IpNet::with_netmask(address, mask) else {
+            continue;
+        };
+        if is_local || !is_up || link_local {
+            continue;
+        }
+        let name = one.interface_name;
+        match interfaces.iter_mut().find(|known| known.name == name) {
+            Some(known) => known.addresses.push(address),
+            None => interfaces.push(Interface {
+                leads_out: default.contains(&name),
+                addresses: vec![address],
+                name,
+            }),
+        }
+    }
+    Ok(interfaces)
+}
+
+/// The interfaces of the default routes, in the forms of /proc/net/route and /proc/net/ipv6_route
+/// (Documentation/networking/proc_net_tcp.rst and net/ipv6/route.c).
+fn default_routes(v4: &str, v6: &str) -> Vec<String> {
+    let v4 = v4.lines().skip(1).filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (interface, to, mask) = (words.first()?, words.get(1)?, words.get(7)?);
+        (*to == "00000000" && *mask == "00000000").then(|| (*interface).to_owned())
+    });
+    let v6 = v6.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (to, bits, interface) = (words.first()?, words.get(1)?, words.last()?);
+        let everywhere = to.chars().all(|c| c == '0') && *bits == "00";
+        (everywhere && *interface != "lo").then(|| (*interface).to_owned())
+    });
+    v4.chain(v6).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_out_is_read_from_the_kernels_tables() {
+        let v4 = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+                  eth0\t00000000\t0102A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                  eth1\t0002A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        let zero = "0".repeat(32);
+        let v6 = format!(
+            "{zero} 00 {zero} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00450003     eth2\n\
+             {zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n"
+        );
+        assert_eq!(default_routes(v4, &v6), ["eth0", "eth2"]);
+    }
+
+    #[test]
+    fn the_loopback_is_no_way_in() {
+        let found = interfaces().unwrap();
+        assert!(
+            found
+                .iter()
+                .all(|one| one.name != "lo" && !one.addresses.is_empty())
+        );
+    }
+}

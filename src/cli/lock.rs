@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::Failure;
 use super::exit;
-use crate::error::{Doing, Error};
+use crate::error::{Doing, Error, Result};
 use crate::host::{process, selinux};
 
 /// The lock is released when the process that holds it has ended, and all helper programs that it
@@ -23,29 +23,34 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Takes the lock. Waits at most `wait` for another run to release it.
 pub fn take(wait: Duration) -> Result<Flock<File>, Failure> {
+    let Some(lock) = exclusive(Path::new(LOCK), wait)? else {
+        return Err(Failure {
+            code: exit::LOCKED,
+            error: Some(
+                Error::new("another run of wasagent is at work on this VM")
+                    .hint("try again when it is done, or wait for it: --wait 5m"),
+            ),
+        });
+    };
+    selinux::let_all_domains_hold(Path::new(LOCK));
+    process::hand_on(&*lock).doing(format_args!("hand {LOCK} to helper programs"))?;
+    Ok(lock)
+}
+
+/// Locks a file, which it makes if need be. `None` if somebody else still holds it after `wait`.
+pub fn exclusive(path: &Path, wait: Duration) -> Result<Option<Flock<File>>> {
     let deadline = Instant::now() + wait;
-    let mut file = open(Path::new(LOCK)).doing(format_args!("open {LOCK}"))?;
+    let shown = path.display();
+    let mut file = open(path).doing(format_args!("open {shown}"))?;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => {
-                selinux::let_all_domains_hold(Path::new(LOCK));
-                process::hand_on(&*lock).doing(format_args!("hand {LOCK} to helper programs"))?;
-                return Ok(lock);
-            }
+            Ok(lock) => return Ok(Some(lock)),
             Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < deadline => {
                 file = again;
                 std::thread::sleep(PAUSE);
             }
-            Err((_, Errno::EWOULDBLOCK)) => {
-                return Err(Failure {
-                    code: exit::LOCKED,
-                    error: Some(
-                        Error::new("another run of wasagent is at work on this VM")
-                            .hint("try again when it is done, or wait for it: --wait 5m"),
-                    ),
-                });
-            }
-            Err((_, errno)) => return Err(Error::new(format!("lock {LOCK}: {errno}")).into()),
+            Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+            Err((_, errno)) => return Err(errno).doing(format_args!("lock {shown}")),
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::resource::NewerImage;
 use crate::role::Options;
 use exit::Code;
 use output::Output;
-use unit::{back_off, keep_ports, sees_share, start_lock};
+use unit::{back_off, keep_ports, probe_share, sees_share, start_lock};
 
 /// Takes a role, storage or was, and makes this VM serve it.
 #[derive(Debug, Parser)]
@@ -178,6 +178,9 @@ enum Command {
         #[command(flatten)]
         options: sees_share::Options,
     },
+    /// Try whether the share can be used: what health starts beside itself
+    #[command(hide = true)]
+    ProbeShare,
     /// Keep the share's revision as it is while an application starts: what the container's unit runs
     #[command(hide = true)]
     StartLock {
@@ -248,6 +251,7 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
         }
         Command::BackOff { options } => block_on(back_off::run(options)),
         Command::KeepPorts { options } => block_on(keep_ports::run(options)),
+        Command::ProbeShare => block_on(probe_share::run()),
         Command::SeesShare { options } => sees_share::run(options),
         Command::StartLock { options } => block_on(start_lock::run(options)),
         Command::Health { role } => {

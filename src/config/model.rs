@@ -210,8 +210,10 @@ pub struct Was {
 pub enum Dialect {
     V3_0,
     V3_0_2,
-    #[default]
     V3_1_1,
+    /// The newest of them that both sides speak.
+    #[default]
+    V3,
 }
 
 impl Dialect {
@@ -222,6 +224,7 @@ impl Dialect {
             Self::V3_0 => "3.0",
             Self::V3_0_2 => "3.0.2",
             Self::V3_1_1 => "3.1.1",
+            Self::V3 => "3",
         }
     }
 }

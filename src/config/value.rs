@@ -522,6 +522,7 @@ pub(super) fn dialect(text: &str) -> Checked<Dialect> {
             ("3.0", Dialect::V3_0),
             ("3.0.2", Dialect::V3_0_2),
             ("3.1.1", Dialect::V3_1_1),
+            ("3", Dialect::V3),
         ],
     )
 }

@@ -20,6 +20,7 @@ use super::manifest::{self, Carried, Intent, KEPT, Linked, Look, Manifest};
 use super::staging::{NEW, Staging};
 use crate::error::{Error, Result};
 use crate::host::Permit;
+use crate::host::health_file;
 use crate::host::tree::{Dir, FileType, Metadata};
 
 /// How often late files are looked for while a tree is removed. Whoever goes on writing to a tree
@@ -125,6 +126,9 @@ impl Carrying<'_> {
     fn directory(&mut self, from: &Dir, relative: &Path, to: &Target<'_>) -> Result<()> {
         for name in from.names()? {
             let path = relative.join(&name);
+            if health_file::is_directory_of_a_check(&path) {
+                continue;
+            }
             let Some(found) = from.look(Path::new(&name))? else {
                 continue;
             };
@@ -294,10 +298,25 @@ pub fn is_unfinished(shared: &Path) -> Result<bool> {
     staging.is_left()
 }
 
+/// Removes what a health check that met the change of revision left. `false` if it holds somebody else's files.
+fn remove_check(permit: &Permit, from: &Dir, name: &OsStr) -> Result<bool> {
+    if let Some(check) = from.directory(Path::new(name))? {
+        for file in [health_file::MADE, health_file::RENAMED].map(OsStr::new) {
+            if check.look(Path::new(file))?.is_some() {
+                check.remove_file(permit, file)?;
+            }
+        }
+    }
+    from.remove_directory(permit, name)
+}
+
 /// Whether anything in the tree is not the agent's.
 fn holds_others(root: &Dir, from: &Dir, relative: &Path, before: &Manifest) -> Result<bool> {
     for name in from.names()? {
         let path = relative.join(&name);
+        if health_file::is_directory_of_a_check(&path) {
+            continue;
+        }
         let own = match from.directory(Path::new(&name))? {
             Some(inner) => {
                 before.has_directory(&path) && !holds_others(root, &inner, &path, before)?
@@ -428,6 +447,11 @@ impl Late<'_> {
     fn directory(&mut self, from: &Dir, relative: &Path, to: &Target<'_>) -> Result<()> {
         for name in from.names()? {
             let path = relative.join(&name);
+            if health_file::is_directory_of_a_check(&path)
+                && remove_check(self.permit, from, &name)?
+            {
+                continue;
+            }
             let Some(found) = from.look(Path::new(&name))? else {
                 continue;
             };
@@ -834,6 +858,20 @@ mod tests {
         assert_eq!(now.path, ground.shared);
         ground.now = now;
         assert_eq!(ground.look("a"), Look::AsDeployed);
+    }
+
+    #[test]
+    fn the_file_of_a_health_check_goes_into_no_revision() {
+        let mut ground = Ground::new();
+        ground.deploy(&[("a", "1")]);
+        ground.put(".wasagent-health-was-01/made.js", "half");
+        ground.put("uploads/.wasagent-health-was-01/made.js", "a user's");
+        ground.deploy(&[("a", "2")]);
+        assert!(!ground.at(".wasagent-health-was-01").exists());
+        assert_eq!(
+            ground.read("uploads/.wasagent-health-was-01/made.js"),
+            "a user's"
+        );
     }
 
     #[test]

@@ -1,19 +1,17 @@
 //! The checks. Each has a deadline of its own: a dead share hangs every process that touches it.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::config::{Dialect, Protocol, Role, Tier, Was, template};
+use super::share;
+use crate::config::{Protocol, Role, Tier, Was, template};
 use crate::engine::plan::milliseconds;
 use crate::engine::{Address, Graph, Kind};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::host::cifs::{self, CifsMount, Recovery};
 use crate::host::http;
 use crate::role::{self, Options};
 
@@ -32,7 +30,7 @@ pub struct Check {
 }
 
 /// What a check found: a detail, or an error.
-type Finding = Result<String>;
+pub type Finding = Result<String>;
 
 /// Runs all the checks of a role at the same time; the result is in the order of the role.
 pub async fn run(role: Role, tier: &Tier, host: &Arc<Host>) -> Result<Vec<Check>> {
@@ -55,12 +53,17 @@ pub async fn run(role: Role, tier: &Tier, host: &Arc<Host>) -> Result<Vec<Check>
                 spawn(
                     "smb",
                     Address::new(Kind::File, "/etc/samba/wasagent.conf"),
-                    Box::pin(smb_answers(tier.clone())),
+                    Box::pin(share::serves_clients(
+                        tier.clone(),
+                        storage.clone(),
+                        host.facts.node.clone(),
+                        host.facts.packages,
+                    )),
                 );
                 spawn(
                     "files",
                     Address::new(Kind::Directory, storage.path.display()),
-                    Box::pin(directory_answers(storage.path.clone())),
+                    Box::pin(share::has_room(storage.path.clone())),
                 );
             }
         }
@@ -69,7 +72,7 @@ pub async fn run(role: Role, tier: &Tier, host: &Arc<Host>) -> Result<Vec<Check>
                 spawn(
                     "files",
                     Address::new(Kind::Mount, was.mount.display()),
-                    Box::pin(directory_answers(was.mount.clone())),
+                    Box::pin(share::can_be_used(was.clone(), host.facts.node.clone())),
                 );
                 spawn(
                     "http",
@@ -161,50 +164,6 @@ fn as_the_tier_file_says(graph: &Graph, host: &Arc<Host>) -> Vec<(Address, Boxed
         .collect()
 }
 
-/// Reads the directory in a thread that is left behind if the file system is dead.
-async fn directory_answers(path: PathBuf) -> Finding {
-    let shown = path.clone();
-    let read = tokio::task::spawn_blocking(move || -> std::io::Result<usize> {
-        let mut entries = 0;
-        for entry in std::fs::read_dir(Path::new(&path))? {
-            entry?;
-            entries += 1;
-        }
-        Ok(entries)
-    });
-    match read.await {
-        Ok(Ok(entries)) => Ok(format!("{} lists {entries} entries", shown.display())),
-        Ok(Err(error)) => Err(Error::new(format!("read {}: {error}", shown.display()))),
-        Err(fault) => Err(Error::new(format!("read {}: {fault}", shown.display()))),
-    }
-}
-
-/// Negotiates SMB with this VM's own server, as a client's first step. This shows a slow or silent
-/// server, which a mere connection would not.
-async fn smb_answers(tier: Tier) -> Finding {
-    let probe = CifsMount {
-        source: format!("//127.0.0.1/{}", tier.share.name),
-        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        port: cifs::SMB_PORT,
-        user: tier.share.user.clone(),
-        dialect: Dialect::V3_1_1,
-        seal: tier.share.encrypt,
-        uid: 0,
-        gid: 0,
-        file_mode: 0,
-        dir_mode: 0,
-        recovery: Recovery::Soft,
-        echo_interval: Duration::from_secs(5),
-        context: None,
-        mfsymlinks: false,
-        actimeo: None,
-    };
-    let negotiated = tokio::task::spawn_blocking(move || probe.probe())
-        .await
-        .map_err(|fault| Error::new(format!("negotiate SMB: {fault}")))??;
-    Ok(format!("SMB {} is spoken", negotiated.dialect))
-}
-
 /// Asks the application as the load balancer's clients do.
 async fn application_answers(tier: Tier, was: Was, node: String) -> Finding {
     let Some(publish) = was
@@ -224,12 +183,13 @@ async fn application_answers(tier: Tier, was: Was, node: String) -> Finding {
         ))
         .hint(format!("see journalctl -u {}.service", was.container.name)));
     }
+    let status = answer.status;
     let hostname = role::container_hostname(&was, &node)?;
     if let Some(contains) = &wanted.contains {
         let text = template::fill(contains, |name| {
             (name == "container.hostname").then(|| hostname.as_str().into())
         });
-        if !answer.body.contains(&text) {
+        if !answer.contains(&text).await? {
             return Err(Error::new(format!(
                 "the answer to GET {} does not contain {text:?}",
                 wanted.path
@@ -237,7 +197,7 @@ async fn application_answers(tier: Tier, was: Was, node: String) -> Finding {
             .hint("compare health.http.contains with the page"));
         }
     }
-    Ok(format!("GET {} answers {}", wanted.path, answer.status))
+    Ok(format!("GET {} answers {status}", wanted.path))
 }
 
 use std::future::Future;

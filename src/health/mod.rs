@@ -2,6 +2,8 @@
 //! use. What only a request can show is checked by a request.
 
 pub mod checks;
+mod share;
+pub mod share_probe;
 mod verdict;
 
 pub use checks::Check;

@@ -181,6 +181,7 @@ impl PackageManager {
             "mkfs.xfs" => "xfsprogs",
             "mkfs.ext4" => "e2fsprogs",
             "pdbedit" | "smbpasswd" | "testparm" | "smbd" => "samba",
+            "smbclient" if self == Self::Dnf => "samba-client",
             "mount.cifs" => "cifs-utils",
             "firewalld" => "firewalld",
             "systemd-sysusers" => "systemd",

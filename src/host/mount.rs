@@ -114,6 +114,18 @@ pub fn seen_by(process: u32, path: &Path) -> Result<Option<MountInfo>> {
     Ok(topmost(&parse(&String::from_utf8_lossy(&bytes))?, path).cloned())
 }
 
+/// The mount that contains `path`: the one with the longest mount point that is `path` or above it.
+///
+/// # Errors
+/// Those of [`mounts`].
+pub fn mount_of(path: &Path) -> Result<Option<MountInfo>> {
+    let mounts = mounts()?;
+    Ok(path
+        .ancestors()
+        .find_map(|ancestor| topmost(&mounts, ancestor))
+        .cloned())
+}
+
 /// Mounts a local file system (`xfs`, `ext4`) by `mount(2)`, with [`OPTIONS`].
 ///
 /// # Errors

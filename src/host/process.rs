@@ -225,6 +225,31 @@ fn inherit(command: &mut tokio::process::Command, descriptor: &'static OwnedFd) 
     unsafe { command.pre_exec(keep) };
 }
 
+/// Starts this program anew with these arguments, gives it `stdin`, and returns what it printed. The process goes on if
+/// this one ends or gives up waiting.
+///
+/// # Errors
+/// When it cannot be started. What it prints says how it ended.
+pub async fn this_program(arguments: &[&str], stdin: &[u8]) -> Result<Vec<u8>> {
+    let doing = || format!("start {} beside this process", arguments.join(" "));
+    // proc_pid_exe(5): the same program, even where a package has replaced its file.
+    let mut child = tokio::process::Command::new("/proc/self/exe")
+        .args(arguments)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .doing(doing())?;
+    if let Some(mut pipe) = child.stdin.take() {
+        pipe.write_all(stdin).await.doing(doing())?;
+    }
+    let output = child.wait_with_output().await.doing(doing())?;
+    Ok(output.stdout)
+}
+
 /// Reads standard error to its end, shows every line to `watch`, and returns all but the progress
 /// lines.
 async fn said(mut pipe: impl AsyncRead + Unpin, watch: Watch<'_>) -> std::io::Result<Vec<u8>> {

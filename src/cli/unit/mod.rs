@@ -1,6 +1,7 @@
-//! What the container's units run: nobody types these commands.
+//! What the container's units, and the agent itself, run: nobody types these commands.
 
 pub mod back_off;
 pub mod keep_ports;
+pub mod probe_share;
 pub mod sees_share;
 pub mod start_lock;

@@ -170,7 +170,7 @@ impl CifsMount {
             ),
             K::DialectRefused => (
                 format!("the server does not speak SMB {dialect}"),
-                "set was.vers to a dialect that the server offers (3.0, 3.0.2, 3.1.1)".to_owned(),
+                "compare was.vers with `server max protocol` and `server min protocol` on the storage VM".to_owned(),
             ),
             K::SealUnsupported => (
                 format!("the server cannot encrypt with SMB {dialect}, and share.encrypt demands it"),

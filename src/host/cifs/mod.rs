@@ -19,7 +19,7 @@ mod share;
 mod state;
 
 pub use credentials::credentials;
-pub use dialect::from_kernel as dialect_from_kernel;
+pub use dialect::{from_kernel as dialect_from_kernel, serves as dialect_serves};
 pub use failure::{CifsError, CifsErrorKind, PROBE_DEADLINE};
 pub use mount::Detached;
 pub use negotiate::Negotiated;

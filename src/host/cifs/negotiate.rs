@@ -116,21 +116,26 @@ fn negotiate_request(dialect: Dialect, random: &[u8; 48]) -> Vec<u8> {
     message.resize(SMB2_HEADER, 0);
 
     message.extend_from_slice(&36u16.to_le_bytes()); // StructureSize
-    message.extend_from_slice(&1u16.to_le_bytes()); // DialectCount
+    let offered = dialect::offered(dialect);
+    let count = u16::try_from(offered.len()).unwrap_or(0);
+    message.extend_from_slice(&count.to_le_bytes()); // DialectCount
     message.extend_from_slice(&1u16.to_le_bytes()); // SecurityMode: signing enabled
     message.extend_from_slice(&0u16.to_le_bytes());
     message.extend_from_slice(&CAP_ENCRYPTION.to_le_bytes());
     message.extend_from_slice(&random[..16]); // ClientGuid
-    if dialect == Dialect::V3_1_1 {
-        // Two contexts, at the next multiple of eight after the dialect: 104.
+    let has_contexts = offered.iter().any(|(one, _)| *one == Dialect::V3_1_1);
+    if has_contexts {
+        // Two contexts, at the next multiple of eight after one to three dialects: 104 in each case.
         message.extend_from_slice(&104u32.to_le_bytes());
         message.extend_from_slice(&2u16.to_le_bytes());
         message.extend_from_slice(&0u16.to_le_bytes());
     } else {
         message.extend_from_slice(&[0; 8]); // ClientStartTime
     }
-    message.extend_from_slice(&dialect::number(dialect).to_le_bytes());
-    if dialect == Dialect::V3_1_1 {
+    for (_, number) in offered {
+        message.extend_from_slice(&number.to_le_bytes());
+    }
+    if has_contexts {
         message.resize(104, 0);
         // PREAUTH_INTEGRITY_CAPABILITIES: one algorithm, SHA-512, 32 bytes of salt.
         for word in [1u16, 38, 0, 0, 1, 32, 1] {
@@ -164,9 +169,11 @@ fn read_negotiate_answer(answer: &[u8], dialect: Dialect) -> Result<Negotiated, 
         return Err(CifsErrorKind::NotSmb);
     }
     // STATUS_NOT_SUPPORTED, STATUS_INVALID_PARAMETER …: the server speaks none of the offered dialects.
-    if u32_at(8) != Some(0) || u16_at(SMB2_HEADER + 4) != Some(dialect::number(dialect)) {
+    let chosen = u16_at(SMB2_HEADER + 4).filter(|_| u32_at(8) == Some(0));
+    let offered = dialect::offered(dialect).iter();
+    let Some((dialect, _)) = offered.copied().find(|(_, number)| Some(*number) == chosen) else {
         return Err(CifsErrorKind::DialectRefused);
-    }
+    };
     let encryption = if dialect == Dialect::V3_1_1 {
         let count = u16_at(SMB2_HEADER + 6).unwrap_or(0);
         let mut at = u32_at(SMB2_HEADER + 60).unwrap_or(0) as usize;
@@ -244,6 +251,11 @@ mod tests {
         assert_eq!(read(b"\xfeSMB"), Err(K::DialectRefused));
         let older = read_negotiate_answer(&answer_of(0, 0x0300, true), Dialect::V3_0);
         assert!(older.unwrap().encryption);
+        let any = |number| read_negotiate_answer(&answer_of(0, number, true), Dialect::V3);
+        for (number, dialect) in dialect::offered(Dialect::V3).iter().map(|(d, n)| (*n, *d)) {
+            assert_eq!(any(number).unwrap().dialect, dialect);
+        }
+        assert_eq!(any(0x0210), Err(K::DialectRefused));
     }
 
     #[test]

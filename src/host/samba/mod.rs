@@ -2,6 +2,7 @@
 //! `smbpasswd` sets a password that it reads from standard input, `testparm` checks a candidate
 //! configuration.
 
+pub mod client;
 pub mod conf;
 pub mod hosts;
 pub mod identity;

@@ -23,6 +23,11 @@ impl NtHash {
         Self(bytes)
     }
 
+    /// The 32 digits that Samba's programs take.
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02X}")).collect()
+    }
+
     /// `None` if `digits` is no hash: pdbedit may print `X` or words instead.
     pub fn from_hex(digits: &str) -> Option<Self> {
         let mut hash = Self([0; 16]);
@@ -48,6 +53,7 @@ mod tests {
             ("", "31d6cfe0d16ae931b73c59d7e0c089c0"),
         ] {
             let hash = NtHash::of(&Secret::new(password.to_owned()));
+            assert_eq!(hash.to_hex(), stored.to_uppercase());
             assert!(NtHash::from_hex(stored) == Some(hash));
         }
         for no_hash in [

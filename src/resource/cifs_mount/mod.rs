@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::host::cifs::{self, CifsMount, CifsState, Detached, Recovery};
 use crate::host::fs::{FileMeta, read_regular};
 use crate::host::mentions::Mention;
-use crate::host::process::Helper;
+use crate::host::names;
 use crate::host::systemd::{Job, mount_unit_name};
 use crate::host::{Answer, Host, blocking, until};
 
@@ -155,34 +155,6 @@ impl CifsShare {
         })
     }
 
-    /// The server's addresses, the preferred one first, as the guest resolves its name.
-    async fn resolve(&self, deadline: Duration) -> Result<Vec<IpAddr>> {
-        if let Ok(address) = self.server.parse() {
-            return Ok(vec![address]);
-        }
-        let hint = "is share.server right, and does this VM's name server know it?";
-        let output = Helper::new("getent")
-            .args(["ahosts", &self.server])
-            .deadline(deadline)
-            .output()
-            .await
-            .map_err(|e| e.hint(hint))?;
-        // getent(1) prints a line for each address and socket type.
-        let text = String::from_utf8_lossy(&output.stdout);
-        let addresses: Vec<IpAddr> = text
-            .lines()
-            .filter_map(|line| line.split_whitespace().next()?.parse().ok())
-            .collect();
-        if addresses.is_empty() {
-            return Err(
-                Error::new(format!("the host name {} is not known here", self.server))
-                    .hint(hint)
-                    .transient(),
-            );
-        }
-        Ok(addresses)
-    }
-
     /// Whether the server's name no longer resolves to the mounted address.
     fn has_moved(&self, state: &CifsState, observed: &Observed) -> bool {
         match (&observed.addresses, state.address) {
@@ -205,10 +177,12 @@ impl CifsShare {
 
     /// Adds the options in which the present mount differs from the wanted one.
     fn diff_options(&self, state: &CifsState, diff: &mut Diff) {
-        let vers = state.vers.as_deref().map(|v| {
-            cifs::dialect_from_kernel(v).map_or_else(|| v.to_owned(), |dialect| dialect.to_string())
-        });
-        diff.field("options.vers", vers, self.vers.to_string());
+        let mounted = state.vers.as_deref().and_then(cifs::dialect_from_kernel);
+        if !mounted.is_some_and(|mounted| cifs::dialect_serves(self.vers, mounted)) {
+            let mounted = mounted.map(|known| known.to_string());
+            let mounted = mounted.or_else(|| state.vers.clone());
+            diff.field("options.vers", mounted, self.vers.to_string());
+        }
         diff.field("options.seal", Some(state.seal), self.encrypt);
         diff.field("options.username", state.user.clone(), self.user.clone());
         let octal = |mode: u32| format!("{mode:04o}");
@@ -284,7 +258,7 @@ impl Resource for CifsShare {
             (Some(_), None) => false,
         };
         let addresses = match &unit.mounted {
-            Some(_) => self.resolve(LOOK_UP).await,
+            Some(_) => names::addresses(&self.server, LOOK_UP).await,
             None => Ok(Vec::new()),
         };
         let credentials = if self.adopt {
@@ -421,7 +395,7 @@ impl CifsShare {
     }
 
     async fn mount_detached(&self) -> Result<Detached> {
-        let address = self.resolve(LOOK_UP_TO_MOUNT).await?[0];
+        let address = names::addresses(&self.server, LOOK_UP_TO_MOUNT).await?[0];
         let mount = self.mount(address);
         let password = self.password.expose();
         Ok(mount.mount_detached(password, MOUNT_DEADLINE).await?)
@@ -608,6 +582,12 @@ mod tests {
                 &wanted,
                 observed(marked("older"), Some(mounted()), false),
                 vec!["unit.file"],
+                false,
+            ),
+            (
+                &share(Dialect::V3),
+                observed(text.replace("vers=3.1.1", "vers=3"), Some(mounted()), false),
+                vec![],
                 false,
             ),
             (

@@ -29,6 +29,40 @@ fn edit_tier_file(guest: &Guest, from: &str, to: &str) -> Result<()> {
     guest.write(TIER_FILE, text.replacen(from, to, 1), 0o644)
 }
 
+// ---- health
+
+/// Killed at every moment of a second, a hundred times.
+const KILLED: &str = r"
+cd /mnt/data/shared_folder
+for number in $(seq 100); do
+    wasagent health >/dev/null & sleep 0.$(printf %03d $((number * 3)))
+    kill -9 $! 2>/dev/null; wait $! 2>/dev/null
+done
+sleep 5
+ls -A | grep health
+true";
+
+#[test]
+fn health_leaves_nothing_behind() -> Result<()> {
+    let stage = stage(Release::Trixie)?;
+    stage.apply(None)?;
+    let left = sh(&stage.guest, KILLED)?;
+    ensure!(left.is_empty(), "left behind: {left}");
+    let health = stage.guest.ok(["wasagent", "health"])?;
+    ensure!(
+        health
+            .stdout
+            .contains("user1 writes, reads and deletes a file"),
+        "{health}"
+    );
+    progress::say(format!(
+        "health takes {:.0} ms as a process: {}",
+        health.took.as_secs_f64() * 1000.0,
+        health.stdout
+    ));
+    Ok(())
+}
+
 // ---- clients
 
 /// Sends to a file on the share what it is given, until it is told to stop: one file, open all the time.

@@ -186,6 +186,61 @@ fn reboot_with_late_storage(tier: &Tier) -> Result<()> {
     everybody_is_healthy(tier)
 }
 
+/// A state of the share in which no WAS can write.
+struct Unusable {
+    /// What makes it so, and what mends it, on the storage VM.
+    breaks: &'static str,
+    mends: &'static str,
+    /// What `health` says there, and on the WAS VMs.
+    storage_says: &'static str,
+    was_says: &'static str,
+}
+
+const UNUSABLE: [Unusable; 3] = [
+    Unusable {
+        breaks: "chmod 0550 /mnt/data/shared_folder",
+        mends: "wasagent apply",
+        storage_says: "mode 0550",
+        was_says: "Permission denied",
+    },
+    Unusable {
+        breaks: "fallocate --length $(df --output=avail -B1 /mnt/data | tail -n 1) /mnt/data/filler ||
+            dd if=/dev/zero of=/mnt/data/filler bs=1M; dd if=/dev/zero of=/mnt/data/rest bs=4k; sync",
+        mends: "rm /mnt/data/filler /mnt/data/rest",
+        storage_says: "no space left",
+        was_says: "No space left",
+    },
+    Unusable {
+        breaks: "mount -o remount,ro /mnt/data",
+        mends: "mount -o remount,rw /mnt/data",
+        storage_says: "/mnt/data is mounted read-only",
+        was_says: "Read-only file system",
+    },
+];
+
+/// Every VM says that the share cannot be used, and why; and that it can, once it can.
+fn an_unusable_share_is_told(tier: &Tier) -> Result<()> {
+    for case in UNUSABLE {
+        tier.storage.run(["sh", "-c", case.breaks])?;
+        let told = on_all(tier, |guest, _| guest.run(["wasagent", "health"]))?;
+        for ((guest, role), health) in tier.guests().iter().zip(told) {
+            let says = match role {
+                Role::Storage => case.storage_says,
+                Role::Was => case.was_says,
+            };
+            ensure!(
+                health.status == 3 && health.stdout.contains(says),
+                "{}, {}: {health}",
+                guest.name(),
+                case.breaks
+            );
+        }
+        tier.storage.ok(["sh", "-ec", case.mends])?;
+        everybody_is_healthy(tier).with_context(|| case.mends.to_owned())?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_tier_with_storage_on_trixie() -> Result<()> {
     let lab = Lab::new()?;
@@ -207,6 +262,7 @@ fn a_tier_with_storage_on_bookworm() -> Result<()> {
     let lab = Lab::new()?;
     let was = [Release::Trixie, Release::Bookworm];
     let (tier, before) = served_tier(&lab, Release::Bookworm, was, &[])?;
+    an_unusable_share_is_told(&tier)?;
     reboot_with_late_storage(&tier)?;
     nothing_is_changed_twice(&tier)?;
     reverted(&tier, &before)

@@ -197,10 +197,10 @@ fn refusals() -> Vec<Refusal> {
         },
         Refusal {
             name: "a dialect that the server does not speak",
-            server: global!("server max protocol = SMB3_02"),
+            server: global!("server max protocol = SMB2_10"),
             errno: "EOPNOTSUPP",
-            sentence: "does not speak SMB 3.1.1",
-            hint: "was.vers",
+            sentence: "does not speak SMB 3",
+            hint: "server max protocol",
             ..PLAIN
         },
         Refusal {

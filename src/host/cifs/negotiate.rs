@@ -123,11 +123,12 @@ fn negotiate_request(dialect: Dialect, random: &[u8; 48]) -> Vec<u8> {
     message.extend_from_slice(&0u16.to_le_bytes());
     message.extend_from_slice(&CAP_ENCRYPTION.to_le_bytes());
     message.extend_from_slice(&random[..16]); // ClientGuid
+    // Contexts begin at the next multiple of eight behind the dialects.
+    let contexts = (SMB2_HEADER + 36 + 2 * offered.len()).next_multiple_of(8);
     let has_contexts = offered.iter().any(|(one, _)| *one == Dialect::V3_1_1);
     if has_contexts {
-        // Two contexts, at the next multiple of eight after one to three dialects: 104 in each case.
-        message.extend_from_slice(&104u32.to_le_bytes());
-        message.extend_from_slice(&2u16.to_le_bytes());
+        message.extend_from_slice(&u32::try_from(contexts).unwrap_or(0).to_le_bytes());
+        message.extend_from_slice(&2u16.to_le_bytes()); // NegotiateContextCount
         message.extend_from_slice(&0u16.to_le_bytes());
     } else {
         message.extend_from_slice(&[0; 8]); // ClientStartTime
@@ -136,13 +137,13 @@ fn negotiate_request(dialect: Dialect, random: &[u8; 48]) -> Vec<u8> {
         message.extend_from_slice(&number.to_le_bytes());
     }
     if has_contexts {
-        message.resize(104, 0);
+        message.resize(contexts, 0);
         // PREAUTH_INTEGRITY_CAPABILITIES: one algorithm, SHA-512, 32 bytes of salt.
         for word in [1u16, 38, 0, 0, 1, 32, 1] {
             message.extend_from_slice(&word.to_le_bytes());
         }
         message.extend_from_slice(&random[16..]);
-        message.resize(152, 0);
+        message.resize(contexts + 48, 0);
         // ENCRYPTION_CAPABILITIES: AES-128-GCM, AES-128-CCM, AES-256-GCM, AES-256-CCM.
         for word in [CONTEXT_ENCRYPTION, 10, 0, 0, 4, 2, 1, 4, 3] {
             message.extend_from_slice(&word.to_le_bytes());
@@ -233,6 +234,22 @@ mod tests {
             }
         }
         answer
+    }
+
+    #[test]
+    fn every_dialect_is_offered_before_the_contexts() {
+        for dialect in [Dialect::V3_1_1, Dialect::V3] {
+            let message = &negotiate_request(dialect, &[7; 48])[4..];
+            let u16_at = |at: usize| u16::from_le_bytes(message[at..at + 2].try_into().unwrap());
+            let offered = dialect::offered(dialect);
+            for (index, (_, number)) in offered.iter().enumerate() {
+                assert_eq!(u16_at(SMB2_HEADER + 36 + 2 * index), *number);
+            }
+            let contexts = usize::from(u16_at(SMB2_HEADER + 28));
+            assert!(contexts >= SMB2_HEADER + 36 + 2 * offered.len());
+            assert_eq!((contexts % 8, u16_at(contexts)), (0, 1));
+            assert_eq!(u16_at(contexts + 48), CONTEXT_ENCRYPTION);
+        }
     }
 
     #[test]

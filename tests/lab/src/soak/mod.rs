@@ -17,6 +17,7 @@ pub mod confined;
 pub mod content;
 pub mod disk;
 pub mod fault;
+pub mod fuzz;
 pub mod ground;
 pub mod image;
 pub mod kill;
@@ -38,7 +39,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 14] = [
+pub const CAMPAIGNS: [Campaign; 15] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -103,6 +104,11 @@ pub const CAMPAIGNS: [Campaign; 14] = [
         name: "confined",
         proves: "the sample application has no capability, cannot change its image, and nobody sees what it alone is told",
         run: confined::run,
+    },
+    Campaign {
+        name: "fuzz",
+        proves: "random tier files, smb.conf, fstab, JavaScript and git trees: no panic, and no wrong edit",
+        run: fuzz::run,
     },
     Campaign {
         name: "selinux",

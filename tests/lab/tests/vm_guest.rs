@@ -199,8 +199,8 @@ struct Unusable {
 const UNUSABLE: [Unusable; 3] = [
     Unusable {
         breaks: "chmod 0550 /mnt/data/shared_folder",
-        mends: "wasagent apply",
-        storage_says: "mode 0550",
+        mends: "chmod 2770 /mnt/data/shared_folder",
+        storage_says: "mode 2550",
         was_says: "Permission denied",
     },
     Unusable {

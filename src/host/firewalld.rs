@@ -1,6 +1,8 @@
 //! firewalld over D-Bus (firewalld.dbus(5)). Its runtime and its permanent settings are two states;
 //! both are read and set here. `reload` is never called: it drops rules that others added at run
 //! time.
+//!
+//! The file is long because firewalld has each question twice, for the runtime and for the permanent settings.
 
 pub mod rich_rule;
 mod table;

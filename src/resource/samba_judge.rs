@@ -1,5 +1,7 @@
 //! What a setting of an operator's [global] means for our share: whether clients get in, as far as can be known without
 //! trying. [`TABLE`](super::samba_parameters::TABLE) says which judgement belongs to which parameter.
+//!
+//! The file is long because it holds a judgement for each kind of setting, one short function after the other.
 
 use std::net::IpAddr;
 

@@ -292,9 +292,11 @@ fn bound_by(word: &str, machine: &Machine) -> Option<Vec<IpAddr>> {
             }
         }));
     }
+    if word.eq_ignore_ascii_case("localhost") {
+        return Some(theirs(&IpAddr::is_loopback));
+    }
     // A name of an interface that is not there means nothing; a name of a host is looked up.
-    let is_host = word.contains('.') || word.eq_ignore_ascii_case("localhost");
-    (!is_host).then(Vec::new)
+    (!word.contains('.')).then(Vec::new)
 }
 
 /// fnmatch(3) with `*` and `?`.
@@ -313,7 +315,10 @@ pub fn interfaces(setting: &Setting, view: &View) -> Verdict {
         return Fine;
     };
     let Some(bound) = bound(list, view.machine) else {
-        return Fine;
+        return Note(format!(
+            "smbd listens on `interfaces = {list}` alone; is {} among them?",
+            view.ours.server
+        ));
     };
     let server: Option<IpAddr> = view.ours.server.parse().ok();
     let own = |address: &IpAddr| view.machine.addresses.iter().any(|(_, one)| one == address);
@@ -452,23 +457,22 @@ pub fn guest_account(setting: &Setting, view: &View) -> Verdict {
     )
 }
 
-/// The backends that Samba brings (source3/passdb/wscript_build).
-const BACKENDS: [&str; 6] = [
-    "tdbsam",
-    "smbpasswd",
-    "ldapsam",
-    "samba_dsdb",
-    "samba4",
-    "ipasam",
-];
+/// The backends that Samba or a domain brings, beside its own two (source3/passdb/wscript_build).
+const BACKENDS: [&str; 4] = ["ldapsam", "samba_dsdb", "samba4", "ipasam"];
 
 pub fn accounts(setting: &Setting, _: &View) -> Verdict {
     let name = setting.value.split(':').next().unwrap_or_default().trim();
-    refuse_if(
-        !BACKENDS.contains(&name),
-        "Samba has no such backend, and smbd does not start",
-        "remove that line: `tdbsam` is Samba's own default",
-    )
+    match name {
+        "tdbsam" | "smbpasswd" => Fine,
+        name if BACKENDS.contains(&name) => Note(
+            "the share's account is kept in a directory, without which smbd does not start"
+                .to_owned(),
+        ),
+        _ => refuse(
+            "Samba has no such backend, and smbd does not start",
+            "remove that line: `tdbsam` is Samba's own default",
+        ),
+    }
 }
 
 pub fn server_role(setting: &Setting, _: &View) -> Verdict {
@@ -610,7 +614,7 @@ pub fn charset(setting: &Setting, _: &View) -> Verdict {
     )
 }
 
-/// `veto files : NAME` and `hide files : NAME` of Samba 4.20 and later. The name is of a user or a group.
+/// `veto files : NAME` of newer Samba (4.22 has it, 4.17 not). The name is of a user or a group.
 pub fn patterns_of_a_name(setting: &Setting, view: &View) -> Verdict {
     let (_, name) = setting.key.split_once(':').unwrap_or_default();
     let user = &view.ours.user;

@@ -168,7 +168,6 @@ pub static TABLE: &[Row] = &[
     row("unix charset", Judged(charset), "names with other letters than ASCII are other names for a client"),
     row("hostname lookups", Judged(lookups), "each connection waits for the name server"),
     row("veto files:NAME", Judged(patterns_of_a_name), "[global] adds to what a share says, so that no section can take it back"),
-    row("hide files:NAME", Judged(patterns_of_a_name), "the same"),
 ];
 
 #[cfg(test)]
@@ -191,7 +190,7 @@ mod tests {
             assert_eq!(places.remove(parameter.name), Some(1), "{}", parameter.name);
         }
         let left: Vec<&str> = places.into_keys().collect();
-        assert_eq!(left, ["hide files:NAME", "veto files:NAME"]);
+        assert_eq!(left, ["veto files:NAME"]);
     }
 
     #[test]

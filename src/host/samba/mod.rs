@@ -2,6 +2,7 @@
 //! `smbpasswd` sets a password that it reads from standard input, `testparm` checks a candidate
 //! configuration.
 
+pub mod bar;
 pub mod client;
 pub mod conf;
 pub mod hosts;
@@ -15,10 +16,12 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::process::Signal;
 use zeroize::Zeroizing;
 
+use self::bar::Bar;
 use self::conf::SmbConf;
 use self::nt_hash::NtHash;
 use self::passdb::Unclear;
@@ -34,6 +37,8 @@ use crate::host::selinux;
 /// Where Samba keeps accounts unless smb.conf says otherwise, on Debian and EL alike.
 const PRIVATE_DIRECTORY: &str = "/var/lib/samba/private";
 const PASSDB: &str = "/var/lib/samba/private/passdb.tdb";
+/// The account policies that `pdbedit --account-policy` sets.
+const POLICIES: &str = "/var/lib/samba/account_policy.tdb";
 const SMB_CONF: &str = "/etc/samba/smb.conf";
 const REGISTRY: &str = "/var/lib/samba/registry.tdb";
 /// The default `lock directory` of smb.conf(5).
@@ -45,10 +50,11 @@ pub const USERSHARES: &str = "/var/lib/samba/usershares";
 const INCLUDE_DEPTH: u32 = 4;
 
 /// A Samba account, compared with the wanted one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SambaUser {
     pub password_matches: bool,
-    pub disabled: bool,
+    /// What keeps it out, although the password is right.
+    pub bars: Vec<Bar>,
 }
 
 /// The account `name` in Samba's database, if it exists. The stored hash is compared here and not
@@ -62,16 +68,27 @@ pub async fn user(name: &str, password: &Secret) -> Result<Option<SambaUser>> {
         let account = name.to_owned();
         match blocking(move || Ok(passdb::account(Path::new(PASSDB), &account))).await? {
             Ok(stored) => {
+                let oldest = blocking(|| Ok(passdb::oldest_password(Path::new(POLICIES)))).await?;
+                let oldest = oldest.unwrap_or_default();
                 return Ok(stored.map(|stored| SambaUser {
                     password_matches: stored.nt_hash.as_ref() == Some(&wanted),
-                    disabled: stored.disabled,
+                    bars: bar::bars(&stored, oldest, SystemTime::now()),
                 }));
             }
             Err(Unclear(why)) => tracing::debug!("{PASSDB}: {why}: pdbedit is asked"),
         }
     }
-    let line = ask_pdbedit(name).await?;
-    Ok(line.and_then(|line| parse_smbpasswd(&line, name, &wanted)))
+    let Some(line) = ask_pdbedit(name).await? else {
+        return Ok(None);
+    };
+    let printed = Helper::new("pdbedit")
+        .args(["--list", "--verbose", "--user", name])
+        .run()
+        .await?;
+    Ok(Some(SambaUser {
+        password_matches: hash_of(&line, name).as_ref() == Some(&wanted),
+        bars: bar::printed(&String::from_utf8_lossy(&printed), SystemTime::now()),
+    }))
 }
 
 /// The account's line in the form of smbpasswd(5), with its hash; `None` if there is no such account.
@@ -181,17 +198,10 @@ fn place_in(text: &str, mut place_of_included: impl FnMut(&Path) -> Backend) -> 
 }
 
 /// smbpasswd(5): `name:uid:LM hash:NT hash:[flags]:LCT-time:`.
-fn parse_smbpasswd(listing: &str, name: &str, wanted: &NtHash) -> Option<SambaUser> {
-    let line = listing
-        .lines()
-        .find(|line| line.split(':').next() == Some(name))?;
-    let mut fields = line.split(':').skip(3);
-    let nt_hash = fields.next()?;
-    let flags = fields.next()?;
-    Some(SambaUser {
-        password_matches: NtHash::from_hex(nt_hash).as_ref() == Some(wanted),
-        disabled: flags.contains('D'),
-    })
+fn hash_of(listing: &str, name: &str) -> Option<NtHash> {
+    let mut lines = listing.lines();
+    let line = lines.find(|line| line.split(':').next() == Some(name))?;
+    NtHash::from_hex(line.split(':').nth(3)?)
 }
 
 /// What a line of smbpasswd(5) tells of an account without its password: its flags, and when the password was set last.
@@ -291,6 +301,60 @@ pub async fn set_password(permit: &Permit, name: &str, uid: u32, password: &Secr
     permit.during()?;
     let enable = Helper::new("smbpasswd").changes().args(["-e", name]);
     enable.run().await?;
+    Ok(())
+}
+
+/// Takes away what bars the existing Samba account `name`. Its password, its SID and all else of it stay.
+pub async fn admit(permit: &Permit, name: &str, bars: &[Bar]) -> Result<()> {
+    label_runtime(permit).await?;
+    // `X` puts the password's age out of use. It also takes `D` and `L` away (pdbedit(8), --account-control).
+    Helper::new("pdbedit")
+        .args(["--modify", "--user", name, "--account-control=[X]"])
+        .args([
+            "--kickoff-time=never",
+            "--logon-hours-reset",
+            "--bad-password-count-reset",
+        ])
+        .run()
+        .await?;
+    if bars.iter().any(|bar| matches!(bar, Bar::Workstations(_))) {
+        permit.during()?;
+        Helper::new("net")
+            .args(["sam", "set", "workstations", name, ""])
+            .run()
+            .await?;
+    }
+    Ok(())
+}
+
+/// Puts back what [`admit`] took away: the flags that pdbedit(8) may set, when the account expires, and its clients.
+pub async fn bar_again(
+    permit: &Permit,
+    name: &str,
+    flags: &str,
+    expires: Option<u64>,
+    workstations: Option<&str>,
+) -> Result<()> {
+    label_runtime(permit).await?;
+    let flags: String = flags
+        .chars()
+        .filter(|flag| "NDHLX".contains(*flag))
+        .collect();
+    let expires = expires.map_or_else(|| "never".to_owned(), |seconds| seconds.to_string());
+    Helper::new("pdbedit")
+        .args(["--modify", "--user", name])
+        .args([
+            format!("--account-control=[{flags}]"),
+            format!("--kickoff-time={expires}"),
+        ])
+        .run()
+        .await?;
+    if let Some(workstations) = workstations {
+        Helper::new("net")
+            .args(["sam", "set", "workstations", name, workstations])
+            .run()
+            .await?;
+    }
     Ok(())
 }
 
@@ -407,8 +471,7 @@ mod tests {
         // pdb_smbpasswd.c finds the hashes and flags by position, in a line of at most 255 bytes.
         assert!(line.len() < 255 && line.ends_with(":\n"), "{}", line.len());
         assert!(line.starts_with("user1:996:XXXXXXXX"));
-        let user = parse_smbpasswd(&line, "user1", &NtHash::of(&password)).unwrap();
-        assert!(user.password_matches && !user.disabled);
+        assert!(hash_of(&line, "user1") == Some(NtHash::of(&password)));
         let state = state_in(&line);
         assert!(
             state.starts_with("[UX]:LCT-") && state.len() == 17,
@@ -465,15 +528,10 @@ mod tests {
     fn an_account_is_found_by_its_whole_name() {
         let listing = "user10:1:XX:31D6CFE0D16AE931B73C59D7E0C089C0:[U          ]:LCT-0:\n\
                        user1:996:XX:A4F49C406510BDCAB6824EE7C30FD852:[DU         ]:LCT-0:\n";
-        let wanted = NtHash::of(&Secret::new("Password".to_owned()));
-        let user = parse_smbpasswd(listing, "user1", &wanted).unwrap();
-        assert!(user.password_matches && user.disabled);
-        assert!(
-            !parse_smbpasswd(listing, "user10", &wanted)
-                .unwrap()
-                .password_matches
-        );
-        assert_eq!(parse_smbpasswd(listing, "user", &wanted), None);
+        let wanted = Some(NtHash::of(&Secret::new("Password".to_owned())));
+        assert!(hash_of(listing, "user1") == wanted);
+        assert!(hash_of(listing, "user10") != wanted);
+        assert!(hash_of(listing, "user").is_none());
     }
 
     #[test]

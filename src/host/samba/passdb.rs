@@ -10,6 +10,7 @@ use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use zeroize::Zeroizing;
@@ -34,16 +35,20 @@ const RECOVERY_MAGIC: u32 = 0xf53b_c0e7;
 const VERSION_KEY: &[u8] = b"INFO/version\0";
 const TDBSAM_VERSION: [u8; 4] = 4_u32.to_le_bytes();
 
-/// `ACB_DISABLED` in librpc/idl/samr.idl.
-const DISABLED: u32 = 1;
-
 /// An account as Samba stores it.
 pub struct SamAccount {
     /// `None` for an account without a password.
     pub nt_hash: Option<NtHash>,
-    pub disabled: bool,
-    /// When it expires, in seconds since 1970.
+    /// `ACB_…` in librpc/idl/samr.idl.
+    pub flags: u32,
+    /// When the account expires; seconds since 1970, as the next.
     pub kickoff: u32,
+    /// When the password was set; 0: it must be changed.
+    pub password_set: u32,
+    /// Whether all hours of the week are open to it.
+    pub all_hours: bool,
+    /// The names of the only clients that may use it; empty: all may.
+    pub workstations: String,
 }
 
 /// Why the file gives no answer.
@@ -55,6 +60,16 @@ type Answer<T> = Result<T, Unclear>;
 /// The account `name` in the database at `path`; `None` if it does not exist.
 pub fn account(path: &Path, name: &str) -> Answer<Option<SamAccount>> {
     find(&read(path)?, name)
+}
+
+/// How long the policies of the database at `path` let a password be used; `None` if for ever.
+pub fn oldest_password(path: &Path) -> Answer<Option<Duration>> {
+    let bytes = read(path)?;
+    let value = Database::open(&bytes)?.get(b"maximum password age\0")?;
+    let seconds = value.and_then(|value| word(value, 0));
+    Ok(seconds
+        .filter(|&seconds| seconds != 0 && seconds != u32::MAX)
+        .map(|seconds| Duration::from_secs(seconds.into())))
 }
 
 /// The whole file, read between two transactions: a shared lock on the hash table keeps writers
@@ -188,12 +203,18 @@ fn hash(key: &[u8]) -> u32 {
 /// four-byte length followed by that many bytes.
 fn unpack(record: &[u8], name: &str) -> Answer<SamAccount> {
     let mut left = Packed(record);
-    left.skip(2 * 4)?; // logon and logoff
+    left.skip(2 * 4)?; // logon, logoff
     let kickoff = left.number()?;
-    left.skip(4 * 4)?; // further times
+    left.skip(4)?; // last bad password
+    let password_set = left.number()?;
+    left.skip(2 * 4)?; // password can change, must change
     let user = left.bytes()?;
-    for _ in 1..12 {
-        left.bytes()?; // domain … munged dial
+    for _ in 0..8 {
+        left.bytes()?; // domain … description
+    }
+    let workstations = text(left.bytes()?);
+    for _ in 0..2 {
+        left.bytes()?; // an unknown field, munged dial
     }
     left.skip(2 * 4)?; // RIDs
     left.bytes()?; // LM hash
@@ -201,7 +222,7 @@ fn unpack(record: &[u8], name: &str) -> Answer<SamAccount> {
     left.bytes()?; // former hashes
     let flags = left.number()?;
     left.skip(2 + 4)?; // divisions of the week, and how many
-    left.bytes()?; // hours
+    let hours = left.bytes()?;
     left.skip(2 + 2 + 4)?; // counts, and an unknown field
     let named = user
         .strip_suffix(b"\0")
@@ -211,9 +232,21 @@ fn unpack(record: &[u8], name: &str) -> Answer<SamAccount> {
     }
     Ok(SamAccount {
         nt_hash: nt_hash.try_into().ok().map(NtHash::from_bytes),
-        disabled: flags & DISABLED != 0,
+        flags,
         kickoff,
+        password_set,
+        all_hours: hours.iter().take(WEEK).all(|&byte| byte == 0xff),
+        workstations,
     })
+}
+
+/// A bit for each hour.
+const WEEK: usize = 7 * 24 / 8;
+
+/// A string that ends with a NUL.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0);
+    String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
 }
 
 /// The rest of a record that is still to be unpacked.
@@ -244,6 +277,7 @@ impl<'a> Packed<'a> {
 mod tests {
     use super::*;
     use crate::config::Secret;
+    use crate::host::samba::bar::{self, Bar};
     use std::os::unix::fs::FileExt;
 
     const FILES: [&str; 2] = [
@@ -268,6 +302,10 @@ mod tests {
         account.nt_hash == Some(NtHash::of(&Secret::new(password.to_owned())))
     }
 
+    fn bars_of(account: &SamAccount) -> Vec<Bar> {
+        bar::bars(account, None, std::time::SystemTime::now())
+    }
+
     fn place_of(bytes: &[u8], key: &[u8]) -> usize {
         let found = Database::open(bytes).ok().unwrap().get(key).ok().unwrap();
         found.unwrap().as_ptr() as usize - bytes.as_ptr() as usize - key.len() - RECORD
@@ -281,10 +319,10 @@ mod tests {
     fn accounts_are_found_as_samba_left_them() {
         for bytes in FILES.map(database) {
             let share = find(&bytes, "share1").ok().flatten().unwrap();
-            assert!(has(&share, "Password") && !share.disabled);
+            assert!(has(&share, "Password") && bars_of(&share).is_empty());
             assert!(!has(&share, "password"));
             let other = find(&bytes, "Other").ok().flatten().unwrap();
-            assert!(has(&other, "other one") && other.disabled);
+            assert!(has(&other, "other one") && bars_of(&other) == [Bar::Disabled]);
             // This account was deleted: its record is still in the file, but in no chain.
             assert!(find(&bytes, "gone").ok().unwrap().is_none());
             assert!(find(&bytes, "share").ok().unwrap().is_none());

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::samba::conf::{GLOBAL, Setting, SmbConf, section_name};
 use crate::host::samba::parameters::compact;
 use crate::host::samba::server::Machine;
+use crate::host::samba::share_acl::Access;
 
 /// The parts of our share that can conflict.
 #[derive(Debug, Clone)]
@@ -37,10 +38,27 @@ pub fn check(conf: &SmbConf, ours: &OurShare, machine: &Machine) -> Result<Vec<S
         machine,
     };
     let mut notes = judge(&view)?;
+    notes.extend(acl(ours, machine)?);
     notes.extend(not_for_ours(conf, ours));
     notes.extend(by_variable(conf));
     notes.extend(older_dialects(conf, ours));
     Ok(notes)
+}
+
+/// The ACL of a share counts before everything that its section says.
+fn acl(ours: &OurShare, machine: &Machine) -> Result<Option<String>> {
+    let name = &ours.name;
+    match machine.access {
+        Access::Open => Ok(None),
+        Access::Some => Ok(Some(format!(
+            "the share {name} has an ACL (sharesec {name} --view), which has to let {} write",
+            ours.user
+        ))),
+        Access::Closed => Err(Error::new(format!(
+            "the share {name} has an ACL (sharesec {name} --view), by which nobody may write to it"
+        ))
+        .hint(format!("run: sharesec {name} --delete"))),
+    }
 }
 
 /// Judges every setting of [global] that has a judgement. All that is refused is one error.
@@ -360,6 +378,10 @@ mod tests {
             ("server role = member server", "controller"),
             ("hostname lookups = yes", "name server"),
             ("passdb backend = ldapsam:ldap://x", "directory"),
+            (
+                "bind interfaces only = yes\ninterfaces = a.example.org",
+                "among them",
+            ),
             ("unix charset = EUC-KR", "ASCII"),
             ("max smbd processes = 10", "processes"),
             ("max open files = 500", "files"),
@@ -408,6 +430,18 @@ mod tests {
             let said = check(&conf, &ours, &machine());
             assert_eq!(said.is_ok(), fine, "{setting}: {said:?}");
         }
+    }
+
+    #[test]
+    fn an_acl_before_the_share_is_told() {
+        let (conf, ours) = conf("[global]", "");
+        let mut machine = machine();
+        machine.access = Access::Closed;
+        let error = check(&conf, &ours, &machine).unwrap_err();
+        assert!(error.hint.unwrap().contains("sharesec user1 --delete"));
+        machine.access = Access::Some;
+        let notes = check(&conf, &ours, &machine).unwrap();
+        assert!(notes[0].contains("let user1 write"), "{notes:?}");
     }
 
     #[test]

@@ -150,7 +150,7 @@ impl Resource for SambaInclude {
         };
         Ok(Observed {
             file,
-            machine: Machine::look(&conf).await?,
+            machine: Machine::look(&conf, &self.share.name).await?,
             conf,
             unreadable,
             elsewhere,

@@ -11,6 +11,7 @@ mod nt_hash;
 pub mod parameters;
 mod passdb;
 pub mod server;
+pub mod share_acl;
 
 use std::collections::HashSet;
 use std::io::ErrorKind;

@@ -55,18 +55,23 @@ pub struct SamAccount {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unclear(pub &'static str);
 
-type Answer<T> = Result<T, Unclear>;
+pub type Answer<T> = Result<T, Unclear>;
 
 /// The account `name` in the database at `path`; `None` if it does not exist.
 pub fn account(path: &Path, name: &str) -> Answer<Option<SamAccount>> {
     find(&read(path)?, name)
 }
 
+/// The data of a record in any database of Samba's (tdb).
+pub fn record(path: &Path, key: &[u8]) -> Answer<Option<Vec<u8>>> {
+    let bytes = read(path)?;
+    Ok(Database::open(&bytes)?.get(key)?.map(<[u8]>::to_vec))
+}
+
 /// How long the policies of the database at `path` let a password be used; `None` if for ever.
 pub fn oldest_password(path: &Path) -> Answer<Option<Duration>> {
-    let bytes = read(path)?;
-    let value = Database::open(&bytes)?.get(b"maximum password age\0")?;
-    let seconds = value.and_then(|value| word(value, 0));
+    let value = record(path, b"maximum password age\0")?;
+    let seconds = value.and_then(|value| word(&value, 0));
     Ok(seconds
         .filter(|&seconds| seconds != 0 && seconds != u32::MAX)
         .map(|seconds| Duration::from_secs(seconds.into())))

@@ -7,6 +7,7 @@ use std::path::Path;
 use nix::ifaddrs::getifaddrs;
 
 use super::conf::SmbConf;
+use super::share_acl::{self, Access};
 use crate::error::{Error, Result};
 use crate::host::account;
 use crate::host::blocking;
@@ -34,11 +35,14 @@ pub struct Machine {
     pub unmakeable: Vec<&'static str>,
     /// The text of `username map`.
     pub username_map: Option<String>,
+    /// Whom the ACL of our share lets in.
+    pub access: Access,
 }
 
 impl Machine {
-    /// Looks at what `conf` refers to.
-    pub async fn look(conf: &SmbConf) -> Result<Self> {
+    /// Looks at what `conf` refers to, and at the ACL of the share `name`.
+    pub async fn look(conf: &SmbConf, name: &str) -> Result<Self> {
+        let name = name.to_owned();
         let said = |key: &str| conf.global(key).map(|setting| setting.value.clone());
         let missing_guest = match said("guestaccount") {
             Some(name) if account::look_up(&name).await?.is_none() => Some(name),
@@ -56,6 +60,7 @@ impl Machine {
                 missing_guest,
                 unmakeable: unmakeable.collect(),
                 username_map: map.and_then(|file| read_map(Path::new(&file))),
+                access: share_acl::access(&name),
             })
         })
         .await

@@ -45,19 +45,30 @@ pub fn check(conf: &SmbConf, ours: &OurShare, machine: &Machine) -> Result<Vec<S
     Ok(notes)
 }
 
+/// sharesec(1) follows no include, so it has to be shown the share's own file.
+fn sharesec(ours: &OurShare) -> String {
+    format!(
+        "sharesec --configfile={} {}",
+        ours.file.display(),
+        ours.name
+    )
+}
+
 /// The ACL of a share counts before everything that its section says.
 fn acl(ours: &OurShare, machine: &Machine) -> Result<Option<String>> {
     let name = &ours.name;
     match machine.access {
         Access::Open => Ok(None),
         Access::Some => Ok(Some(format!(
-            "the share {name} has an ACL (sharesec {name} --view), which has to let {} write",
+            "the share {name} has an ACL ({} --view), which has to let {} write",
+            sharesec(ours),
             ours.user
         ))),
         Access::Closed => Err(Error::new(format!(
-            "the share {name} has an ACL (sharesec {name} --view), by which nobody may write to it"
+            "the share {name} has an ACL ({} --view), by which nobody may write to it",
+            sharesec(ours)
         ))
-        .hint(format!("run: sharesec {name} --delete"))),
+        .hint(format!("run: {} --delete", sharesec(ours)))),
     }
 }
 
@@ -130,19 +141,16 @@ fn not_for_ours<'a>(conf: &'a SmbConf, ours: &'a OurShare) -> impl Iterator<Item
 
 /// What Samba reads for one client alone, the agent cannot judge.
 fn by_variable(conf: &SmbConf) -> impl Iterator<Item = String> + '_ {
-    let there = conf
-        .by_variable
-        .iter()
-        .filter(|(_, files)| !files.is_empty());
-    there.map(|(place, files)| {
-        let files: Vec<String> = files
-            .iter()
-            .map(|file| file.display().to_string())
-            .collect();
-        format!(
-            "{place}: what is included differs between clients and was not judged: {}",
-            files.join(", ")
-        )
+    let is_read = |file: &PathBuf| conf.settings.iter().any(|one| one.place.file == *file);
+    conf.by_variable.iter().filter_map(move |(place, files)| {
+        let others = files.iter().filter(|file| !is_read(file));
+        let others: Vec<String> = others.map(|file| file.display().to_string()).collect();
+        (!others.is_empty()).then(|| {
+            format!(
+                "{place}: what is included differs between clients and was not judged: {}",
+                others.join(", ")
+            )
+        })
     })
 }
 
@@ -226,6 +234,7 @@ mod tests {
                 address("eth0", "192.168.2.13"),
                 address("eth1", "10.1.1.13"),
             ],
+            joined: true,
             ..Machine::default()
         }
     }
@@ -438,7 +447,12 @@ mod tests {
         let mut machine = machine();
         machine.access = Access::Closed;
         let error = check(&conf, &ours, &machine).unwrap_err();
-        assert!(error.hint.unwrap().contains("sharesec user1 --delete"));
+        assert!(
+            error
+                .hint
+                .unwrap()
+                .ends_with("wasagent.conf user1 --delete")
+        );
         machine.access = Access::Some;
         let notes = check(&conf, &ours, &machine).unwrap();
         assert!(notes[0].contains("let user1 write"), "{notes:?}");
@@ -446,13 +460,21 @@ mod tests {
 
     #[test]
     fn what_this_machine_lacks_is_told() {
-        let (conf, ours) = conf("[global]\nguest account = none\nlock dir = /x/y", "");
+        let (conf, ours) = conf(
+            "[global]\nguest account = none\nlock dir = /x/y\nsecurity = ads",
+            "",
+        );
         let mut machine = machine();
-        assert_eq!(check(&conf, &ours, &machine), Ok(Vec::new()));
+        assert_eq!(
+            check(&conf, &ours, &machine).map(|notes| notes.len()),
+            Ok(1)
+        );
         machine.missing_guest = Some("none".to_owned());
+        machine.joined = false;
         machine.unmakeable = vec!["lockdirectory"];
         let error = check(&conf, &ours, &machine).unwrap_err();
         assert!(error.message.contains("no account none"), "{error}");
+        assert!(error.message.contains("joined no domain"), "{error}");
         assert!(error.hint.unwrap().contains("mkdir -p /x/y"));
     }
 

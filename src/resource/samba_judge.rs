@@ -475,7 +475,7 @@ pub fn accounts(setting: &Setting, _: &View) -> Verdict {
     }
 }
 
-pub fn server_role(setting: &Setting, _: &View) -> Verdict {
+pub fn server_role(setting: &Setting, view: &View) -> Verdict {
     let is_controller = [
         "active directory domain controller",
         "domain controller",
@@ -488,6 +488,12 @@ pub fn server_role(setting: &Setting, _: &View) -> Verdict {
         );
     }
     if is_one_of(setting, &["member", "member server", "domain", "ads"]) {
+        if !view.machine.joined {
+            return refuse(
+                "this VM has joined no domain, and without one a member lets nobody in",
+                "remove that line, or join the domain by `net ads join`",
+            );
+        }
         return Note(
             "a client that names a domain is sent to its controller; the WAS VMs name none, and log in with an account of this server"
                 .to_owned(),

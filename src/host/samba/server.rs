@@ -7,10 +7,13 @@ use std::path::Path;
 use nix::ifaddrs::getifaddrs;
 
 use super::conf::SmbConf;
+use super::passdb;
 use super::share_acl::{self, Access};
 use crate::error::{Error, Result};
 use crate::host::account;
 use crate::host::blocking;
+
+const SECRETS: &str = "/var/lib/samba/private/secrets.tdb";
 
 /// The longest map of user names that is read.
 const LONGEST_MAP: u64 = 1 << 20;
@@ -35,6 +38,8 @@ pub struct Machine {
     pub unmakeable: Vec<&'static str>,
     /// The text of `username map`.
     pub username_map: Option<String>,
+    /// Whether this VM is in the domain that `workgroup` names. Without an answer it is taken to be.
+    pub joined: bool,
     /// Whom the ACL of our share lets in.
     pub access: Access,
 }
@@ -49,6 +54,7 @@ impl Machine {
             _ => None,
         };
         let directories = DIRECTORIES.map(|key| (key, said(key)));
+        let workgroup = said("workgroup").unwrap_or_else(|| "WORKGROUP".to_owned());
         let map = said("usernamemap").filter(|file| !file.contains('%'));
         blocking(move || {
             let unmakeable = directories.into_iter().filter_map(|(key, path)| {
@@ -60,11 +66,18 @@ impl Machine {
                 missing_guest,
                 unmakeable: unmakeable.collect(),
                 username_map: map.and_then(|file| read_map(Path::new(&file))),
+                joined: joined(&workgroup),
                 access: share_acl::access(&name),
             })
         })
         .await
     }
+}
+
+/// A domain's SID is stored when it is joined (`secrets_store_domain_sid()` in source3/passdb/machine_account_secrets.c).
+fn joined(workgroup: &str) -> bool {
+    let key = format!("SECRETS/SID/{}", workgroup.to_uppercase());
+    !matches!(passdb::record(Path::new(SECRETS), key.as_bytes()), Ok(None))
 }
 
 fn can_be_made(directory: &Path) -> bool {

@@ -33,6 +33,7 @@ pub mod root;
 pub mod sample_app;
 pub mod selinux;
 pub mod smb;
+pub mod smb_setting;
 pub mod snapshot;
 pub mod soak;
 pub mod ssh;

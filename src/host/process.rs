@@ -3,6 +3,7 @@
 //! deadline. A helper that changes something holds the lock of the run as long as it lives.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,7 +11,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdout};
 
+use super::blocking;
 use crate::error::{Doing, Error, Result};
 
 /// Where programs are looked for. The caller's `PATH` is not trusted: the agent runs as root.
@@ -117,8 +120,7 @@ impl<'a> Helper<'a> {
         self
     }
 
-    /// Runs the helper and returns its output, whatever its exit code.
-    pub async fn output(self) -> Result<Output> {
+    fn start(&self) -> Result<Child> {
         let path = find_program(self.program)
             .ok_or_else(|| Error::new(format!("{} is not installed", self.program)))?;
         tracing::debug!(program = self.program, arguments = ?self.arguments, "helper");
@@ -126,7 +128,7 @@ impl<'a> Helper<'a> {
         if let Some(lock) = LOCK.get().filter(|_| self.holds_lock) {
             inherit(&mut command, lock);
         }
-        let mut child = command
+        command
             .args(&self.arguments)
             .env_clear()
             .env("PATH", PROGRAM_DIRECTORIES.join(":"))
@@ -148,8 +150,11 @@ impl<'a> Helper<'a> {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .doing(format_args!("start {}", self.program))?;
+            .doing(format_args!("start {}", self.program))
+    }
 
+    /// Gives the helper its input, and waits for its end.
+    async fn finish(self, mut child: Child) -> Result<Output> {
         let stdin = child.stdin.take().zip(self.stdin);
         let feed = async move {
             if let Some((mut pipe, bytes)) = stdin {
@@ -192,6 +197,36 @@ impl<'a> Helper<'a> {
         })
     }
 
+    /// Runs the helper and returns its output, whatever its exit code.
+    pub async fn output(self) -> Result<Output> {
+        let child = self.start()?;
+        self.finish(child).await
+    }
+
+    /// Runs the helper while `take` reads its standard output, in a thread where it may block. So
+    /// output of any length needs little memory.
+    pub async fn stream<T: Send + 'static>(
+        self,
+        take: impl FnOnce(File) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let program = self.program;
+        let mut child = self.start()?;
+        let pipe = child.stdout.take().map(ChildStdout::into_owned_fd);
+        let Some(pipe) = pipe.transpose().doing(format_args!("run {program}"))? else {
+            return Err(Error::new(format!("{program} has no standard output")));
+        };
+        // A helper that is killed at its deadline closes the pipe, so the reader ends, too.
+        let (output, taken) =
+            tokio::join!(self.finish(child), blocking(move || take(File::from(pipe))));
+        let output = output?;
+        // A helper whose reader gave up is ended by a signal (SIGPIPE), and the reader says why.
+        match taken {
+            Err(error) if output.success || output.code.is_none() => Err(error),
+            Ok(value) if output.success => Ok(value),
+            _ => Err(output.failure(program)),
+        }
+    }
+
     /// Runs the helper and returns its standard output. Any exit code but 0 is an error with the
     /// last lines of what the helper said.
     pub async fn run(self) -> Result<Vec<u8>> {
@@ -200,16 +235,20 @@ impl<'a> Helper<'a> {
         if output.success {
             return Ok(output.stdout);
         }
-        let said = if output.stderr.trim().is_empty() {
-            String::from_utf8_lossy(&output.stdout).into_owned()
+        Err(output.failure(program))
+    }
+}
+
+impl Output {
+    /// The error of a helper that did not exit with 0.
+    fn failure(self, program: &str) -> Error {
+        let said = if self.stderr.trim().is_empty() {
+            String::from_utf8_lossy(&self.stdout).into_owned()
         } else {
-            output.stderr
+            self.stderr
         };
-        Err(Error::new(format!(
-            "{program}: {}: {}",
-            output.exit,
-            first_and_last_lines(&said)
-        )))
+        let said = first_and_last_lines(&said);
+        Error::new(format!("{program}: {}: {said}", self.exit))
     }
 }
 
@@ -352,6 +391,32 @@ mod tests {
         };
         assert!(!open(Helper::new("ls")).await);
         assert!(open(Helper::new("ls").changes()).await);
+    }
+
+    #[tokio::test]
+    async fn output_is_read_while_it_comes_and_a_failure_says_whose_it_is() {
+        use std::io::Read;
+        let length = |mut pipe: File| {
+            let mut text = String::new();
+            pipe.read_to_string(&mut text).doing("read")?;
+            Ok(text.len())
+        };
+        let input = vec![b'x'; 1 << 20];
+        let streamed = Helper::new("cat").stdin(&input).stream(length).await;
+        assert_eq!(streamed.unwrap(), 1 << 20);
+
+        let missing = Helper::new("cat").args(["/no/such/place"]);
+        let error = missing.stream(length).await.unwrap_err();
+        assert!(error.message.contains("No such file"), "{error}");
+
+        let full = |_| -> Result<()> { Err(Error::new("no space left")) };
+        let error = Helper::new("cat").stdin(&input).stream(full).await;
+        assert_eq!(error.unwrap_err().message, "no space left");
+
+        let silent = Helper::new("sleep").args(["30"]);
+        let error = silent.deadline(Duration::from_millis(50)).stream(length);
+        let error = error.await.unwrap_err();
+        assert!(error.message.contains("was killed"), "{error}");
     }
 
     #[tokio::test]

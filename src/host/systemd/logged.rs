@@ -16,10 +16,16 @@ const TOLD_LINES: usize = 5;
 /// How many lines are shown of a unit that ran somebody else's program, which may have more to say.
 const PRINTED_LINES: &str = "12";
 
-/// The last lines that the processes of a unit printed, without systemd's own lines about the unit.
-pub(super) async fn printed(unit: &str) -> String {
+/// The last lines that the processes of one run of a unit printed, without systemd's own lines about
+/// it, nor those of an earlier run. `invocation` is the run's ID.
+pub(super) async fn printed(invocation: &[u8]) -> String {
+    if invocation.is_empty() {
+        return String::new();
+    }
     sync().await;
-    quoted(&logged(&[&format!("_SYSTEMD_UNIT={unit}")], PRINTED_LINES).await)
+    let run = invocation.iter().map(|byte| format!("{byte:02x}"));
+    let matched = format!("_SYSTEMD_INVOCATION_ID={}", run.collect::<String>());
+    quoted(&logged(&[&matched], PRINTED_LINES).await)
 }
 
 /// The last lines that a container of this name logged since `begun`, as podman hands them to journald.

@@ -19,6 +19,7 @@ use self::unit_name::unit_path;
 use crate::error::{Error, Result};
 use crate::host::bus::{error_reply, failed};
 use crate::host::permit::Permit;
+use crate::host::until::{Answer, until};
 
 pub use job::Job;
 pub use logged::printed_by_container;
@@ -26,6 +27,8 @@ pub use unit_name::{device_unit_name, mount_unit_name};
 
 /// How long a job may take that systemd does not end by itself.
 const JOB_DEADLINE: Duration = Duration::from_secs(300);
+/// The pause between two looks at a unit that is about to end.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How much longer than systemd's own time limits a job is waited for: systemd is the one that gives
 /// it up. It has to kill what is left, and to start what the unit requires.
@@ -62,6 +65,7 @@ trait Manager {
     async fn reload_or_restart_unit(&self, name: &str, mode: &str)
     -> zbus::Result<OwnedObjectPath>;
     async fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+    async fn unref_unit(&self, name: &str) -> zbus::Result<()>;
     async fn start_transient_unit(
         &self,
         name: &str,
@@ -390,39 +394,69 @@ impl Systemd {
         )
     }
 
-    /// Runs a transient unit of `Type=oneshot` to its end. If it fails, the error has the last lines
-    /// that it printed.
+    /// Runs a transient unit of `Type=oneshot` until none of its processes is left. If it fails, the
+    /// error has the last lines that this run of it printed.
     pub async fn run_transient(&self, _permit: &Permit, unit: &Transient) -> Result<()> {
         let doing = format!("run {}", unit.name);
         let begin = async {
+            // Without it, systemd forgets the unit before it has told how the unit ended.
+            let keep = Property::new("AddRef", true);
             let properties: Vec<(&str, Variant<'_>)> = unit
                 .properties
                 .iter()
+                .chain([&keep])
                 .map(|property| Ok((property.name, property.value.try_clone()?)))
                 .collect::<zbus::Result<_>>()?;
             self.manager
                 .start_transient_unit(unit.name, "fail", &properties, &[])
                 .await
         };
-        let ended = self
+        let result = self
             .result_of(&doing, unit.name, unit.deadline, begin)
             .await;
-        let hint = format!("see journalctl -u {}", unit.name);
-        match ended {
-            Ok(result) if result == "done" => Ok(()),
-            Ok(result) => {
-                let why = match result.as_str() {
-                    "timeout" => "it took too long, and was stopped",
-                    _ => "it failed",
-                };
-                let words = printed(unit.name).await;
-                Err(Error::new(format!("{doing}: {why}{words}")).hint(hint))
-            }
-            Err(error) => {
-                let _ = self.manager.stop_unit(unit.name, "replace").await;
-                Err(error)
-            }
+        if result.is_err() {
+            let _ = self.manager.stop_unit(unit.name, "replace").await;
         }
+        let ended = match result {
+            Ok(result) if result == "done" => self.all_ended(unit.name).await.map(drop),
+            Ok(_) => self.why_transient_failed(unit.name).await.and_then(|why| {
+                let hint = format!("see journalctl -u {}", unit.name);
+                Err(Error::new(format!("{doing}: {why}")).hint(hint))
+            }),
+            Err(error) => Err(error),
+        };
+        let _ = self.manager.unref_unit(unit.name).await;
+        ended
+    }
+
+    /// The state of a unit whose processes have all ended. The job of a oneshot service ends with its
+    /// first process, and whatever that left running is stopped after it.
+    async fn all_ended(&self, unit: &str) -> Result<UnitState> {
+        let ended = until(PAUSE, JOB_DEADLINE, || async {
+            let state = self.unit(unit).await?;
+            Ok::<_, Error>(match state.active.as_str() {
+                "inactive" | "failed" => Answer::Settled(state),
+                _ => Answer::NotYet(()),
+            })
+        });
+        ended.await?.settled().ok_or_else(|| {
+            Error::new(format!("processes of {unit} do not end"))
+                .hint(format!("see systemctl status {unit}"))
+        })
+    }
+
+    /// In words, with the last lines that it printed.
+    async fn why_transient_failed(&self, unit: &str) -> Result<String> {
+        let state = self.all_ended(unit).await?;
+        let result = self.service_property(unit, "Result").await;
+        let result = result.and_then(String::try_from).unwrap_or_default();
+        let why = match result.as_str() {
+            "timeout" => "it took too long, and was stopped",
+            "oom-kill" => "it needed more memory than it may have, and was killed",
+            _ => "it failed",
+        };
+        let words = printed(&state.invocation).await;
+        Ok(format!("{why}{words}"))
     }
 
     /// Begins a job, waits for its end, and returns systemd's result.

@@ -17,6 +17,11 @@ pub const UNIT: &str = "wasagent-build.service";
 const RUNTIME_DIRECTORY: &str = "wasagent-build";
 const INSIDE: &str = "/run/wasagent-build";
 
+/// The path at which the build sees its tree.
+pub fn tree() -> PathBuf {
+    Path::new(INSIDE).join(NEW)
+}
+
 /// `npm ci` of a large application on a slow VM takes some minutes.
 const DEADLINE: Duration = Duration::from_secs(30 * 60);
 
@@ -31,7 +36,7 @@ fn program(word: &str) -> Result<PathBuf> {
         return Ok(PathBuf::from(word));
     }
     if word.contains('/') {
-        return Ok(Path::new(INSIDE).join(NEW).join(word));
+        return Ok(tree().join(word));
     }
     let own = Path::new("/usr/local/bin").join(word);
     find_program(word)
@@ -82,6 +87,8 @@ pub fn unit(
             vec![
                 format!("HOME={}", inside(HOME)),
                 "PATH=/usr/local/bin:/usr/bin:/bin".to_owned(),
+                // The account's own shell is nologin, and some tools run their commands in $SHELL.
+                "SHELL=/bin/sh".to_owned(),
                 "LC_ALL=C.UTF-8".to_owned(),
                 // Makes npm and others print no progress bar and ask no questions.
                 "CI=true".to_owned(),
@@ -95,6 +102,8 @@ pub fn unit(
         Property::new("UMask", 0o007_u32),
         Property::new("TimeoutStartUSec", micros(DEADLINE)),
         Property::new("TimeoutStopUSec", micros(Duration::from_secs(10))),
+        // What a build leaves running would go on writing to the tree, and has nothing to finish.
+        Property::new("KillSignal", libc::SIGKILL),
         Property::new("StandardInput", "null"),
         Property::new("StandardOutput", "journal"),
         Property::new("StandardError", "journal"),
@@ -137,6 +146,12 @@ pub fn unit(
 /// whose addresses nobody knows beforehand. Only the link-local addresses are blocked: clouds serve
 /// user data there, which may hold secrets. A Mold's virtual router serves user data at the name
 /// server's address, which cannot be blocked without losing name resolution.
+///
+/// `RestrictSUIDSGID` is left out. It forbids to make a directory with the set-group-ID bit, as every
+/// directory of the tree has it and every tool that copies modes makes it. It also forbids openat2(2),
+/// by which newer GNU tar unpacks (systemd, issue 43314). A set-ID file that a build makes gives nobody
+/// rights: it is the account's own and lies where only root gets to, and
+/// [`staging::dress`](super::staging::dress) takes the bits away before the tree is shared.
 fn sandbox() -> Vec<Property> {
     const AF_INET: i32 = 2;
     let yes = [
@@ -149,7 +164,6 @@ fn sandbox() -> Vec<Property> {
         "ProtectControlGroups",
         "ProtectClock",
         "ProtectHostname",
-        "RestrictSUIDSGID",
         "RestrictRealtime",
         "LockPersonality",
         "RemoveIPC",

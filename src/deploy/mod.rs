@@ -4,6 +4,7 @@
 
 pub mod beside;
 pub mod build;
+pub mod carriable;
 pub mod edit;
 pub mod manifest;
 pub mod servers;

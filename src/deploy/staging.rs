@@ -4,15 +4,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::beside::{names, path};
-use super::manifest::{self, Manifest};
+use super::carriable;
+use super::manifest::{self, Look, Manifest};
 use crate::error::{Error, Result};
 use crate::host::account::Account;
 use crate::host::fs::FileMeta;
 use crate::host::git::TreeEntry;
-use crate::host::tree::{Dir, FileType, blob, is_mount_point};
+use crate::host::tree::{DEEPEST, Dir, FileType, Metadata, blob, is_mount_point};
 use crate::host::{Permit, holders};
 
 const FILE_MODE: u32 = 0o660;
@@ -222,7 +224,7 @@ fn is_known(name: &OsStr) -> bool {
 }
 
 /// Makes the new, empty tree.
-fn begin(permit: &Permit, staging: &Staging, owner: &Account) -> Result<Dir> {
+pub fn begin(permit: &Permit, staging: &Staging, owner: &Account) -> Result<Dir> {
     let new = staging
         .dir
         .make_directory(permit, OsStr::new(NEW), owned(owner, 0o700))?;
@@ -263,21 +265,20 @@ fn mode(executable: bool) -> u32 {
     }
 }
 
-/// Writes the files of a revision, with the attributes of files in the shared directory.
+/// Writes a file of a revision into the new tree, with the attributes of files in the shared
+/// directory.
 pub fn write(
     permit: &Permit,
-    staging: &Staging,
-    entries: &[TreeEntry],
-    blobs: &[Vec<u8>],
+    new: &Dir,
+    entry: &TreeEntry,
+    bytes: &mut dyn Read,
     owner: &Account,
 ) -> Result<()> {
-    let new = begin(permit, staging, owner)?;
-    for (entry, blob) in entries.iter().zip(blobs) {
-        let (directory, name) = place(permit, &new, &entry.path, owner)?;
-        let meta = owned(owner, mode(entry.executable));
-        directory.make_file(permit, name, blob, meta)?;
-    }
-    Ok(())
+    let (directory, name) = place(permit, new, &entry.path, owner)?;
+    let meta = owned(owner, mode(entry.executable));
+    directory.make_file_by(permit, name, meta, |file| {
+        std::io::copy(bytes, file).map(drop)
+    })
 }
 
 /// Writes the deployed files once more, as they were built, without the edits. A file that somebody
@@ -295,23 +296,56 @@ pub fn copy(
         let Some(found) = old.look(path)? else {
             continue;
         };
-        if let Some(text) = texts.and_then(|texts| texts.get(path)) {
-            let (directory, name) = place(permit, &new, path, owner)?;
-            let meta = owned(owner, mode(found.meta.mode & 0o100 != 0));
-            directory.make_file(permit, name, text.as_bytes(), meta)?;
+        let text = texts.and_then(|texts| texts.get(path));
+        if text.is_none() && file.look(&old, path)? != Look::AsDeployed {
             continue;
         }
-        let Some(bytes) = old.read(path, file.size)?.filter(|b| blob(b) == file.blob) else {
-            continue;
-        };
         let (directory, name) = place(permit, &new, path, owner)?;
-        if file.symlink {
-            directory.make_symlink(permit, name, &bytes)?;
+        if let Some(text) = text {
+            let meta = owned(owner, mode(found.meta.mode & 0o100 != 0));
+            directory.make_file(permit, name, text.as_bytes(), meta)?;
+        } else if file.symlink {
+            if let Some(target) = old.read(path, file.size)?.filter(|b| blob(b) == file.blob) {
+                directory.make_symlink(permit, name, &target)?;
+            }
         } else {
             // The account may have put another file in its place between the look and the reading,
             // so only permission bits are taken over.
             let meta = owned(owner, found.meta.mode & 0o777);
-            directory.make_file(permit, name, &bytes, meta)?;
+            let bytes = (file.size, file.blob.as_str());
+            old.copy_file(permit, path, bytes, (&directory, name), meta)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives everything that a build made the owner and the modes of the shared directory, whatever the
+/// build did to them, and refuses what the share cannot carry.
+pub fn dress(permit: &Permit, new: &Dir, owner: &Account) -> Result<()> {
+    let mut directories = BTreeSet::from([PathBuf::new()]);
+    while let Some(relative) = directories.pop_first() {
+        let Some(directory) = new.directory(&relative)? else {
+            continue;
+        };
+        for name in directory.names()? {
+            let path = relative.join(&name);
+            carriable::path(&path)?;
+            let Some(found) = directory.look(Path::new(&name))? else {
+                continue;
+            };
+            let mode = match found.file_type {
+                FileType::Directory => DIRECTORY_MODE,
+                FileType::File => mode(found.meta.mode & 0o111 != 0),
+                FileType::Symlink => {
+                    carriable::link(permit, new, &directory, &path)?;
+                    continue;
+                }
+                FileType::Other => return Err(carriable::no_file(&path)),
+            };
+            directory.set_meta(permit, &name, owned(owner, mode))?;
+            if found.file_type == FileType::Directory {
+                directories.insert(path);
+            }
         }
     }
     Ok(())
@@ -327,15 +361,29 @@ fn make_directories(permit: &Permit, root: &Dir, relative: &Path, meta: FileMeta
     make_directories(permit, root, parent, meta)?.make_directory(permit, name, meta)
 }
 
-/// The inodes of all directories of a tree.
+/// The inodes of the directories of a tree, as deep as a change of revision enters it.
 pub fn directories(root: &Dir) -> Result<HashSet<u64>> {
-    let mut inodes = HashSet::from([root.found()?.inode]);
-    for name in root.names()? {
-        if let Some(inner) = root.directory(Path::new(&name))? {
-            inodes.extend(directories(&inner)?);
+    let mut inodes = HashSet::new();
+    let mut add = |dir: &Dir| {
+        dir.found()
+            .map(|found| inodes.insert(found.inode))
+            .map(drop)
+    };
+    each_directory(root, 0, &mut add)?;
+    Ok(inodes)
+}
+
+fn each_directory(dir: &Dir, depth: u32, see: &mut impl FnMut(&Dir) -> Result<()>) -> Result<()> {
+    see(dir)?;
+    if depth == DEEPEST {
+        return Ok(());
+    }
+    for name in dir.names()? {
+        if let Some(inner) = dir.directory(Path::new(&name))? {
+            each_directory(&inner, depth + 1, see)?;
         }
     }
-    Ok(inodes)
+    Ok(())
 }
 
 /// The files of a tree that belongs to the agent, each as it is now.
@@ -356,27 +404,39 @@ pub fn list(root: &Dir) -> Result<BTreeMap<PathBuf, manifest::Deployed>> {
                     directories.insert(path);
                 }
                 FileType::File | FileType::Symlink => {
-                    let blob = directory.blob(Path::new(&name), found.size)?;
-                    let blob = blob.ok_or_else(|| {
-                        Error::new(format!("{} changes while it is read", path.display()))
-                    })?;
-                    let deployed = manifest::Deployed {
-                        blob,
-                        size: found.size,
-                        modified: found.modified,
-                        symlink: found.file_type == FileType::Symlink,
-                    };
-                    files.insert(path, deployed);
+                    let file = deployed(&directory, Path::new(&name), &found)?;
+                    files.insert(path, file);
                 }
-                FileType::Other => {
-                    return Err(Error::new(format!(
-                        "the build left {}, which is neither a file nor a directory",
-                        path.display()
-                    ))
-                    .hint("have storage.content.build remove it: it cannot be shared"));
-                }
+                FileType::Other => return Err(carriable::no_file(&path)),
             }
         }
     }
     Ok(files)
+}
+
+/// Lists files again that were written since.
+pub fn list_again<'p>(
+    root: &Dir,
+    paths: impl IntoIterator<Item = &'p PathBuf>,
+    files: &mut BTreeMap<PathBuf, manifest::Deployed>,
+) -> Result<()> {
+    for path in paths {
+        if let Some(found) = root.look(path)? {
+            files.insert(path.clone(), deployed(root, path, &found)?);
+        }
+    }
+    Ok(())
+}
+
+fn deployed(dir: &Dir, path: &Path, found: &Metadata) -> Result<manifest::Deployed> {
+    let blob = dir.blob(path, found.size)?.ok_or_else(|| {
+        let path = dir.path().join(path);
+        Error::new(format!("{} changes while it is read", path.display()))
+    })?;
+    Ok(manifest::Deployed {
+        blob,
+        size: found.size,
+        modified: found.modified,
+        symlink: found.file_type == FileType::Symlink,
+    })
 }

@@ -4,6 +4,9 @@
 //! whole for as long as anybody has it open: a reader that began with a revision reads it to its
 //! end.
 //!
+//! Directories that lie very deep, which only others make, are not entered: they are moved over as
+//! a whole right after the exchange.
+//!
 //! A file of the agent's is never in two trees. Any other file is the same file in both trees, so
 //! it may be written at any time.
 //!
@@ -21,7 +24,7 @@ use super::staging::{NEW, Staging};
 use crate::error::{Error, Result};
 use crate::host::Permit;
 use crate::host::health_file;
-use crate::host::tree::{Dir, FileType, Metadata};
+use crate::host::tree::{DEEPEST, Dir, FileType, Metadata};
 
 /// How often late files are looked for while a tree is removed. Whoever goes on writing to a tree
 /// has it open, and an open tree is not removed.
@@ -108,7 +111,7 @@ pub fn carry(
     let root = new
         .directory(Path::new(""))?
         .ok_or_else(|| Error::new(format!("{} is gone", new.path().display())))?;
-    carrying.directory(old, Path::new(""), &Target::root(root))?;
+    carrying.directory(old, Path::new(""), 0, &Target::root(root))?;
     let carried = carrying.carried;
     new.copy_attributes(permit, old)?;
     Ok(carried)
@@ -123,7 +126,13 @@ struct Carrying<'c> {
 }
 
 impl Carrying<'_> {
-    fn directory(&mut self, from: &Dir, relative: &Path, to: &Target<'_>) -> Result<()> {
+    fn directory(
+        &mut self,
+        from: &Dir,
+        relative: &Path,
+        depth: u32,
+        to: &Target<'_>,
+    ) -> Result<()> {
         for name in from.names()? {
             let path = relative.join(&name);
             if health_file::is_directory_of_a_check(&path) {
@@ -136,15 +145,19 @@ impl Carrying<'_> {
                 self.file(from, &name, &path, found, to)?;
                 continue;
             }
+            let own = self.before.has_directory(&path);
+            if is_too_deep(depth, own) {
+                continue;
+            }
             let Some(inner) = from.directory(Path::new(&name))? else {
                 continue;
             };
             let target = to.below(&name, &inner);
-            if !self.before.has_directory(&path) {
+            if !own {
                 // Somebody else's directory is kept even if it is empty.
                 target.get(self.permit)?.ok_or_else(|| in_the_way(&path))?;
             }
-            self.directory(&inner, &path, &target)?;
+            self.directory(&inner, &path, depth + 1, &target)?;
             target.finish(self.permit)?;
         }
         Ok(())
@@ -182,7 +195,9 @@ impl Carrying<'_> {
         match from.link(self.permit, name, target) {
             // The file was removed meanwhile.
             Err(_) if from.look(Path::new(name))?.is_none() => return Ok(()),
-            linked => linked?,
+            // The file has all the names that it can have, and is moved over late.
+            Ok(false) => return Ok(()),
+            linked => linked.map(drop)?,
         }
         let linked = Linked {
             inode: found.inode,
@@ -191,6 +206,11 @@ impl Carrying<'_> {
         self.carried.0.insert(path.to_owned(), linked);
         Ok(())
     }
+}
+
+/// Whether a directory in a directory of this depth is moved over as a whole, and never entered.
+fn is_too_deep(depth: u32, own: bool) -> bool {
+    depth >= DEEPEST && !own
 }
 
 fn in_the_way(path: &Path) -> Error {
@@ -358,7 +378,7 @@ pub fn remove_replaced(permit: &Permit, shared: &Path, all: bool) -> Result<Vec<
             if !all && staging.is_used(&name)? {
                 break;
             }
-            remove_own(permit, &old, &old, Path::new(""), &before)?;
+            remove_own(permit, &old, &old, Path::new(""), 0, &before)?;
             if staging.dir.remove_directory(permit, &name)? {
                 staging.forget(permit, &name)?;
                 break;
@@ -382,6 +402,7 @@ fn remove_own(
     root: &Dir,
     from: &Dir,
     relative: &Path,
+    depth: u32,
     before: &Manifest,
 ) -> Result<()> {
     for name in from.names()? {
@@ -390,8 +411,11 @@ fn remove_own(
             continue;
         };
         if found.file_type == FileType::Directory {
+            if is_too_deep(depth, before.has_directory(&path)) {
+                continue;
+            }
             if let Some(inner) = from.directory(Path::new(&name))? {
-                remove_own(permit, root, &inner, &path, before)?;
+                remove_own(permit, root, &inner, &path, depth + 1, before)?;
                 from.remove_directory(permit, &name)?;
             }
         } else if before.is_deployed(root, &path)? {
@@ -424,7 +448,7 @@ fn move_late(
         told: Vec::new(),
         seen: HashMap::new(),
     };
-    late.directory(old, Path::new(""), &Target::root(root))?;
+    late.directory(old, Path::new(""), 0, &Target::root(root))?;
     if names == Names::Go {
         late.remove_old_names()?;
     }
@@ -444,7 +468,13 @@ struct Late<'l> {
 }
 
 impl Late<'_> {
-    fn directory(&mut self, from: &Dir, relative: &Path, to: &Target<'_>) -> Result<()> {
+    fn directory(
+        &mut self,
+        from: &Dir,
+        relative: &Path,
+        depth: u32,
+        to: &Target<'_>,
+    ) -> Result<()> {
         for name in from.names()? {
             let path = relative.join(&name);
             if health_file::is_directory_of_a_check(&path)
@@ -459,21 +489,35 @@ impl Late<'_> {
                 self.file(from, &name, &path, found, to)?;
                 continue;
             }
+            let own = self.before.has_directory(&path);
+            if is_too_deep(depth, own) {
+                self.whole(from, &name, to)?;
+                continue;
+            }
             let Some(inner) = from.directory(Path::new(&name))? else {
                 continue;
             };
             let target = to.below(&name, &inner);
-            let own = self.before.has_directory(&path);
             if !own && target.get(self.permit)?.is_none() {
                 self.set_beside(from, &name)?;
                 continue;
             }
-            self.directory(&inner, &path, &target)?;
+            self.directory(&inner, &path, depth + 1, &target)?;
             if !own {
                 from.remove_directory(self.permit, &name)?;
             }
         }
         Ok(())
+    }
+
+    /// Moves a directory with everything below it.
+    fn whole(&mut self, from: &Dir, name: &OsStr, to: &Target<'_>) -> Result<()> {
+        if let Some(target) = to.get(self.permit)?
+            && from.rename(self.permit, name, target, name, RenameFlags::NOREPLACE)?
+        {
+            return Ok(());
+        }
+        self.set_beside(from, name)
     }
 
     fn file(
@@ -650,12 +694,14 @@ mod tests {
                 .map(|(path, _)| TreeEntry {
                     path: path.into(),
                     blob: String::new(),
+                    size: 0,
                     executable: false,
                 })
                 .collect();
-            let blobs: Vec<Vec<u8>> = files.iter().map(|(_, b)| b.as_bytes().to_vec()).collect();
-            staging::write(&permit, &staging, &entries, &blobs, &owner)?;
-            let new = staging.dir.directory(Path::new(NEW))?.unwrap();
+            let new = staging::begin(&permit, &staging, &owner)?;
+            for (entry, (_, text)) in entries.iter().zip(files) {
+                staging::write(&permit, &new, entry, &mut text.as_bytes(), &owner)?;
+            }
             let old = staging.open_shared()?;
             let mut next = Manifest {
                 path: self.shared.clone(),
@@ -685,7 +731,15 @@ mod tests {
                 Names::Go,
             )
             .unwrap();
-            remove_own(&permit, &change.old, &change.old, Path::new(""), &self.now).unwrap();
+            remove_own(
+                &permit,
+                &change.old,
+                &change.old,
+                Path::new(""),
+                0,
+                &self.now,
+            )
+            .unwrap();
             let gone = change
                 .staging
                 .dir
@@ -770,6 +824,51 @@ mod tests {
         assert_eq!(ground.read("late"), "later");
         assert!(!ground.at("removed").exists() && !ground.at("d").exists());
         assert_eq!(told, Vec::<String>::new());
+    }
+
+    /// A directory of somebody's, with `depth` more in each other below it and a file in the last one.
+    fn make_deep(ground: &Ground, top: &str, depth: usize) -> PathBuf {
+        let permit = Permit::for_a_test();
+        fs::create_dir_all(ground.at(top)).unwrap();
+        let mut dir = Dir::open(&ground.at(top)).unwrap().unwrap();
+        let meta = dir.found().unwrap().meta;
+        for _ in 0..depth {
+            dir = dir.make_directory(&permit, OsStr::new("d"), meta).unwrap();
+        }
+        dir.make_file(&permit, OsStr::new("leaf"), b"deep", meta)
+            .unwrap();
+        let way = std::iter::repeat_n("d", depth).chain(["leaf"]);
+        Path::new(top).join(way.collect::<PathBuf>())
+    }
+
+    #[test]
+    fn a_tree_of_any_depth_is_kept_and_stops_nothing() {
+        let mut ground = Ground::new();
+        ground.deploy(&[("a", "1"), ("own/b", "1")]);
+        let least = usize::try_from(DEEPEST).unwrap();
+        let mut leaves = Vec::new();
+        for (top, depth) in [
+            ("exactly", least - 1),
+            ("one-more", least),
+            ("own/far", 700),
+            ("farther", 5000),
+        ] {
+            leaves.push(make_deep(&ground, top, depth));
+        }
+        let inode = |ground: &Ground, leaf: &Path| {
+            let root = Dir::open(&ground.shared).unwrap().unwrap();
+            root.look(leaf).unwrap().map(|found| found.inode)
+        };
+        let was: Vec<_> = leaves.iter().map(|leaf| inode(&ground, leaf)).collect();
+        assert!(was.iter().all(Option::is_some));
+        ground.deploy(&[("a", "2"), ("own/b", "2")]);
+        ground.deploy(&[("a", "3")]);
+        let is: Vec<_> = leaves.iter().map(|leaf| inode(&ground, leaf)).collect();
+        assert_eq!(was, is);
+        assert_eq!(ground.read("a"), "3");
+        let above = Dir::open(ground.shared.parent().unwrap()).unwrap().unwrap();
+        let shared = ground.shared.file_name().unwrap();
+        above.remove_tree(&Permit::for_a_test(), shared).unwrap();
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use std::ffi::OsStr;
 use std::ffi::OsString;
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,13 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
+
+/// How many directories deep a tree is walked with one open directory a level. A process may have
+/// 1024 files open (systemd's default), and some walks open two a level.
+pub const DEEPEST: u32 = 200;
+
+/// The longest path that a system call takes, with its NUL (`PATH_MAX` in the kernel's limits.h).
+const PATH_MAX: usize = 4096;
 
 /// The longest attribute of a directory, and the longest list of attribute names: 64 KiB
 /// (`XATTR_SIZE_MAX` in the kernel's limits.h).
@@ -117,6 +125,9 @@ impl Dir {
     /// When something is mounted on it or above it within the tree, or a system call fails.
     pub fn directory(&self, relative: &Path) -> Result<Option<Self>> {
         let relative = not_empty(relative);
+        if is_long(relative) {
+            return self.far_directory(relative);
+        }
         match rustix::fs::openat2(&self.fd, relative, DIRECTORY, Mode::empty(), BENEATH) {
             Ok(fd) => Ok(Some(Self {
                 fd,
@@ -125,6 +136,16 @@ impl Dir {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(error) => Err(self.failure(relative, error)),
         }
+    }
+
+    /// A directory whose path is longer than the kernel takes at once.
+    fn far_directory(&self, relative: &Path) -> Result<Option<Self>> {
+        let mut parts = relative.components();
+        let mut there = self.directory(Path::new(""))?;
+        while let (Some(directory), Some(part)) = (&there, parts.next()) {
+            there = directory.directory(Path::new(&part))?;
+        }
+        Ok(there)
     }
 
     fn failure(&self, relative: &Path, error: Errno) -> Error {
@@ -146,6 +167,14 @@ impl Dir {
     /// What is at `relative`, without following a symbolic link; `None` where nothing is.
     pub fn look(&self, relative: &Path) -> Result<Option<Metadata>> {
         let relative = not_empty(relative);
+        if is_long(relative)
+            && let (Some(parent), Some(name)) = (relative.parent(), relative.file_name())
+        {
+            return match self.directory(parent)? {
+                Some(parent) => parent.look(Path::new(name)),
+                None => Ok(None),
+            };
+        }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = match rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), BENEATH) {
             Ok(fd) => fd,
@@ -203,7 +232,7 @@ impl Dir {
     }
 
     /// Opens a regular file to read, write or lock it; `None` where there is none.
-    pub fn open_file(&self, relative: &Path) -> Result<Option<std::fs::File>> {
+    pub fn open_file(&self, relative: &Path) -> Result<Option<File>> {
         let flags = FILE | OFlags::RDWR;
         let fd = match rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), BENEATH) {
             Ok(fd) => fd,
@@ -214,7 +243,7 @@ impl Dir {
         };
         let stat = rustix::fs::fstat(&fd)
             .doing(format_args!("look at {}", self.at(relative).display()))?;
-        Ok((Metadata::of(&stat).file_type == FileType::File).then(|| std::fs::File::from(fd)))
+        Ok((Metadata::of(&stat).file_type == FileType::File).then(|| File::from(fd)))
     }
 
     fn stream(&self, relative: &Path, size: u64, mut take: impl FnMut(&[u8])) -> Result<bool> {
@@ -247,7 +276,7 @@ impl Dir {
                     return Ok(false);
                 }
                 // One byte more than expected reveals a file that grows.
-                let mut file = std::fs::File::from(fd).take(size + 1);
+                let mut file = File::from(fd).take(size + 1);
                 let mut piece = vec![0; 1 << 16];
                 let mut length = 0;
                 loop {
@@ -277,19 +306,96 @@ impl Dir {
     /// Makes a new file; an existing one is an error.
     pub fn make_file(
         &self,
-        _permit: &Permit,
+        permit: &Permit,
         name: &OsStr,
         contents: &[u8],
         meta: FileMeta,
+    ) -> Result<()> {
+        self.make_file_by(permit, name, meta, |file| file.write_all(contents))
+    }
+
+    /// Makes a new file of what `write` writes; an existing one is an error.
+    pub fn make_file_by(
+        &self,
+        _permit: &Permit,
+        name: &OsStr,
+        meta: FileMeta,
+        write: impl FnOnce(&mut File) -> std::io::Result<()>,
     ) -> Result<()> {
         let doing = || format!("write {}", self.at(name).display());
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd =
             rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR).doing(doing())?;
-        let mut file = std::fs::File::from(fd);
-        std::io::Write::write_all(&mut file, contents).doing(doing())?;
+        let mut file = File::from(fd);
+        write(&mut file).doing(doing())?;
         set_meta(&file, meta).doing(doing())
+    }
+
+    /// Sets the owner and mode of a regular file or directory; `false` where there is none.
+    pub fn set_meta(&self, _permit: &Permit, name: &OsStr, meta: FileMeta) -> Result<bool> {
+        let path = Path::new(name);
+        let fd = match rustix::fs::openat2(&self.fd, path, FILE, Mode::empty(), BENEATH) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(false),
+            Err(error) => return Err(self.failure(path, error)),
+        };
+        let doing = || format!("set owner and mode of {}", self.at(name).display());
+        let found = Metadata::of(&rustix::fs::fstat(&fd).doing(doing())?);
+        let fits = matches!(found.file_type, FileType::File | FileType::Directory);
+        if fits && found.meta != meta {
+            set_meta(&fd, meta).doing(doing())?;
+        }
+        Ok(fits)
+    }
+
+    /// Where a symbolic link leads, as it is written.
+    pub fn link_target(&self, name: &OsStr) -> Result<PathBuf> {
+        let target = rustix::fs::readlinkat(&self.fd, name, Vec::new())
+            .doing(format_args!("read link {}", self.at(name).display()))?;
+        Ok(PathBuf::from(OsStr::from_bytes(target.to_bytes())))
+    }
+
+    /// Whether what `relative` stands for, with every symbolic link followed, stays below this
+    /// directory. What leads nowhere stays.
+    pub fn stays_below(&self, relative: &Path) -> Result<bool> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&self.fd, relative, flags, Mode::empty(), resolve) {
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {
+                Ok(true)
+            }
+            Err(Errno::XDEV) => Ok(false),
+            Err(error) => Err(self.failure(relative, error)),
+        }
+    }
+
+    /// Copies a regular file of exactly this size whose bytes git names `blob`; `false` where there is
+    /// no such file.
+    pub fn copy_file(
+        &self,
+        permit: &Permit,
+        relative: &Path,
+        (size, blob): (u64, &str),
+        (to, name): (&Self, &OsStr),
+        meta: FileMeta,
+    ) -> Result<bool> {
+        let mut hash = begin_blob(size);
+        let mut copied = Ok(false);
+        to.make_file_by(permit, name, meta, |file| {
+            let mut written = Ok(());
+            copied = self.stream(relative, size, |piece| {
+                hash.update(piece);
+                written =
+                    std::mem::replace(&mut written, Ok(())).and_then(|()| file.write_all(piece));
+            });
+            written
+        })?;
+        let same = copied? && end_blob(hash) == blob;
+        if !same {
+            to.remove_file(permit, name)?;
+        }
+        Ok(same)
     }
 
     /// Makes a new symbolic link; an existing one is an error.
@@ -298,14 +404,19 @@ impl Dir {
             .doing(format_args!("make link {}", self.at(name).display()))
     }
 
-    /// Makes a hard link to `name`, with the same name in another directory.
-    pub fn link(&self, _permit: &Permit, name: &OsStr, other: &Self) -> Result<()> {
+    /// Makes a hard link to `name`, with the same name in another directory. `false` where the file
+    /// has as many names as its file system allows.
+    pub fn link(&self, _permit: &Permit, name: &OsStr, other: &Self) -> Result<bool> {
         // Without AT_SYMLINK_FOLLOW a symbolic link itself is linked.
-        rustix::fs::linkat(&self.fd, name, &other.fd, name, AtFlags::empty()).doing(format_args!(
-            "link {} to {}",
-            self.at(name).display(),
-            other.at(name).display()
-        ))
+        match rustix::fs::linkat(&self.fd, name, &other.fd, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::MLINK) => Ok(false),
+            Err(error) => Err(error).doing(format_args!(
+                "link {} to {}",
+                self.at(name).display(),
+                other.at(name).display()
+            )),
+        }
     }
 
     /// Renames. `false` where the new name exists already, unless `flags` say otherwise.
@@ -344,21 +455,25 @@ impl Dir {
         }
     }
 
-    /// Removes a tree that belongs to the agent alone. Does nothing where there is none.
+    /// Removes a tree that belongs to the agent alone. Does nothing where there is none. However deep
+    /// the tree is, few directories are open at a time: what lies deep is moved up first.
     pub fn remove_tree(&self, permit: &Permit, name: &OsStr) -> Result<()> {
-        match self.look(Path::new(name))? {
-            None => return Ok(()),
-            Some(found) if found.file_type != FileType::Directory => {
-                return self.remove_file(permit, name);
+        let mut removal = Removal {
+            permit,
+            top: self,
+            name,
+            number: 0,
+            left: vec![name.to_owned()],
+        };
+        while let Some(next) = removal.left.pop() {
+            let left = removal.left.len();
+            removal.remove(self, &next, 0)?;
+            if removal.left.len() > left {
+                // It can be empty once what was moved up is gone.
+                removal.left.insert(left, next);
             }
-            Some(_) => {}
         }
-        if let Some(directory) = self.directory(Path::new(name))? {
-            for inner in directory.names()? {
-                directory.remove_tree(permit, &inner)?;
-            }
-        }
-        self.remove_directory(permit, name).map(drop)
+        Ok(())
     }
 
     /// Gives this directory the owner, mode, label, access control lists, other attributes and
@@ -425,6 +540,50 @@ impl Dir {
     }
 }
 
+/// The removal of a tree.
+struct Removal<'r> {
+    permit: &'r Permit,
+    /// The directory that the tree lies in.
+    top: &'r Dir,
+    name: &'r OsStr,
+    /// The number in the last name that was given in `top`.
+    number: u64,
+    /// The names in `top` that are to be removed, the last one first.
+    left: Vec<OsString>,
+}
+
+impl Removal<'_> {
+    fn remove(&mut self, from: &Dir, name: &OsStr, depth: u32) -> Result<()> {
+        match from.look(Path::new(name))? {
+            None => return Ok(()),
+            Some(found) if found.file_type != FileType::Directory => {
+                return from.remove_file(self.permit, name);
+            }
+            Some(_) if depth > DEEPEST => return self.move_up(from, name),
+            Some(_) => {}
+        }
+        if let Some(directory) = from.directory(Path::new(name))? {
+            for inner in directory.names()? {
+                self.remove(&directory, &inner, depth + 1)?;
+            }
+        }
+        from.remove_directory(self.permit, name).map(drop)
+    }
+
+    fn move_up(&mut self, from: &Dir, name: &OsStr) -> Result<()> {
+        loop {
+            self.number += 1;
+            let mut free = self.name.to_owned();
+            free.push(format!(".deep-{}", self.number));
+            let flags = RenameFlags::NOREPLACE;
+            if from.rename(self.permit, name, self.top, &free, flags)? {
+                self.left.push(free);
+                return Ok(());
+            }
+        }
+    }
+}
+
 /// git's name for these bytes (gitformat-pack(5): `blob`, a blank, the size, NUL, the bytes).
 pub fn blob(bytes: &[u8]) -> String {
     let mut hash = begin_blob(bytes.len() as u64);
@@ -441,6 +600,10 @@ fn begin_blob(size: u64) -> Sha1 {
 fn end_blob(hash: Sha1) -> String {
     let digest = hash.finalize();
     digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn is_long(relative: &Path) -> bool {
+    relative.as_os_str().len() >= PATH_MAX && relative.components().count() > 1
 }
 
 /// `openat2(2)` takes no empty path.
@@ -509,6 +672,65 @@ mod tests {
         );
         assert_eq!(dir.blob(Path::new("a"), 5).unwrap(), None);
         assert_eq!(dir.blob(Path::new("b"), 0).unwrap(), None);
+    }
+
+    /// Makes directories in each other, deeper than any path reaches.
+    fn make_deep(root: &Path, name: &str, depth: usize) {
+        let permit = Permit::for_a_test();
+        let meta = open(root).found().unwrap().meta;
+        let mut dir = open(root);
+        for _ in 0..depth {
+            dir = dir.make_directory(&permit, OsStr::new(name), meta).unwrap();
+        }
+        dir.make_file(&permit, OsStr::new("leaf"), b"x", meta)
+            .unwrap();
+    }
+
+    #[test]
+    fn a_tree_of_any_depth_is_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let tree = root.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        for name in ["a", "b"] {
+            make_deep(&tree, name, 3000);
+        }
+        let dir = open(root.path());
+        dir.remove_tree(&Permit::for_a_test(), OsStr::new("tree"))
+            .unwrap();
+        assert_eq!(dir.names().unwrap(), Vec::<OsString>::new());
+    }
+
+    #[test]
+    fn a_path_longer_than_a_system_call_takes_is_reached() {
+        let root = tempfile::tempdir().unwrap();
+        let name = "n".repeat(200);
+        make_deep(root.path(), &name, 30);
+        let far: PathBuf = (0..30).map(|_| name.as_str()).collect();
+        let dir = open(root.path());
+        assert!(dir.directory(&far).unwrap().is_some());
+        assert!(dir.look(&far.join("leaf")).unwrap().is_some());
+        assert!(dir.look(&far.join("none")).unwrap().is_none());
+        assert!(dir.look(&far.join(&far)).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_link_that_leads_out_is_known() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir(at("d")).unwrap();
+        for (name, target, stays) in [
+            ("d/up", "../d", true),
+            ("d/out", "../..", false),
+            ("through", "d/out/x", false),
+            ("round", "../x", false),
+            ("absolute", "/etc/hostname", false),
+            ("nowhere", "no/such", true),
+            ("loop", "loop", true),
+        ] {
+            symlink(target, at(name)).unwrap();
+            let dir = open(root.path());
+            assert_eq!(dir.stays_below(Path::new(name)).unwrap(), stays, "{name}");
+        }
     }
 
     #[test]

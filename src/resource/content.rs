@@ -21,7 +21,7 @@ use crate::deploy::edit::{self, Filled};
 use crate::deploy::manifest::{self, Intent, Look, Manifest};
 use crate::deploy::staging::{self, HOME, NEW, Staging};
 use crate::deploy::switch::{self, Names};
-use crate::deploy::{beside, build};
+use crate::deploy::{beside, build, carriable};
 use crate::effect::content::{self, OnContent, Trees};
 use crate::engine::{
     Address, Diff, Disturbance, Field, GuideStep, Kind, Requirement, Resource, Step,
@@ -29,7 +29,7 @@ use crate::engine::{
 use crate::error::{Doing, Error, Result};
 use crate::host::account::{self, Account};
 use crate::host::fs::FileMeta;
-use crate::host::git::{Revision, Source};
+use crate::host::git::{Revision, Source, TreeEntry};
 use crate::host::start_lock::{self, NoStart};
 use crate::host::tree::Dir;
 use crate::host::{Host, Permit, blocking};
@@ -65,6 +65,8 @@ pub struct Observed {
     obstacle: Option<Error>,
     /// Why the build cannot start.
     no_build: Option<Error>,
+    /// Why the share cannot carry the revision.
+    uncarriable: Option<Error>,
 }
 
 /// A deployed file that somebody changed.
@@ -140,6 +142,9 @@ impl Content {
             return None;
         }
         let deployed = manifest.files.get(changed)?;
+        if deployed.size > MOST_COMPARED {
+            return None;
+        }
         let source = self.git_source();
         let revision = source.known(&manifest.commit);
         let (root, relative) = (self.path.clone(), changed.to_owned());
@@ -153,9 +158,8 @@ impl Content {
             }
         });
         let there = String::from_utf8(there.await.ok()??).ok()?;
-        let blobs = revision.blobs(&[&deployed.blob]).await.ok()?;
-        let was = String::from_utf8(blobs.into_iter().next()?).ok()?;
-        (was.len() as u64 <= MOST_COMPARED).then_some((was, there))
+        let was = revision.blob(&deployed.blob).await.ok()?;
+        Some((String::from_utf8(was).ok()?, there))
     }
 
     /// Whether the deployed files are the revision, built, and at most its edits differ.
@@ -177,36 +181,64 @@ impl Content {
             && !observed.changed.iter().any(unknown)
     }
 
+    /// The files of a revision, if the share can carry all of them.
+    async fn files(&self, revision: &Revision) -> Result<Vec<TreeEntry>> {
+        let files = revision.files(self.source.subdir.as_deref()).await?;
+        files
+            .iter()
+            .try_for_each(|file| carriable::path(&file.path))?;
+        let small = files.iter();
+        let small = small.filter(|file| carriable::may_be_lfs_pointer(file.size));
+        let look = |file: &TreeEntry, bytes: &mut dyn Read| {
+            let mut text = Vec::new();
+            bytes.read_to_end(&mut text).doing("read a blob")?;
+            carriable::no_lfs_pointer(&file.path, &text)
+        };
+        revision.each_file(small.cloned().collect(), look).await?;
+        Ok(files)
+    }
+
+    /// Why the share cannot carry a revision that is about to be put together. Of a repository that is not on
+    /// this VM only the fetch tells.
+    async fn uncarriable(&self, commit: &str, deployed: Option<&Manifest>) -> Option<Error> {
+        let same = |manifest: &Manifest| {
+            manifest.commit == commit && manifest.subdir == self.source.subdir
+        };
+        if deployed.is_some_and(same) {
+            return None;
+        }
+        let revision = self.git_source().in_place(commit)?;
+        self.files(&revision).await.err()
+    }
+
     /// Puts the revision together beside the shared directory, and builds it.
     async fn make(&self, step: &Step, commit: &str, owner: &Account) -> Result<()> {
         let revision = self.obtain(step, commit).await?;
-        let entries = revision.files(self.source.subdir.as_deref()).await?;
-        let names: Vec<&str> = entries.iter().map(|e| e.blob.as_str()).collect();
-        let blobs = revision.blobs(&names).await?;
+        let entries = self.files(&revision).await?;
         let account = owner.clone();
-        self.stage(step, commit, move |permit, staging| {
-            staging::write(permit, staging, &entries, &blobs, &account)
+        self.stage(step, commit, |permit, staging| async move {
+            write(permit, staging, &revision, entries, account).await
         })
         .await?;
         self.build(step, commit, owner).await
     }
 
-    async fn stage(
+    async fn stage<F: Future<Output = Result<()>> + Send>(
         &self,
         step: &Step,
         commit: &str,
-        write: impl FnOnce(&Permit, &Staging) -> Result<()> + Send + 'static,
+        write: impl FnOnce(Permit, Staging) -> F + Send,
     ) -> Result<()> {
         let effect = OnContent::StageContent {
             path: self.path.clone(),
             commit: commit.to_owned(),
         };
         let path = self.path.clone();
-        step.effect(effect, |permit| {
-            blocking(move || {
-                write(&permit, &Staging::make(&permit, &path)?)?;
-                permit.during()
-            })
+        step.effect(effect, |permit| async move {
+            let made = permit.clone();
+            let staging = blocking(move || Staging::make(&made, &path)).await?;
+            write(permit.clone(), staging).await?;
+            permit.during()
         })
         .await
     }
@@ -233,28 +265,29 @@ impl Content {
             uid: owner.uid,
             gid: owner.gid,
         };
-        let path = self.path.clone();
+        let (path, owner) = (self.path.clone(), owner.clone());
         step.effect(effect, |permit| async move {
-            let staging = move |permit: Permit, make: bool| {
-                blocking(move || {
-                    let Some(staging) = Staging::open(&path)? else {
-                        return Ok(());
-                    };
-                    let home = OsStr::new(HOME);
-                    if make {
-                        staging.dir.make_directory(&permit, home, meta).map(drop)
-                    } else {
-                        staging.dir.remove_tree(&permit, home)
-                    }
-                })
-            };
-            staging.clone()(permit.clone(), true).await?;
+            let gone = || Error::new("what was put together is gone").hint("apply again");
+            let made = (path.clone(), permit.clone());
+            blocking(move || {
+                let (path, permit) = made;
+                let staging = Staging::open(&path)?.ok_or_else(gone)?;
+                let home = staging.dir.make_directory(&permit, OsStr::new(HOME), meta);
+                home.map(drop)
+            })
+            .await?;
             step.systemd
                 .run_transient(&permit, &unit)
                 .await
                 .map_err(|e| e.while_doing("storage.content.build"))?;
             permit.during()?;
-            staging(permit, false).await
+            blocking(move || {
+                let staging = Staging::open(&path)?.ok_or_else(gone)?;
+                let new = staging.dir.directory(Path::new(NEW))?.ok_or_else(gone)?;
+                staging::dress(&permit, &new, &owner)?;
+                staging.dir.remove_tree(&permit, OsStr::new(HOME))
+            })
+            .await
         })
         .await
     }
@@ -287,9 +320,11 @@ impl Content {
                 let gone = || Error::new("what was put together is gone").hint("apply again");
                 let staging = Staging::open(&next.path)?.ok_or_else(gone)?;
                 let new = staging.dir.directory(Path::new(NEW))?.ok_or_else(gone)?;
-                let known: Vec<PathBuf> = staging::list(&new)?.into_keys().collect();
-                next.edits = edit::apply(&permit, &new, &edits, &known, salt()?)?;
                 next.files = staging::list(&new)?;
+                let known: Vec<PathBuf> = next.files.keys().cloned().collect();
+                next.edits = edit::apply(&permit, &new, &edits, &known, salt()?)?;
+                let edited = next.edits.iter().flat_map(|edits| edits.files.keys());
+                staging::list_again(&new, edited, &mut next.files)?;
                 if is_built {
                     // Files that somebody changed still belong to the revision.
                     for (path, deployed) in &before.files {
@@ -318,6 +353,22 @@ impl Content {
         });
         content::telling(step, waits, work).await
     }
+}
+
+/// Writes the files of a revision one by one, as git hands them over.
+async fn write(
+    permit: Permit,
+    staging: Staging,
+    revision: &Revision,
+    entries: Vec<TreeEntry>,
+    owner: Account,
+) -> Result<()> {
+    let (made, account) = (permit.clone(), owner.clone());
+    let new = blocking(move || staging::begin(&made, &staging, &account)).await?;
+    let write = move |entry: &TreeEntry, bytes: &mut dyn Read| {
+        staging::write(&permit, &new, entry, bytes, &owner)
+    };
+    revision.each_file(entries, write).await
 }
 
 /// Makes the file that keeps changes of revision and application starts apart. It has to stay the same
@@ -398,6 +449,7 @@ impl Resource for Content {
             };
             compared.push(Changed { path, texts });
         }
+        let uncarriable = self.uncarriable(&commit, manifest.as_ref()).await;
         let edited = match &manifest {
             Some(manifest) => edit::is_deployed(&self.edits(), manifest),
             None => true,
@@ -411,6 +463,7 @@ impl Resource for Content {
             unfinished,
             obstacle,
             no_build: build::check(&self.source.build).err(),
+            uncarriable,
         })
     }
 
@@ -479,7 +532,12 @@ impl Resource for Content {
         if diff.is_empty() {
             return Ok(diff);
         }
-        if let Some(refusal) = observed.obstacle.as_ref().or(observed.no_build.as_ref()) {
+        let refusals = [
+            &observed.obstacle,
+            &observed.no_build,
+            &observed.uncarriable,
+        ];
+        if let Some(refusal) = refusals.into_iter().flatten().next() {
             return Err(refusal.clone());
         }
         if deployed.is_some() {
@@ -532,8 +590,8 @@ impl Resource for Content {
         let put_together = async {
             match manifest.clone().filter(|_| is_built) {
                 Some(deployed) => {
-                    let copy = move |permit: &Permit, staging: &Staging| {
-                        staging::copy(permit, staging, &deployed, &owner)
+                    let copy = move |permit, staging| {
+                        blocking(move || staging::copy(&permit, &staging, &deployed, &owner))
                     };
                     self.stage(step, &commit, copy).await?;
                 }

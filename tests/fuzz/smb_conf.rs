@@ -37,7 +37,7 @@ fn it_is_read_whatever_it_holds() {
     crate::for_a_while(&texts(&CORPUS, &WORDS), |Text(text)| {
         std::fs::write(&path, &text).unwrap();
         // An include may name what is no file.
-        let Ok(conf) = SmbConf::read(&path) else {
+        let Ok(conf) = SmbConf::read(&path, None) else {
             return Ok(());
         };
         let lines = String::from_utf8_lossy(&text).lines().count();

@@ -3,11 +3,13 @@
 //! A repository on a local path is read in place. A repository behind a URL is fetched, one commit
 //! deep, into a bare repository of the agent's own. Neither runs a hook, a filter or a shell.
 
+mod objects;
 mod refs;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::objects::{Revision, TreeEntry};
 use self::refs::is_commit;
 use crate::error::{Doing, Error, Result};
 use crate::host::blocking;
@@ -20,28 +22,11 @@ const STORE: &str = "/var/lib/wasagent/content.git";
 /// How long a fetch may take.
 const FETCH_DEADLINE: Duration = Duration::from_secs(600);
 
-/// One file of a revision.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TreeEntry {
-    /// Path below the sub-directory.
-    pub path: PathBuf,
-    /// git's hash of the file's bytes: SHA-1 in hexadecimal.
-    pub blob: String,
-    pub executable: bool,
-}
-
 /// A repository and the name of a revision in it.
 #[derive(Debug, Clone)]
 pub struct Source {
     pub git: String,
     pub rev: String,
-}
-
-/// A commit whose objects can be read.
-#[derive(Debug, Clone)]
-pub struct Revision {
-    directory: PathBuf,
-    pub commit: String,
 }
 
 impl Source {
@@ -251,86 +236,6 @@ fn with_way_out(error: Error) -> Error {
     error.hint(hint)
 }
 
-impl Revision {
-    /// The regular files below `subdir`. Symbolic links and submodules are an error: the WAS would not
-    /// see them over SMB.
-    pub async fn files(&self, subdir: Option<&Path>) -> Result<Vec<TreeEntry>> {
-        let tree = match subdir {
-            Some(subdir) => format!("{}:{}", self.commit, subdir.display()),
-            None => self.commit.clone(),
-        };
-        let listing = self
-            .git()
-            .args(["ls-tree", "-r", "-z", "--full-tree", "--end-of-options"])
-            .args([&tree])
-            .output()
-            .await?;
-        match subdir {
-            _ if listing.success => parse_tree(&listing.stdout),
-            Some(subdir) => Err(self.no_such_directory(subdir).await?),
-            None => Err(Error::new(listing.stderr.trim().to_owned())),
-        }
-    }
-
-    /// The error for a directory that the revision does not have, with the nearest that it has.
-    async fn no_such_directory(&self, subdir: &Path) -> Result<Error> {
-        let object = format!("{}:{}", self.commit, subdir.display());
-        let kind = kind_of(&self.directory, &object).await;
-        let listed = self
-            .git()
-            .args(["ls-tree", "-r", "-d", "-z", "--name-only", "--full-tree"])
-            .args(["--end-of-options", &self.commit])
-            .run()
-            .await?;
-        let listed = String::from_utf8_lossy(&listed).into_owned();
-        let directories = listed.split('\0').filter(|name| !name.is_empty());
-        Ok(missing_directory(subdir, kind.as_deref(), directories))
-    }
-
-    /// The bytes of blobs, in the order asked for.
-    pub async fn blobs(&self, names: &[&str]) -> Result<Vec<Vec<u8>>> {
-        let wanted = names.join("\n") + "\n";
-        let stream = self
-            .git()
-            .args(["cat-file", "--batch", "--buffer"])
-            .stdin(wanted.as_bytes())
-            .deadline(FETCH_DEADLINE)
-            .run()
-            .await?;
-        parse_batch(&stream, names.len())
-    }
-
-    fn git(&self) -> Helper<'static> {
-        reading_git().args(["--git-dir".as_ref(), self.directory.as_os_str()])
-    }
-}
-
-/// `kind` is what the revision has under that name, if anything.
-fn missing_directory<'d>(
-    subdir: &Path,
-    kind: Option<&str>,
-    directories: impl Iterator<Item = &'d str>,
-) -> Error {
-    let wanted = subdir.to_string_lossy();
-    let distance = |there: &&str| {
-        // Of a path, the last part alone is often what was written down.
-        let part_of = Path::new(there).ends_with(subdir);
-        let distance = strsim::osa_distance(&wanted.to_lowercase(), &there.to_lowercase());
-        (!part_of, distance)
-    };
-    let found = match kind {
-        Some("blob") => format!("{wanted} is a file or a link of that revision, and no directory"),
-        _ => format!("the revision has no directory {wanted}"),
-    };
-    match directories.min_by_key(distance) {
-        Some(nearest) => Error::new(format!("{found}; the nearest is {nearest}")).hint(format!(
-            "if that is meant, write subdir = {nearest:?} in [storage.content]"
-        )),
-        None => Error::new(format!("{found}; it has no directories"))
-            .hint("leave storage.content.subdir out"),
-    }
-}
-
 /// git that fetches nothing. Otherwise git would fetch a missing object as the repository's own
 /// configuration says, with a command of its choice (gitprotocol, partial clones).
 fn reading_git() -> Helper<'static> {
@@ -353,6 +258,17 @@ fn git() -> Helper<'static> {
         "core.fsmonitor=false",
         "-c",
         "transfer.fsckObjects=true",
+        // Larger files go through git piece by piece. Otherwise git holds files of up to 512 MiB in
+        // memory as a whole.
+        "-c",
+        "core.bigFileThreshold=1m",
+        "-c",
+        "core.deltaBaseCacheLimit=16m",
+        // Nor is the whole pack mapped.
+        "-c",
+        "core.packedGitWindowSize=1m",
+        "-c",
+        "core.packedGitLimit=16m",
     ])
 }
 
@@ -385,77 +301,15 @@ fn amount(line: &str) -> Option<String> {
     ))
 }
 
+/// Where git's own files of a repository are. `.git` of a linked work tree (git-worktree(1)) or of a
+/// repository with a separate directory is a file that names the place, and git follows it.
 fn git_directory(repository: &Path) -> PathBuf {
     let inner = repository.join(".git");
-    if inner.is_dir() {
+    if inner.exists() {
         inner
     } else {
         repository.to_owned()
     }
-}
-
-/// git-ls-tree(1): `mode type object TAB path NUL`.
-fn parse_tree(listing: &[u8]) -> Result<Vec<TreeEntry>> {
-    use std::os::unix::ffi::OsStrExt;
-    let mut entries = Vec::new();
-    for record in listing.split(|&b| b == 0).filter(|r| !r.is_empty()) {
-        let unreadable = || Error::new("git ls-tree printed what is not its documented form");
-        let tab = record
-            .iter()
-            .position(|&b| b == b'\t')
-            .ok_or_else(unreadable)?;
-        let head = std::str::from_utf8(&record[..tab]).doing("read git ls-tree")?;
-        let path = PathBuf::from(std::ffi::OsStr::from_bytes(&record[tab + 1..]));
-        // A handmade tree may contain names that lead out of the directory.
-        if !path
-            .components()
-            .all(|part| matches!(part, std::path::Component::Normal(_)))
-        {
-            return Err(Error::new(format!(
-                "the revision holds a file named {}, which leads out of its directory",
-                path.display()
-            ))
-            .hint("do not deploy that repository"));
-        }
-        let mut words = head.split(' ');
-        let mode = words.next().ok_or_else(unreadable)?;
-        let blob = words.nth(1).ok_or_else(unreadable)?;
-        match mode {
-            "100644" | "100664" | "100755" => entries.push(TreeEntry {
-                path,
-                blob: blob.to_owned(),
-                executable: mode == "100755",
-            }),
-            "120000" => {
-                return Err(Error::new(format!("{} is a symbolic link", path.display()))
-                    .hint("replace it by a file: the share does not carry symbolic links"));
-            }
-            _ => {
-                return Err(Error::new(format!("{} is a submodule", path.display()))
-                    .hint("the content is taken from one repository without submodules"));
-            }
-        }
-    }
-    Ok(entries)
-}
-
-/// git-cat-file(1), BATCH OUTPUT: `object SP type SP size LF contents LF`.
-fn parse_batch(mut stream: &[u8], count: usize) -> Result<Vec<Vec<u8>>> {
-    let broken = || Error::new("git cat-file ended early");
-    let mut blobs = Vec::with_capacity(count);
-    for _ in 0..count {
-        let end = stream.iter().position(|&b| b == b'\n').ok_or_else(broken)?;
-        let head = String::from_utf8_lossy(&stream[..end]).into_owned();
-        let size: usize = head
-            .rsplit(' ')
-            .next()
-            .and_then(|s| s.parse().ok())
-            .ok_or_else(|| Error::new(format!("git cat-file: {head}")))?;
-        let body = stream.get(end + 1..end + 1 + size).ok_or_else(broken)?;
-        blobs.push(body.to_vec());
-        stream = stream.get(end + 2 + size..).ok_or_else(broken)?;
-    }
-    Ok(blobs)
 }
 
 #[cfg(test)]
@@ -558,6 +412,54 @@ mod tests {
         }
     }
 
+    fn git_in(directory: &Path, arguments: &[&str]) {
+        let output = std::process::Command::new("git")
+            .current_dir(directory)
+            .args(["-c", "user.name=x", "-c", "user.email=x@example.org"])
+            .args(arguments)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+
+    #[tokio::test]
+    async fn a_repository_is_read_wherever_its_git_directory_is() {
+        let work = tempfile::tempdir().unwrap();
+        let at = |name: &str| work.path().join(name);
+        let init = ["init", "--quiet", "--initial-branch=main"];
+        let separate = [&init[..], &["--separate-git-dir=away", "plain"]].concat();
+        git_in(work.path(), &separate);
+        std::fs::write(at("plain/file"), "text").unwrap();
+        git_in(&at("plain"), &["add", "file"]);
+        git_in(&at("plain"), &["commit", "--quiet", "--message=one"]);
+        let worktree = ["worktree", "add", "--quiet", "-b", "other", "../linked"];
+        git_in(&at("plain"), &worktree);
+        git_in(
+            work.path(),
+            &["clone", "--quiet", "--bare", "plain", "bare"],
+        );
+        for (repository, rev) in [
+            ("plain", "main"),
+            ("linked", "main"),
+            ("linked", "other"),
+            ("linked", "HEAD"),
+            ("away", "main"),
+            ("bare", "other"),
+        ] {
+            let source = Source {
+                git: at(repository).display().to_string(),
+                rev: rev.to_owned(),
+            };
+            let commit = source.resolve(None).await.unwrap();
+            assert_eq!(source.resolve(Some(&commit)).await.unwrap(), commit);
+            let revision = source.in_place(&commit).unwrap();
+            let files = revision.files(None).await.unwrap();
+            assert_eq!(files[0].path, Path::new("file"), "{repository}");
+            assert_eq!(revision.blob(&files[0].blob).await.unwrap(), b"text");
+        }
+    }
+
     #[test]
     fn a_tag_and_a_branch_of_one_name_are_told_apart() {
         let listing = "1\trefs/heads/both\n2\trefs/tags/both\n3\trefs/tags/both^{}\n\
@@ -609,19 +511,5 @@ mod tests {
                 "resolving deltas 100% of 3"
             ]
         );
-    }
-
-    #[test]
-    fn trees_and_batches_are_read_byte_for_byte() {
-        let tree = parse_tree(b"100644 blob aa\ta b.js\x00100755 blob bb\tbin/x\0").unwrap();
-        assert_eq!(tree[0].path, Path::new("a b.js"));
-        assert!(tree[1].executable && tree[1].blob == "bb");
-        assert!(parse_tree(b"120000 blob aa\tlink\0").is_err());
-        assert!(parse_tree(b"100644 blob aa\t../../etc/x\0").is_err());
-        assert!(parse_tree(b"100644 blob aa\t/etc/x\0").is_err());
-
-        let blobs = parse_batch(b"aa blob 3\nx\ny\nbb blob 0\n\n", 2).unwrap();
-        assert_eq!(blobs, [b"x\ny".to_vec(), Vec::new()]);
-        assert!(parse_batch(b"aa missing\n", 1).is_err());
     }
 }

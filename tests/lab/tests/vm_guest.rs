@@ -204,9 +204,12 @@ const UNUSABLE: [Unusable; 3] = [
         was_says: "Permission denied",
     },
     Unusable {
-        breaks: "fallocate --length $(df --output=avail -B1 /mnt/data | tail -n 1) /mnt/data/filler ||
-            dd if=/dev/zero of=/mnt/data/filler bs=1M; dd if=/dev/zero of=/mnt/data/rest bs=4k; sync",
-        mends: "rm /mnt/data/filler /mnt/data/rest",
+        // Space that is set aside and never written: the disk's file stays small.
+        breaks: "for size in 1G 100M 10M 1M 100K 4K; do
+                number=0
+                while fallocate --length $size /mnt/data/filler.$size.$number; do number=$((number + 1)); done
+            done 2>/dev/null; sync",
+        mends: "rm -f /mnt/data/filler.*",
         storage_says: "no space left",
         was_says: "No space left",
     },

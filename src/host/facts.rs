@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::agent::Agent;
 use super::blocking;
 use super::firewalld::Firewalld;
 use super::firewalld::zones::Zones;
@@ -31,6 +32,8 @@ const NETAVARK_RELOAD: &str = "netavark-firewalld-reload.service";
 pub struct Facts {
     /// The host name, up to the first dot.
     pub node: String,
+    /// The program that units start.
+    pub agent: Agent,
     pub packages: PackageManager,
     /// `smb.service` on EL, `smbd.service` on Debian; `None` without a Samba server.
     pub samba_unit: Option<String>,
@@ -86,6 +89,7 @@ impl Facts {
         )?;
         Ok(Self {
             node: local.node,
+            agent: blocking(Agent::running).await?,
             packages,
             samba_unit,
             quadlet: local.quadlet,

@@ -2,6 +2,7 @@
 //! changes something takes a [`Permit`]; [`crate::effect`] keeps the record of changes.
 
 pub mod account;
+pub mod agent;
 pub mod anonymous_file;
 pub mod bus;
 pub mod cifs;
@@ -34,6 +35,7 @@ pub mod samba;
 pub mod selinux;
 pub mod sha256;
 pub mod start_lock;
+pub mod starters;
 pub mod systemd;
 pub mod tree;
 pub mod until;

@@ -11,12 +11,10 @@ use crate::host::blocking;
 use crate::host::fs::read_regular;
 use crate::host::mark;
 use crate::host::podman::{self, ContainerState};
+use crate::host::starters::{is_it, is_named, starters};
 use crate::host::systemd::{Job, UnitState};
 
 const MAX_UNIT: u64 = 1 << 20;
-
-/// The directory of an operator's services (systemd.unit(5), "unit file load path").
-const SERVICES: &str = "/etc/systemd/system";
 
 /// What stands in the place of the agent's container.
 #[derive(Debug)]
@@ -81,10 +79,11 @@ impl ByHand {
                 })
             }
         };
-        let own = unit_of(name);
+        let own = [unit_of(name)];
         let of_name = name.to_owned();
-        let other_services =
-            blocking(move || Ok(others_that_start(&of_name, id.as_deref(), &own))).await?;
+        let others = blocking(move || Ok(starters(&of_name, id.as_deref(), &own))).await?;
+        let services = others.into_iter().filter(|other| other.unit.is_some());
+        let other_services = services.map(|other| other.file).collect();
         Ok(Some(Self {
             name: name.to_owned(),
             container,
@@ -325,58 +324,6 @@ fn is_program(word: &str, program: &str) -> bool {
     word.rsplit('/').next() == Some(program)
 }
 
-fn is_it(word: &str, name: &str, id: Option<&str>) -> bool {
-    // podman also takes the beginning of an id; it shows 12 digits.
-    word == name || id.is_some_and(|id| word.len() >= 12 && id.starts_with(word))
-}
-
-fn is_named(arguments: &[&str], name: &str) -> bool {
-    let mut pairs = arguments.windows(2);
-    arguments
-        .iter()
-        .any(|word| word.strip_prefix("--name=") == Some(name))
-        || pairs.any(|pair| pair == ["--name", name])
-}
-
-/// The operator's services, except `own`, that start this container.
-fn others_that_start(name: &str, id: Option<&str>, own: &str) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(SERVICES) else {
-        return Vec::new();
-    };
-    let mut others: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "service")
-        })
-        .filter(|path| path.file_name().is_some_and(|file| file != own))
-        .filter(|path| {
-            // A link to nothing or to /dev/null starts nothing.
-            let text = std::fs::read_to_string(path).unwrap_or_default();
-            starts(&text, name, id)
-        })
-        .collect();
-    others.sort();
-    others
-}
-
-/// Whether a command of the service starts this container (`podman start`) or makes it.
-fn starts(unit: &str, name: &str, id: Option<&str>) -> bool {
-    let mut commands = commands(unit).into_iter();
-    commands.any(|(_, command)| {
-        let words: Vec<&str> = command.split_whitespace().collect();
-        let Some(podman) = words.iter().position(|word| is_program(word, "podman")) else {
-            return false;
-        };
-        match words[podman + 1..] {
-            ["start", ref started @ ..] => started.iter().any(|word| is_it(word, name, id)),
-            ["run", ref arguments @ ..] => is_named(arguments, name),
-            _ => false,
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -408,21 +355,6 @@ mod tests {
         ] {
             assert!(matches!(does(unit), Does::Other(_)), "{unit}");
         }
-    }
-
-    #[test]
-    fn a_second_service_for_the_container_is_seen() {
-        let id = "9f3e".repeat(16);
-        let starts = |unit: &str| starts(unit, "nodejs-server", Some(&id));
-        assert!(starts(&format!("ExecStart=/usr/bin/podman start {id}\n")));
-        assert!(starts(
-            "ExecStartPre=/usr/bin/sleep 1\nExecStart=-/usr/bin/podman start 9f3e9f3e9f3e nodejs\n"
-        ));
-        assert!(starts(
-            "ExecStart=/usr/bin/podman run --rm --name=nodejs-server image\n"
-        ));
-        assert!(!starts("ExecStart=/usr/bin/podman start other\n"));
-        assert!(!starts("ExecStop=/usr/bin/podman stop nodejs-server\n"));
     }
 
     #[test]

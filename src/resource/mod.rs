@@ -42,6 +42,7 @@ mod label;
 mod mount;
 mod mount_unit;
 mod podman_secret;
+mod rival;
 mod samba_conflicts;
 #[cfg(test)]
 mod samba_harmless;

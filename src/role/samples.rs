@@ -70,6 +70,10 @@ pub fn graph(role: Role) -> Graph {
             Role::Storage => "three-tier-storage".to_owned(),
             Role::Was => "three-tier-was-01".to_owned(),
         },
+        agent: crate::host::agent::Agent {
+            path: "/usr/bin/wasagent".into(),
+            unfit: None,
+        },
         packages: PackageManager::Apt,
         samba_unit: Some("smbd.service".to_owned()),
         quadlet: true,

@@ -92,6 +92,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, options: &Options) -> Result<G
             read_only: container.read_only,
             env: container.env.clone(),
             secrets,
+            agent: facts.agent.clone(),
             quadlet: facts.quadlet && !facts.plain_containers.contains(&container.name),
             // podman has both from 4.4 on, or later.
             podman_ends_midway: !facts.quadlet,

@@ -184,6 +184,17 @@ pub struct Transient {
     pub deadline: Duration,
 }
 
+/// Why a unit starts without being told to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// Something of the boot wants it.
+    AtBoot,
+    /// This timer, path or socket triggers it.
+    By(String),
+    /// It runs already.
+    Now,
+}
+
 /// A connection to the manager.
 #[derive(Clone)]
 pub struct Systemd {
@@ -271,6 +282,44 @@ impl Systemd {
             active_since: time("ActiveEnterTimestamp"),
             state_changed: time("StateChangeTimestamp"),
         })
+    }
+
+    /// Why a unit starts without being told to, if it does.
+    pub async fn starts_by_itself(&self, name: &str) -> Result<Option<Start>> {
+        let doing = || format!("read what starts {name}");
+        let properties = self
+            .properties(name)
+            .await
+            .map_err(|e| failed(doing(), e))?;
+        let all = properties
+            .get_all("org.freedesktop.systemd1.Unit")
+            .await
+            .map_err(|e| failed(doing(), e))?;
+        let units = |key: &str| -> Vec<String> {
+            let value = all.get(key).and_then(|v| v.try_clone().ok());
+            value.and_then(|v| v.try_into().ok()).unwrap_or_default()
+        };
+        let active = all
+            .get("ActiveState")
+            .and_then(|v| <&str>::try_from(v).ok());
+        if let Some(by) = units("TriggeredBy").into_iter().next() {
+            return Ok(Some(Start::By(by)));
+        }
+        let wanted = ["WantedBy", "RequiredBy", "UpheldBy"]
+            .into_iter()
+            .flat_map(units);
+        if wanted.count() > 0 {
+            return Ok(Some(Start::AtBoot));
+        }
+        if matches!(active, Some("active" | "activating" | "reloading")) {
+            return Ok(Some(Start::Now));
+        }
+        // A link that systemd has not read yet.
+        let is_enabled = matches!(
+            self.file_state(name).await?.as_str(),
+            "enabled" | "enabled-runtime"
+        );
+        Ok(is_enabled.then_some(Start::AtBoot))
     }
 
     async fn properties(&self, unit: &str) -> zbus::Result<PropertiesProxy<'_>> {

@@ -46,14 +46,14 @@ impl Container {
 
     /// Publishes the container's ports again after firewalld has reloaded its settings.
     fn ports_unit(&self) -> Companion {
-        let name = &self.name;
+        let (name, agent) = (&self.name, self.agent.path.display());
         Companion {
             unit: format!("{name}-ports.service"),
             body: format!(
                 "[Unit]\nDescription=Ports of {name} after a reload of firewalld\n\
                  BindsTo={name}.service\nAfter={name}.service firewalld.service\n\n\
                  [Service]\nType=notify\n\
-                 ExecStart=/usr/bin/wasagent keep-ports {name}\n\
+                 ExecStart={agent} keep-ports {name}\n\
                  Restart=always\nRestartSec={RESTART_SECONDS}\n"
             ),
         }
@@ -102,13 +102,14 @@ impl Container {
     fn service_lines(&self) -> String {
         format!(
             "RuntimeDirectory={directory}\nRuntimeDirectoryPreserve=restart\n\
-             ExecStartPre=-/usr/bin/wasagent back-off --mount={mount} {name}\n\
+             ExecStartPre=-{agent} back-off --mount={mount} {name}\n\
              ExecStartPre=/usr/bin/findmnt --noheadings --types cifs --mountpoint {mount}\n\
              ExecStartPre={}\n\
              ExecStartPost={}\n\
              Restart=always\nRestartSec={RESTART_SECONDS}\nTimeoutStartSec={START_SECONDS}\n",
             self.start_lock(),
             self.sees_share(),
+            agent = self.agent.path.display(),
             directory = recent_starts::runtime_directory(&self.name),
             name = self.name,
             mount = self.mount.display(),
@@ -119,7 +120,8 @@ impl Container {
     /// then finds nothing to stop.
     fn sees_share(&self) -> String {
         format!(
-            "/usr/bin/wasagent sees-share --mount={} --workdir={} $MAINPID",
+            "{} sees-share --mount={} --workdir={} $MAINPID",
+            self.agent.path.display(),
             self.mount.display(),
             self.workdir.display()
         )
@@ -133,9 +135,10 @@ impl Container {
         format!(
             "-/usr/bin/systemd-run --quiet --collect --service-type=notify \\\n    \
              --property=TimeoutStartSec={LOCK_SECONDS} --description=\"Start of {name}\" \\\n    \
-             /usr/bin/wasagent start-lock --unit={name}.service {}{}",
+             {agent} start-lock --unit={name}.service {}{}",
             answers.unwrap_or_default(),
             self.mount.display(),
+            agent = self.agent.path.display(),
             name = self.name,
         )
     }
@@ -248,6 +251,15 @@ impl Container {
     }
 }
 
+/// The agent's program in a definition of the container that an agent wrote.
+pub(super) fn agent_in(text: &str) -> Option<PathBuf> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStartPre=-"))?;
+    let (agent, _) = line.split_once(" back-off ")?;
+    Some(agent.into())
+}
+
 const INSTALL_SECTION: &str = "\n[Install]\nWantedBy=multi-user.target\n";
 
 /// Quotes one word of a line that systemd splits: systemd.service(5), "command lines", and systemd.unit(5),
@@ -291,6 +303,25 @@ mod tests {
         let texts = container(false).companions();
         let texts = texts.iter().map(|c| format!("{}\n{}", c.unit, c.body));
         insta::assert_snapshot!(texts.collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn units_start_the_program_that_runs() {
+        for quadlet in [true, false] {
+            let mut container = container(quadlet);
+            container.loses_ports = true;
+            container.agent.path = "/opt/wasagent-2/wasagent".into();
+            let companions = container.companions().into_iter().map(|c| c.body);
+            let text = container.text() + &companions.collect::<String>();
+            assert!(!text.contains("/usr/bin/wasagent"), "{text}");
+            assert_eq!(
+                text.matches("/opt/wasagent-2/wasagent ").count(),
+                4,
+                "{text}"
+            );
+            let found = super::agent_in(&text);
+            assert_eq!(found, Some(container.agent.path));
+        }
     }
 
     #[test]

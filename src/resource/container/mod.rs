@@ -11,20 +11,23 @@ mod definition;
 mod start;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use futures_util::future::try_join_all;
 
 use self::before::RanBefore;
+use self::definition::agent_in;
 use super::by_hand::ByHand;
 use super::companion;
 use super::image::short;
+use super::rival::{self, Rival};
 use crate::config::{Protocol, Publish};
 use crate::engine::{
     Action, Address, ChangedNeeds, Diff, Disturbance, GuideStep, Kind, Requirement, Resource, Step,
 };
 use crate::error::{Error, Result};
+use crate::host::agent::Agent;
 use crate::host::listener;
 use crate::host::mark::{self, Occupant, OurFile};
 use crate::host::podman::{self, secret};
@@ -70,6 +73,8 @@ pub struct Container {
     pub read_only: bool,
     pub env: BTreeMap<String, String>,
     pub secrets: Vec<ContainerSecret>,
+    /// The program that the units start.
+    pub agent: Agent,
     /// Whether the definition is a `.container` file for podman's generator, not a plain unit.
     /// `role::was` decides that by the facts of the guest.
     pub quadlet: bool,
@@ -98,6 +103,10 @@ pub struct Observed {
     companions: Vec<companion::Observed>,
     /// What stands in the container's place and is not the agent's.
     by_hand: Option<ByHand>,
+    /// What else starts a container of this name by itself, in words: `web.service is enabled`.
+    rivals: Vec<Rival>,
+    /// The program that the definition names, if it is there.
+    agent: Option<PathBuf>,
     images: Images,
     /// When the newest of the container's secrets was set.
     secrets_set: Option<SystemTime>,
@@ -179,6 +188,47 @@ impl Container {
     }
 }
 
+impl Container {
+    /// The units that the agent itself has made.
+    fn own_units(&self) -> Vec<String> {
+        let companions = self.companions().into_iter().map(|one| one.unit);
+        companions.chain([self.unit_name()]).collect()
+    }
+
+    /// With another program of the agent's in its units.
+    fn with_agent(&self, path: &Path) -> Self {
+        let agent = Agent {
+            path: path.to_owned(),
+            unfit: None,
+        };
+        Self {
+            agent,
+            ..self.clone()
+        }
+    }
+
+    /// Where the program that runs is one that a boot may not find, the program that the units name stays, if that is all
+    /// that differs: a look from elsewhere changes nothing.
+    fn settled(&self, observed: &Observed) -> Self {
+        match &observed.agent {
+            Some(there) if self.agent.unfit.is_some() && self.only_the_agent_differs(observed) => {
+                self.with_agent(there)
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// Whether the definition is the wanted one but for the agent's program, and the program that it names is there.
+    fn only_the_agent_differs(&self, observed: &Observed) -> bool {
+        match (&observed.agent, &observed.file) {
+            (Some(there), Some(file)) if *there != self.agent.path => {
+                self.with_agent(there).text() == file.text
+            }
+            _ => false,
+        }
+    }
+}
+
 impl Resource for Container {
     type Observed = Observed;
 
@@ -238,7 +288,11 @@ impl Resource for Container {
             .map(|given| secret::look_up(&given.secret));
         let secrets = try_join_all(secrets).await?;
         let secrets_set = secrets.iter().flatten().filter_map(|found| found.set).max();
+        let rivals = rival::observe(host, &self.name, self.own_units()).await?;
+        let agent = file.as_ref().and_then(|file| agent_in(&file.text));
         Ok(Observed {
+            rivals,
+            agent: agent.filter(|agent| agent.is_file()),
             file,
             unit,
             mount,
@@ -250,21 +304,41 @@ impl Resource for Container {
     }
 
     fn diff(&self, observed: &Observed) -> Result<Diff> {
+        let settled = self.settled(observed);
+        if settled.agent != self.agent {
+            return settled.diff(observed);
+        }
         let unit = &observed.unit;
         if let Some(by_hand) = observed.by_hand.as_ref().filter(|_| !self.adopt) {
             return Err(by_hand.refusal());
         }
         unit.refuse_masked(&self.unit_name())?;
         let text = self.text();
+        if let Some(refusal) = self.agent.refusal() {
+            return Err(refusal);
+        }
         let mut diff = match &observed.file {
             None => Diff::create("the container is missing"),
             Some(_) => Diff::update("the container differs from the tier file"),
         };
+        let is_new = observed.file.is_none() && observed.by_hand.is_none();
+        // Beside a container that serves, a rival is told; a new container would have to fight with it.
+        if let Some(rival) = observed.rivals.first().filter(|_| is_new) {
+            return Err(rival.refusal(&self.name));
+        }
+        let notes = observed.rivals.iter().map(|rival| rival.note(&self.name));
+        diff.notes.extend(notes);
         if let Some(by_hand) = &observed.by_hand {
             diff.because("a container that was made by hand is taken over");
             by_hand.diff(&mut diff)?;
         }
-        diff.field("unit", observed.file.as_ref().map(|f| f.text.clone()), text);
+        let there = observed.file.as_ref().map(|f| f.text.clone());
+        if self.only_the_agent_differs(observed) {
+            // The older program is still there, so nothing is worse for it.
+            diff.improvement("unit", there.unwrap_or_default(), text);
+        } else {
+            diff.field("unit", there, text);
+        }
         let rewrite = diff.changes("unit");
         diff.field("active", Some(unit.active.as_str()), "active");
         if !self.quadlet {
@@ -413,6 +487,13 @@ impl Resource for Container {
     }
 
     async fn converge(&self, step: &Step, observed: &Observed) -> Result<()> {
+        self.settled(observed).bring_up(step, observed).await
+    }
+}
+
+impl Container {
+    /// Converges with the program that the units are to name.
+    async fn bring_up(&self, step: &Step, observed: &Observed) -> Result<()> {
         let name = self.unit_name();
         let text = self.text();
         let rewrite = observed.file.as_ref().map(|file| &file.text) != Some(&text);
@@ -528,6 +609,10 @@ mod tests {
             quadlet,
             podman_ends_midway: !quadlet,
             loses_ports: !quadlet,
+            agent: Agent {
+                path: "/usr/bin/wasagent".into(),
+                unfit: None,
+            },
             adopt: false,
         }
     }
@@ -561,6 +646,8 @@ mod tests {
                 .map(Companion::in_place)
                 .collect(),
             by_hand: None,
+            rivals: Vec::new(),
+            agent: Some("/usr/bin/wasagent".into()),
             images: Images::default(),
             secrets_set: at(12),
         }
@@ -643,6 +730,63 @@ mod tests {
             .of_name
             .clone_from(&observed.images.of_container);
         assert!(container.diff(&observed).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_program_that_a_boot_may_not_find_is_in_no_unit() {
+        let mut elsewhere = container(true);
+        elsewhere.agent = Agent {
+            path: "/tmp/wasagent".into(),
+            unfit: Some("/tmp does not keep its files".to_owned()),
+        };
+        let mut fresh = observed("inactive", String::new(), 15);
+        (fresh.file, fresh.agent) = (None, None);
+        let refusal = elsewhere.diff(&fresh).unwrap_err();
+        assert!(refusal.message.contains("/tmp/wasagent"), "{refusal}");
+        // A look at a container that is as it should be finds nothing wrong.
+        let settled = observed("active", container(true).text(), 15);
+        assert!(elsewhere.diff(&settled).unwrap().is_empty());
+        elsewhere.hostname = "another".to_owned();
+        assert!(elsewhere.diff(&settled).is_err());
+        // The program that the units name is gone.
+        let mut gone = observed("active", container(true).text(), 15);
+        gone.agent = None;
+        assert!(elsewhere.diff(&gone).is_err());
+    }
+
+    #[test]
+    fn another_program_that_stays_found_harms_nobody() {
+        let mut moved = container(true);
+        moved.agent.path = "/opt/wasagent".into();
+        let mut observed = observed("active", container(true).text(), 15);
+        let diff = moved.diff(&observed).unwrap();
+        assert!(diff.changes("unit") && diff.harmful().is_empty());
+        observed.agent = None;
+        assert_eq!(moved.diff(&observed).unwrap().harmful(), ["unit"]);
+    }
+
+    #[test]
+    fn a_rival_is_refused_before_and_told_beside_a_container() {
+        let container = container(true);
+        let rival = Rival {
+            file: "/etc/systemd/system/web.service".into(),
+            unit: Some("web.service".to_owned()),
+            when: "at every boot".to_owned(),
+        };
+        let mut fresh = observed("inactive", String::new(), 15);
+        fresh.file = None;
+        fresh.rivals = vec![rival.clone()];
+        let refusal = container.diff(&fresh).unwrap_err();
+        assert!(refusal.message.contains("web.service starts"), "{refusal}");
+        let hint = refusal.hint.unwrap();
+        assert!(
+            hint.contains("systemctl disable --now web.service"),
+            "{hint}"
+        );
+        let mut serving = observed("active", container.text(), 15);
+        serving.rivals = vec![rival];
+        let diff = container.diff(&serving).unwrap();
+        assert!(diff.is_empty() && diff.notes[0].contains("web.service starts"));
     }
 
     #[test]

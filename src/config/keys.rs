@@ -95,12 +95,16 @@ pub(super) fn homes(key: &str) -> Vec<&'static str> {
 /// The known word that a misspelt word was probably meant to be.
 pub(super) fn nearest<'k>(misspelt: &str, known: &[&'k str]) -> Option<&'k str> {
     let misspelt = misspelt.to_lowercase();
+    let length = misspelt.chars().count();
     known
         .iter()
-        .map(|word| (strsim::osa_distance(&misspelt, word), *word))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, word)| *distance <= 1 + word.chars().count() / 5)
-        .map(|(_, word)| word)
+        .map(|word| (*word, 1 + word.chars().count() / 5))
+        // No distance is shorter than the difference in length, and every key of a tier file comes here.
+        .filter(|(word, most)| word.chars().count().abs_diff(length) <= *most)
+        .map(|(word, most)| (strsim::osa_distance(&misspelt, word), word, most))
+        .min_by_key(|(distance, _, _)| *distance)
+        .filter(|(distance, _, most)| distance <= most)
+        .map(|(_, word, _)| word)
 }
 
 /// Whether the value of a key with this name may be a password. A misspelt `password_file` has a
@@ -113,5 +117,6 @@ pub(super) fn resembles_password(key: &str) -> bool {
     ["pass", "pwd", "secret", "token"]
         .iter()
         .any(|part| key.contains(part))
-        || strsim::osa_distance(&key, "password") <= 3
+        || ("password".len().abs_diff(key.chars().count()) <= 3
+            && strsim::osa_distance(&key, "password") <= 3)
 }

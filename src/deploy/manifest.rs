@@ -4,10 +4,11 @@
 //! belong to it: they move to another VM with their data disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::beside;
 use crate::error::{Doing, Error, Result};
@@ -37,7 +38,32 @@ pub struct Manifest {
     /// the values.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub once_edited: BTreeSet<PathBuf>,
+    #[serde(deserialize_with = "from_sorted")]
     pub files: BTreeMap<PathBuf, Deployed>,
+}
+
+/// Reads a map that was written in order. The standard way compares each path with many others on its way to its place,
+/// and a plan reads every file of a revision.
+fn from_sorted<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<PathBuf, Deployed>, D::Error> {
+    struct Files;
+    impl<'de> Visitor<'de> for Files {
+        type Value = BTreeMap<PathBuf, Deployed>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map of files")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut files = Vec::new();
+            while let Some(file) = map.next_entry()? {
+                files.push(file);
+            }
+            Ok(files.into_iter().collect())
+        }
+    }
+    deserializer.deserialize_map(Files)
 }
 
 /// Equal for equal edits; the digest reveals nothing else.

@@ -97,7 +97,7 @@ impl Reversible for OnImage {
         let Some(now) = podman::image_id(image).await? else {
             return Ok(Undone::Already);
         };
-        if last_left(past).is_some_and(|left| left != now) {
+        if is_named_anew(last_left(past), Some(&now)) {
             return Ok(named_by_somebody(image));
         }
         let effect = Self::RemoveImage {
@@ -138,7 +138,7 @@ async fn give_name_back(
         return Ok(Undone::Already);
     }
     // Somebody may also have removed it.
-    if left.is_some() && now.as_deref() != left {
+    if is_named_anew(left, now.as_deref()) {
         return Ok(named_by_somebody(image));
     }
     if !podman::exists("image", before).await? {
@@ -150,8 +150,50 @@ async fn give_name_back(
     Ok(Undone::Restored("the image of before".to_owned()))
 }
 
+/// Whether the name means another image now than apply left, or none. Of an effect that was cut off, and of an older
+/// agent's, it is not known what it left.
+fn is_named_anew(left: Option<&str>, now: Option<&str>) -> bool {
+    left.is_some() && left != now
+}
+
 fn named_by_somebody(image: &str) -> Undone {
     Undone::Kept(format!(
         "the name {image} stays as it is: somebody has pulled, tagged or removed another image by it since apply did"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::Address;
+
+    #[test]
+    fn an_image_that_somebody_has_named_since_is_known() {
+        let pull = OnImage::PullImage {
+            image: "example.org/a:b".to_owned(),
+            before: None,
+        };
+        let resource: Address = "image:example.org/a:b".parse().unwrap();
+        let past = |left: &[(Option<&'static str>, bool)]| {
+            let effects = left.iter().map(|(left, undoes)| Past {
+                effect: &pull,
+                resource: &resource,
+                undoes: *undoes,
+                done: true,
+                left: *left,
+            });
+            effects.collect::<Vec<_>>()
+        };
+        // The last pull counts, and no undo does.
+        let pulled = past(&[
+            (Some("one"), false),
+            (Some("two"), false),
+            (Some("one"), true),
+        ]);
+        let is_anew = |now| is_named_anew(last_left(&pulled), now);
+        assert!(!is_anew(Some("two")));
+        assert!(is_anew(Some("one")) && is_anew(Some("three")) && is_anew(None));
+        let unknown = past(&[(Some("one"), false), (None, false)]);
+        assert!(!is_named_anew(last_left(&unknown), Some("three")));
+    }
 }

@@ -101,7 +101,7 @@ mod tests {
     use crate::config::Role;
     use crate::effect::file::OnFile;
     use crate::effect::samples::{file, recorded, write};
-    use crate::effect::{Outcome, Work};
+    use crate::effect::{Ledger, Outcome, Work};
 
     fn run(number: usize, work: Work, effects: Vec<Recorded>) -> Run {
         Run {
@@ -138,5 +138,31 @@ mod tests {
         runs.push(run(3 * NEWEST + 1, Work::Revert, Vec::new()));
         runs.push(run(3 * NEWEST + 2, Work::Apply, vec![drift()]));
         assert_eq!(not_needed(&runs).len(), 2 * NEWEST + 2);
+    }
+
+    #[test]
+    fn what_is_pruned_changes_no_revert() {
+        let directory = tempfile::tempdir().unwrap();
+        let resource = "file:/x".parse().unwrap();
+        for effect in [write(None, "ours"), write(Some("drifted"), "ours")] {
+            let ledger = Ledger::new(directory.path(), Work::Apply, Role::Storage);
+            let begun = ledger.begin(&resource, &effect.into(), false).unwrap();
+            ledger.end(begun, None, None, None).unwrap();
+            ledger.close(Outcome::Done).unwrap();
+        }
+        let file = |number: usize| directory.path().join(format!("runs/{number:06}.jsonl"));
+        for number in 3..=NEWEST + 20 {
+            fs::copy(file(2), file(number)).unwrap();
+        }
+        forget_what_is_not_needed(directory.path()).unwrap();
+        let runs = history::runs(directory.path()).unwrap();
+        let numbers: Vec<u32> = runs.iter().map(|run| run.number).collect();
+        // The first, the first drift, and the newest.
+        assert_eq!(
+            (&numbers[..3], numbers.len()),
+            (&[1, 2, 21][..], NEWEST + 2)
+        );
+        let open = history::open_effects(&runs);
+        assert_eq!(open[0].effect, write(None, "ours").into());
     }
 }

@@ -17,6 +17,9 @@ pub fn hexadecimal(text: &str) -> String {
 
 /// Replaces each `prefix` that is followed by so many digits with the byte that they name.
 fn decode(text: &str, prefix: &str, digits: usize, radix: u32) -> Vec<u8> {
+    if !text.contains(prefix) {
+        return text.as_bytes().to_vec();
+    }
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

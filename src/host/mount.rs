@@ -74,7 +74,11 @@ impl MountInfo {
 /// # Errors
 /// When a line lacks the fields that `proc_pid_mountinfo(5)` describes.
 pub fn parse(text: &str) -> Result<Vec<MountInfo>> {
-    text.lines()
+    parse_lines(text.lines())
+}
+
+fn parse_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<MountInfo>> {
+    lines
         .filter(|line| !line.is_empty())
         .map(|line| {
             parse_line(line)
@@ -88,9 +92,13 @@ pub fn parse(text: &str) -> Result<Vec<MountInfo>> {
 /// # Errors
 /// When mountinfo cannot be read or understood.
 pub fn mounts() -> Result<Vec<MountInfo>> {
+    parse(&read()?)
+}
+
+fn read() -> Result<String> {
     let bytes = std::fs::read(MOUNTINFO).doing(format_args!("read {MOUNTINFO}"))?;
     // A mount whose name is not UTF-8 is not one of ours; it must not hide the rest.
-    parse(&String::from_utf8_lossy(&bytes))
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// What is visible at this mount point: the topmost mount on it. `None` when nothing is mounted
@@ -99,7 +107,18 @@ pub fn mounts() -> Result<Vec<MountInfo>> {
 /// # Errors
 /// Those of [`mounts`].
 pub fn mount_at(path: &Path) -> Result<Option<MountInfo>> {
-    Ok(topmost(&mounts()?, path).cloned())
+    at(&read()?, path)
+}
+
+/// The topmost mount on this mount point. The lines of other mount points, of which a VM with containers has many, are
+/// not read further.
+fn at(text: &str, path: &Path) -> Result<Option<MountInfo>> {
+    let is_here = |line: &&str| {
+        let mount_point = line.split(' ').nth(4);
+        mount_point.is_some_and(|mount_point| Path::new(&octal(mount_point)) == path)
+    };
+    let here = parse_lines(text.lines().filter(is_here))?;
+    Ok(topmost(&here, path).cloned())
 }
 
 /// The mount that a process sees at this path in its own mount namespace. `None` where it sees
@@ -111,7 +130,7 @@ pub fn seen_by(process: u32, path: &Path) -> Result<Option<MountInfo>> {
     let Ok(bytes) = std::fs::read(format!("/proc/{process}/mountinfo")) else {
         return Ok(None);
     };
-    Ok(topmost(&parse(&String::from_utf8_lossy(&bytes))?, path).cloned())
+    at(&String::from_utf8_lossy(&bytes), path)
 }
 
 /// The mount that contains `path`: the one with the longest mount point that is `path` or above it.
@@ -401,6 +420,9 @@ mod tests {
         let top = topmost(&reversed, Path::new("/mnt/share")).unwrap();
         assert_eq!(top.fs_type, "tmpfs");
         assert_eq!(topmost(&reversed, Path::new("/mnt")), None);
+        let found = at(TEXT, Path::new("/mnt/share")).unwrap();
+        assert_eq!(found.unwrap().fs_type, "tmpfs");
+        assert_eq!(at(TEXT, Path::new("/mnt")).unwrap(), None);
     }
 
     #[test]

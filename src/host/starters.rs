@@ -159,12 +159,14 @@ fn service_of_quadlet(file: &Path) -> Option<String> {
 
 /// Whether a `.container` file gives its container this name. Without `ContainerName=` it is `systemd-%N`.
 fn names_container(quadlet: &str, service: &str, name: &str) -> bool {
-    let names = quadlet.lines().filter_map(|line| {
+    let mut names = quadlet.lines().filter_map(|line| {
         let (key, value) = line.split_once('=')?;
         (key.trim() == "ContainerName").then(|| value.trim().to_owned())
     });
     let stem = service.trim_end_matches(".service");
-    let given = names.last().unwrap_or_else(|| format!("systemd-{stem}"));
+    let given = names
+        .next_back()
+        .unwrap_or_else(|| format!("systemd-{stem}"));
     expanded(&given, service) == name
 }
 
@@ -325,7 +327,8 @@ mod tests {
     fn what_starts_it_in_another_way_is_seen() {
         let run = "podman run --name nodejs-server image\n";
         let exec = format!("[Service]\nExecStart=/usr/bin/{run}");
-        let table: &[(&[(&str, &str)], &[&str])] = &[
+        type Files<'f> = [(&'f str, &'f str)];
+        let table: &[(&Files<'_>, &[&str])] = &[
             (
                 &[("etc/systemd/system/x.service.d/y.conf", &exec)],
                 &["x.service etc/systemd/system/x.service.d/y.conf"],

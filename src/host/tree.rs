@@ -2,6 +2,8 @@
 //! descriptor of a directory and one name below it, or an `openat2(2)` that leaves neither the tree
 //! nor its file system and follows no symbolic link. Of what is not a directory, only regular files
 //! are opened.
+//!
+//! The file is long because every call that works below an open directory is here, one short function each.
 
 use std::ffi::OsStr;
 use std::ffi::OsString;

@@ -13,8 +13,9 @@ use crate::host::{Answer, Host, blocking, until};
 const LONGEST_START: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// systemd's default limit for a stop (systemd-system.conf(5), `DefaultTimeoutStopSec=`).
-const LONGEST_STOP: Duration = Duration::from_secs(90);
+/// Longer than systemd's default limit for a stop (systemd-system.conf(5), `DefaultTimeoutStopSec=`), after which systemd
+/// kills what is left.
+const LONGEST_STOP: Duration = Duration::from_secs(120);
 
 /// A service that a container's unit wants.
 #[derive(Debug)]

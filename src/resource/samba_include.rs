@@ -136,8 +136,7 @@ impl Resource for SambaInclude {
     async fn observe(&self, _host: &Host) -> Result<Observed> {
         let file = blocking(|| {
             read_regular(Path::new(SMB_CONF), MAX_SIZE)?.ok_or_else(|| {
-                Error::new(format!("{SMB_CONF} is missing"))
-                    .hint("the Samba package brings it: reinstall samba-common")
+                Error::new(format!("{SMB_CONF} is missing")).hint(format!("run: {}", bring_back()))
             })
         })
         .await?;
@@ -201,6 +200,16 @@ impl Resource for SambaInclude {
         }
         step.write_file(Path::new(SMB_CONF), text, observed.file.meta)
             .await
+    }
+}
+
+/// The command that makes the distribution's smb.conf anew. Debian's package does so once only.
+fn bring_back() -> String {
+    const SHIPPED: &str = "/usr/share/samba/smb.conf";
+    if Path::new(SHIPPED).exists() {
+        format!("cp {SHIPPED} {SMB_CONF}")
+    } else {
+        "dnf reinstall samba-common".to_owned()
     }
 }
 

@@ -132,11 +132,15 @@ impl Source {
 
     async fn rev_parse(&self, directory: &Path, rev: &str) -> Result<String> {
         let at = directory.to_owned();
-        if !blocking(move || Ok(at.is_dir())).await? {
-            return Err(
-                Error::new(format!("{} is not a directory", directory.display()))
-                    .hint("storage.content.git names a repository on this VM, or a URL"),
-            );
+        let (exists, is_directory) = blocking(move || Ok((at.exists(), at.is_dir()))).await?;
+        if !is_directory {
+            let what = if exists {
+                "is not a directory"
+            } else {
+                "is missing"
+            };
+            return Err(Error::new(format!("{} {what}", directory.display()))
+                .hint("storage.content.git names a repository on this VM, or a URL"));
         }
         let output = reading_git()
             .args(["--git-dir".as_ref(), git_directory(directory).as_os_str()])

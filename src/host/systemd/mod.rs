@@ -1,4 +1,6 @@
 //! systemd's manager over D-Bus (org.freedesktop.systemd1(5)): unit properties, jobs, enabling units.
+//!
+//! The file is long because it holds every question that the agent asks systemd, one short function each.
 
 mod job;
 pub mod journal;

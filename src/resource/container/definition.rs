@@ -284,6 +284,21 @@ mod tests {
     use super::super::tests::container;
 
     #[test]
+    fn each_command_of_a_start_is_counted() {
+        for quadlet in [true, false] {
+            let text = container(quadlet).text();
+            let lines = text.lines();
+            let commands = lines.filter(|line| line.starts_with("ExecStart"));
+            // A `.container` file says nothing of podman itself.
+            let podman = usize::from(quadlet);
+            assert_eq!(
+                commands.count() + podman,
+                super::super::START_COMMANDS as usize
+            );
+        }
+    }
+
+    #[test]
     fn a_low_port_is_listened_on_without_a_right() {
         let mut container = container(true);
         assert!(!container.text().contains("--sysctl"));

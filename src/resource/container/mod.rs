@@ -5,6 +5,8 @@
 //! The container never runs on an empty directory. Its unit comes after the mount, checks that cifs is really there
 //! before it starts podman, and retries, mount included, until it is. When the mount goes, a unit beside the
 //! container's ends the container.
+//!
+//! The file is long because what differs is one comparison of all that makes a container.
 
 mod before;
 mod definition;
@@ -38,8 +40,11 @@ use crate::host::{Host, blocking, way};
 /// plus the mount's own time.
 const RESTART_SECONDS: u32 = 5;
 
-/// How long the start may take, in seconds: the lock, and podman on a slow VM.
+/// How long each command of the start may take, in seconds: the lock, and podman on a slow VM.
 const START_SECONDS: u32 = LOCK_SECONDS + 180;
+
+/// How many commands a start has: three before podman, podman, and one after it.
+const START_COMMANDS: u32 = 5;
 
 /// How long a change of revision may keep a start waiting, in seconds.
 const LOCK_SECONDS: u32 = 120;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Container, START_SECONDS};
+use super::{Container, RESTART_SECONDS, START_COMMANDS, START_SECONDS};
 use crate::engine::Step;
 use crate::error::{Error, Result};
 use crate::host::http;
@@ -74,7 +74,9 @@ impl Container {
     /// Waits for the end of a start that is under way.
     pub(super) async fn start_is_over(&self, step: &Step) -> Result<()> {
         let name = self.unit_name();
-        let longest = Duration::from_secs(START_SECONDS.into());
+        // systemd gives the start up before that.
+        let longest =
+            Duration::from_secs((START_COMMANDS * START_SECONDS + RESTART_SECONDS).into());
         let is_over = || async {
             let unit = step.systemd.unit(&name).await?;
             Ok(Answer::is(!self.is_being_started(step, &unit).await?))

@@ -88,6 +88,9 @@ fn what_stops_a_service(guest: &Guest) -> Result<()> {
     guest.ok(["ln", "-s", "/srv/smb.conf", conf])?;
     let link = refused(guest, Role::Storage, &["a symbolic link", "/srv/smb.conf"])?;
     take_the_way_out(guest, &link)?;
+    guest.ok(["rm", conf])?;
+    let missing = refused(guest, Role::Storage, &["smb.conf is missing"])?;
+    take_the_way_out(guest, &missing)?;
     guest.ok(["wasagent", "check"])?;
     let plan = guest.run(["wasagent", "plan"])?;
     ensure!(plan.status == 2, "the commands did not help: {plan}");

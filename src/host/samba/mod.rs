@@ -13,7 +13,8 @@ mod passdb;
 pub mod server;
 pub mod share_acl;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Write;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -310,6 +311,7 @@ pub async fn admit(permit: &Permit, name: &str, bars: &[Bar]) -> Result<()> {
     label_runtime(permit).await?;
     // `X` puts the password's age out of use. It also takes `D` and `L` away (pdbedit(8), --account-control).
     Helper::new("pdbedit")
+        .changes()
         .args(["--modify", "--user", name, "--account-control=[X]"])
         .args([
             "--kickoff-time=never",
@@ -320,48 +322,63 @@ pub async fn admit(permit: &Permit, name: &str, bars: &[Bar]) -> Result<()> {
         .await?;
     if bars.iter().any(|bar| matches!(bar, Bar::Workstations(_))) {
         permit.during()?;
-        Helper::new("net")
-            .args(["sam", "set", "workstations", name, ""])
-            .run()
-            .await?;
+        set_workstations(permit, name, "").await?;
     }
     Ok(())
 }
 
-/// Puts back what [`admit`] took away: the flags that pdbedit(8) may set, when the account expires, and its clients.
-pub async fn bar_again(
-    permit: &Permit,
-    name: &str,
-    flags: &str,
-    expires: Option<u64>,
-    workstations: Option<&str>,
-) -> Result<()> {
+/// Lets only clients with these names use the account; empty: all may.
+async fn set_workstations(_permit: &Permit, name: &str, names: &str) -> Result<()> {
+    let net = Helper::new("net").changes();
+    let set = net.args(["sam", "set", "workstations", name, names]);
+    set.run().await.map(drop)
+}
+
+/// Gives the account these flags of smbpasswd(5), as far as pdbedit(8) sets them.
+pub async fn set_flags(permit: &Permit, name: &str, flags: &str) -> Result<()> {
     label_runtime(permit).await?;
-    let flags: String = flags
-        .chars()
-        .filter(|flag| "NDHLX".contains(*flag))
-        .collect();
-    let expires = expires.map_or_else(|| "never".to_owned(), |seconds| seconds.to_string());
+    let flags = flags.chars().filter(|flag| "NDHLX".contains(*flag));
+    let flags: String = flags.collect();
     Helper::new("pdbedit")
+        .changes()
         .args(["--modify", "--user", name])
-        .args([
-            format!("--account-control=[{flags}]"),
-            format!("--kickoff-time={expires}"),
-        ])
+        .args([format!("--account-control=[{flags}]")])
         .run()
-        .await?;
-    if let Some(workstations) = workstations {
-        Helper::new("net")
-            .args(["sam", "set", "workstations", name, workstations])
-            .run()
-            .await?;
+        .await
+        .map(drop)
+}
+
+/// The flags in a line of smbpasswd(5): `DU`.
+pub fn flags_in(line: &str) -> &str {
+    let flags = line.split(':').nth(4).unwrap_or_default();
+    flags.trim_matches(['[', ']']).trim()
+}
+
+/// Whether a line of smbpasswd(5) has these flags, in any order.
+pub fn has_flags(line: &str, flags: &str) -> bool {
+    let set = |flags: &str| flags.chars().collect::<BTreeSet<char>>();
+    set(flags_in(line)) == set(flags)
+}
+
+/// A line of smbpasswd(5) with other flags.
+pub fn with_flags(line: &str, flags: &str) -> Zeroizing<String> {
+    // Allocated once, so that no copy is left behind.
+    let mut other = Zeroizing::new(String::with_capacity(line.len() + 16));
+    for (number, field) in line.split(':').enumerate() {
+        if number > 0 {
+            other.push(':');
+        }
+        if number == 4 {
+            let _ = write!(other, "[{flags:<11}]");
+        } else {
+            other.push_str(field);
+        }
     }
-    Ok(())
+    other
 }
 
 /// An account's line in the form of smbpasswd(5); its password change time is now.
 fn smbpasswd_line_of(name: &str, uid: u32, password: &Secret) -> Zeroizing<String> {
-    use std::fmt::Write;
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(1, |since| since.as_secs());
@@ -479,6 +496,9 @@ mod tests {
             "{state}"
         );
         assert_eq!(state_in(&line.replace("[UX ", "[ULX")), state);
+        assert_eq!(flags_in(&line), "UX");
+        assert!(has_flags(&line, "XU") && !has_flags(&line, "DUX"));
+        assert_eq!(*with_flags(&line, "DU"), line.replace("[UX", "[DU"));
     }
 
     #[test]

@@ -298,7 +298,9 @@ fn accounts_of_somebody_else(guest: &Guest) -> Result<()> {
     let theirs = "useradd --system --shell /usr/sbin/nologin --no-create-home user1
         printf 'old\\nold\\n' | smbpasswd -s -a user1
         pdbedit -r user1 --fullname='A share' --kickoff-time=2000000000
-        pdbedit -r user1 '--user SID=5555'";
+        pdbedit -r user1 '--user SID=5555'
+        net sam set workstations user1 PC1,PC2
+        smbpasswd -d user1";
     shell(guest, theirs)?;
     let before = samba_account(guest)?;
     Apply::on(guest).role(Role::Storage).ok()?;
@@ -310,7 +312,32 @@ fn accounts_of_somebody_else(guest: &Guest) -> Result<()> {
         samba_account(guest)?
     );
 
-    // A password that the administrator sets after the apply stays.
+    // So it does if it has the share's password already, and only something else keeps it out.
+    let same = format!(
+        "printf '{SHARE_PASSWORD}\\n{SHARE_PASSWORD}\\n' | smbpasswd -s user1; smbpasswd -d user1"
+    );
+    shell(guest, &same)?;
+    let before = samba_account(guest)?;
+    Apply::on(guest).role(Role::Storage).ok()?;
+    smb::client(guest, "user1", ("user1", SHARE_PASSWORD), "ls")?;
+    let admitted = samba_account(guest)?;
+    guest.ok(["wasagent", "revert"])?;
+    ensure!(
+        samba_account(guest)? == before,
+        "{before}\n--- admitted: {admitted}\n--- now: {}",
+        samba_account(guest)?
+    );
+
+    // What the administrator sets after the apply stays: an expiry, or a password.
+    Apply::on(guest).role(Role::Storage).ok()?;
+    shell(guest, "pdbedit -r user1 --kickoff-time=1900000000")?;
+    let set = samba_account(guest)?;
+    let reverted = guest.ok(["wasagent", "revert"])?;
+    ensure!(
+        samba_account(guest)? == set && reverted.stdout.contains("the Samba account user1 stays"),
+        "{set}\n--- now: {}\n{reverted}",
+        samba_account(guest)?
+    );
     Apply::on(guest).role(Role::Storage).ok()?;
     shell(guest, "sleep 1; printf 'new\\nnew\\n' | smbpasswd -s user1")?;
     let set = samba_account(guest)?;

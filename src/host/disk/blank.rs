@@ -4,12 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use super::blkid;
 use super::filesystem::{FsInfo, read_filesystem};
 use super::inventory::{BlockDevice, at_path, used_by};
 use super::signature;
 use crate::error::{Doing, Error, Result};
+use crate::host::until::{Answer, until_blocking};
 
 /// Whether a disk may be formatted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,10 @@ const TAIL: u64 = 4 << 20;
 
 /// How much is read at each place between the start and the end.
 const SAMPLE: u64 = 4096;
+
+/// How long a device that nobody is known to use may seem used, and the pause between two tries.
+const SEEMS_USED: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a disk writes in whole at least.
 const SECTOR: usize = 512;
@@ -102,18 +108,23 @@ fn open_unused(device: &BlockDevice) -> Result<Result<File, String>> {
     if let Some(by) = used_by(device) {
         return Ok(Err(by));
     }
-    // Without O_CREAT, O_EXCL on a block device means: fail when the kernel itself holds it (open(2)).
-    let file = OpenOptions::new()
+    // A helper program that was just started still holds the descriptor of an earlier look for a moment.
+    let opened = until_blocking(PAUSE, SEEMS_USED, || match open_exclusively(device) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(Answer::NotYet(())),
+        other => other.map(Answer::Settled),
+    });
+    let opened = opened.doing(format_args!("look for data on {}", device.path.display()))?;
+    Ok(opened
+        .settled()
+        .ok_or_else(|| "the kernel (a file system, RAID, LVM or another name space)".to_owned()))
+}
+
+/// Without O_CREAT, O_EXCL on a block device means: fail when the kernel itself holds it (open(2)).
+fn open_exclusively(device: &BlockDevice) -> io::Result<File> {
+    OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_EXCL | libc::O_CLOEXEC)
-        .open(&device.path);
-    match file {
-        Ok(file) => Ok(Ok(file)),
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(Err(
-            "the kernel (a file system, RAID, LVM or another name space)".to_owned(),
-        )),
-        Err(error) => Err(error).doing(format_args!("look for data on {}", device.path.display())),
-    }
+        .open(&device.path)
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {

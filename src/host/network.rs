@@ -1,6 +1,7 @@
 //! The VM's own addresses, and the interfaces that have them.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
@@ -41,7 +42,7 @@ pub fn interfaces() -> Result<Vec<Interface>> {
         let Ok(address) = IpNet::with_netmask(address, mask) else {
             continue;
         };
-        if is_local || !is_up || link_local {
+        if is_local || !is_up || link_local || leads_to_containers(&one.interface_name) {
             continue;
         }
         let name = one.interface_name;
@@ -55,6 +56,30 @@ pub fn interfaces() -> Result<Vec<Interface>> {
         }
     }
     Ok(interfaces)
+}
+
+/// Whether an interface is a bridge that has containers of this VM on it, or nothing: netavark and docker make such
+/// ones. No other machine's packets arrive by it.
+fn leads_to_containers(interface: &str) -> bool {
+    is_bridge_of_containers(Path::new("/sys/class/net"), interface)
+}
+
+/// Looks in sysfs (Documentation/ABI/testing/sysfs-class-net, net/bridge/br_sysfs_if.c). A container's veth has its other
+/// end elsewhere, and nothing of this VM beneath it, as a VLAN has.
+fn is_bridge_of_containers(net: &Path, interface: &str) -> bool {
+    let Ok(ports) = std::fs::read_dir(net.join(interface).join("brif")) else {
+        return false;
+    };
+    let read = |port: &Path, file: &str| std::fs::read_to_string(port.join(file)).ok();
+    ports.flatten().all(|port| {
+        let port = net.join(port.file_name());
+        let is_paired = read(&port, "iflink") != read(&port, "ifindex");
+        let below = std::fs::read_dir(&port).into_iter().flatten().flatten();
+        let stands_on_another = below
+            .map(|entry| entry.file_name())
+            .any(|name| name.as_encoded_bytes().starts_with(b"lower_"));
+        is_paired && !stands_on_another
+    })
 }
 
 /// The interfaces of the default routes, in the forms of /proc/net/route and /proc/net/ipv6_route
@@ -89,6 +114,37 @@ mod tests {
              {zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n"
         );
         assert_eq!(default_routes(v4, &v6), ["eth0", "eth2"]);
+    }
+
+    #[test]
+    fn a_bridge_of_containers_is_no_way_in() {
+        let net = tempfile::tempdir().unwrap();
+        let interface = |name: &str, ifindex: &str, iflink: &str, files: &[&str]| {
+            let path = net.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("ifindex"), ifindex).unwrap();
+            std::fs::write(path.join("iflink"), iflink).unwrap();
+            for file in files {
+                std::fs::create_dir_all(path.join(file)).unwrap();
+            }
+        };
+        interface("eth0", "2", "2", &[]);
+        interface("eth1.5", "3", "9", &["lower_eth1"]);
+        interface("veth0", "4", "2", &[]);
+        interface("podman0", "5", "5", &["brif/veth0"]);
+        interface("docker0", "6", "6", &["brif"]);
+        interface("br0", "7", "7", &["brif/eth0", "brif/veth0"]);
+        interface("br5", "8", "8", &["brif/eth1.5"]);
+        for (name, inside) in [
+            ("eth0", false),
+            ("podman0", true),
+            ("docker0", true),
+            ("br0", false),
+            ("br5", false),
+            ("veth0", false),
+        ] {
+            assert_eq!(is_bridge_of_containers(net.path(), name), inside, "{name}");
+        }
     }
 
     #[test]

@@ -233,6 +233,11 @@ impl<'a> Server<'a> {
         self.guest.run(["sh", "-c", &script])
     }
 
+    /// What `health` says of the setting.
+    pub fn health(&self) -> Result<Output> {
+        self.guest.run(["wasagent", "health"])
+    }
+
     /// Takes the setting back, as far as it is not in smb.conf.
     pub fn take_back(&self, made: Where) -> Result<()> {
         match made {

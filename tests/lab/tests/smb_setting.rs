@@ -1,4 +1,5 @@
-//! What an operator sets in Samba beside our share: a client on another guest and `plan` agree on what it does.
+//! What an operator sets in Samba beside our share: a client on another guest, `plan` and `health` agree on what it
+//! does.
 
 use std::time::Instant;
 
@@ -88,6 +89,7 @@ fn on(release: Release) -> Result<()> {
 fn agree(server: &Server, client: &Guest, setting: &Setting) -> Result<()> {
     let plan = server.make(setting.made)?;
     let seen = session(client, "user1")?;
+    let health = server.health()?;
     let alone = match setting.plan {
         Plan::Overrides(words) | Plan::OverridesAndNotes(words, _) => {
             Some((words, session(client, "bare")?))
@@ -99,6 +101,11 @@ fn agree(server: &Server, client: &Guest, setting: &Setting) -> Result<()> {
     ensure!(
         works(&seen) == wanted,
         "the client, wanted {:?}, sees: {seen}",
+        setting.client
+    );
+    ensure!(
+        health.success() == wanted,
+        "the client, wanted {:?}, sees: {seen}\nand health says: {health}",
         setting.client
     );
     if let Some((words, alone)) = alone {

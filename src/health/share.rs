@@ -8,7 +8,7 @@ use super::checks::Finding;
 use super::share_probe::Probe;
 use crate::config::{Dialect, Storage, Tier, Was};
 use crate::error::{Doing, Error, Result};
-use crate::host::cifs::{self, CifsMount, Recovery};
+use crate::host::cifs::{self, CifsErrorKind, CifsMount, Recovery};
 use crate::host::facts::PackageManager;
 use crate::host::samba::client::{self, Client};
 use crate::host::{account, blocking, names, network, own_address, writable};
@@ -45,8 +45,21 @@ pub async fn serves_clients(
 ) -> Finding {
     let address = address(&tier).await?;
     let probe = server_probe(&tier, address);
-    let negotiated = blocking(move || Ok(probe.probe()?)).await?;
-    let spoken = format!("SMB {} is spoken at {address}", negotiated.dialect);
+    let negotiated = blocking(move || Ok(probe.probe())).await?;
+    let spoken = match negotiated {
+        Ok(negotiated) => format!("SMB {} is spoken at {address}", negotiated.dialect),
+        // The probe offers little. Whether a client and the server agree, a session shows.
+        Err(refused)
+            if Client::is_installed()
+                && matches!(
+                    refused.kind,
+                    CifsErrorKind::DialectRefused | CifsErrorKind::SealUnsupported
+                ) =>
+        {
+            format!("SMB is spoken at {address}")
+        }
+        Err(error) => return Err(error.into()),
+    };
     if !Client::is_installed() {
         let install = packages.install_command(&[packages.package_of(client::PROGRAM)]);
         return Ok(format!(

@@ -191,7 +191,11 @@ impl WayIn {
                 return Err(denies(arrival, port, &by));
             }
         }
-        for arrival in way.arrivals.iter().filter(|one| may_open(one)) {
+        // A source's zone may also be that of this VM's own containers, which netavark makes.
+        let opens = |arrival: &&Arrival| {
+            may_open(arrival) && (counts(arrival) || self.zone.is_some() || !self.forwarded)
+        };
+        for arrival in way.arrivals.iter().filter(opens) {
             for (port, protocol) in &self.ports {
                 let opening = if everybody {
                     Opening::Port {

@@ -144,8 +144,8 @@ fn negotiate_request(dialect: Dialect, random: &[u8; 48]) -> Vec<u8> {
         }
         message.extend_from_slice(&random[16..]);
         message.resize(contexts + 48, 0);
-        // ENCRYPTION_CAPABILITIES: AES-128-GCM, AES-128-CCM, AES-256-GCM, AES-256-CCM.
-        for word in [CONTEXT_ENCRYPTION, 10, 0, 0, 4, 2, 1, 4, 3] {
+        // ENCRYPTION_CAPABILITIES: AES-128-GCM, AES-256-GCM, AES-128-CCM, as the kernel's client offers.
+        for word in [CONTEXT_ENCRYPTION, 8, 0, 0, 3, 2, 4, 1] {
             message.extend_from_slice(&word.to_le_bytes());
         }
     }
@@ -321,8 +321,8 @@ mod tests {
     #[test]
     fn the_request_is_framed_and_its_contexts_lie_where_it_says() {
         let request = negotiate_request(Dialect::V3_1_1, &[7; 48]);
-        assert_eq!(request.len(), 4 + 170);
-        assert_eq!(request[..4], [0, 0, 0, 170]);
+        assert_eq!(request.len(), 4 + 168);
+        assert_eq!(request[..4], [0, 0, 0, 168]);
         let message = &request[4..];
         assert_eq!(message[92..96], 104u32.to_le_bytes());
         assert_eq!(message[104..106], [1, 0]);

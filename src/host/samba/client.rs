@@ -115,6 +115,9 @@ impl Client {
                 "--configfile=/dev/null".to_owned(),
                 format!("--option=client min protocol={lowest}"),
                 format!("--max-protocol={highest}"),
+                // As the kernel's client has them (`fs/smb/client/smb2pdu.c`, build_encrypt_ctxt).
+                "--option=client smb3 encryption algorithms=AES-128-GCM,AES-256-GCM,AES-128-CCM"
+                    .to_owned(),
                 "--use-kerberos=disabled".to_owned(),
                 format!("--authentication-file={}", login.path().display()),
                 "--pw-nt-hash".to_owned(),

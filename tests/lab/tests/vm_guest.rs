@@ -210,7 +210,7 @@ const UNUSABLE: [Unusable; 3] = [
                 while fallocate --length $size /mnt/data/filler.$size.$number; do number=$((number + 1)); done
             done 2>/dev/null; sync",
         mends: "rm -f /mnt/data/filler.*",
-        storage_says: "no space left",
+        storage_says: "no space is left",
         was_says: "No space left",
     },
     Unusable {

@@ -3,7 +3,7 @@
 mod apply;
 mod check;
 #[cfg(test)]
-mod documents;
+mod documents_tests;
 pub mod exit;
 mod health;
 mod history;

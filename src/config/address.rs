@@ -61,11 +61,7 @@ fn in_ipv4(network: &IpNet) -> Option<Ipv4Net> {
 /// Refuses an address that no machine is reached by.
 pub(super) fn of_one_machine(address: IpAddr) -> Result<(), Wrong> {
     let expected = "an IP address or a host name";
-    if let Some(mapped) = mapped(address) {
-        return Err(Wrong::new("IPv4 in the form of IPv6")
-            .expected(expected)
-            .hint(format!("write {mapped}")));
-    }
+    not_mapped(address, expected)?;
     if is_unicast_link_local(address) {
         return Err(
             Wrong::new("this address means something only together with an interface")
@@ -76,6 +72,16 @@ pub(super) fn of_one_machine(address: IpAddr) -> Result<(), Wrong> {
         return Err(Wrong::new("no address of one machine").expected(expected));
     }
     Ok(())
+}
+
+/// Refuses an IPv4 address in the form of IPv6 (RFC 4291, 2.5.5.2): packets with it never leave a machine.
+fn not_mapped(address: IpAddr, expected: &str) -> Result<(), Wrong> {
+    match mapped(address) {
+        None => Ok(()),
+        Some(mapped) => Err(Wrong::new("IPv4 in the form of IPv6")
+            .expected(expected)
+            .hint(format!("write {mapped}"))),
+    }
 }
 
 /// Refuses a name or address by which a machine reaches only itself.
@@ -101,11 +107,7 @@ pub(super) fn to_listen_on(address: IpAddr, expected: &str) -> Result<(), Wrong>
     if is_of_many(address) {
         return Err(Wrong::new("no address of this VM").expected(expected));
     }
-    if let Some(mapped) = mapped(address) {
-        return Err(Wrong::new("IPv4 in the form of IPv6")
-            .expected(expected)
-            .hint(format!("write {mapped}")));
-    }
+    not_mapped(address, expected)?;
     if is_unicast_link_local(address) {
         return Err(
             Wrong::new("this address means something only together with an interface")

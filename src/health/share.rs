@@ -11,7 +11,7 @@ use crate::error::{Doing, Error, Result};
 use crate::host::cifs::{self, CifsErrorKind, CifsMount, Recovery};
 use crate::host::facts::PackageManager;
 use crate::host::samba::client::{self, Client};
-use crate::host::{account, blocking, names, network, own_address, writable};
+use crate::host::{account, blocking, names, network, writable};
 
 /// How long the name of the server may take to resolve. Without an answer, another address of this VM is tried.
 const LOOK_UP: Duration = Duration::from_secs(1);
@@ -69,8 +69,7 @@ pub async fn serves_clients(
         ));
     }
     // The share may be closed to this VM's own address, and open to the loopback address.
-    let is_let_in =
-        tier.share.clients.is_empty() || own_address::is_in(&tier.share.clients, address);
+    let is_let_in = tier.share.clients.is_empty() || network::is_in(&tier.share.clients, address);
     let at = if is_let_in {
         address
     } else {
@@ -108,12 +107,10 @@ async fn address(tier: &Tier) -> Result<IpAddr> {
         .flat_map(|interface| &interface.addresses)
         .map(|address| address.addr())
         .collect();
-    own_address::seen_by_clients(&named.unwrap_or_default(), &own, &share.clients).ok_or_else(
-        || {
-            Error::new("this VM has no address at which a WAS VM could reach it")
-                .hint("is its network interface up? See ip address")
-        },
-    )
+    network::seen_by_clients(&named.unwrap_or_default(), &own, &share.clients).ok_or_else(|| {
+        Error::new("this VM has no address at which a WAS VM could reach it")
+            .hint("is its network interface up? See ip address")
+    })
 }
 
 /// What the WAS VMs of this tier speak.

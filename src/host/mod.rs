@@ -25,7 +25,6 @@ pub mod mentions;
 pub mod mount;
 pub mod names;
 pub mod network;
-pub mod own_address;
 pub mod permit;
 pub mod podman;
 pub mod process;

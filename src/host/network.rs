@@ -6,8 +6,9 @@ use std::path::Path;
 use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::SockaddrStorage;
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Result};
 
 /// An interface that is up and leads to other machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Interface {
 
 /// The interfaces that are up and have an address, without the loopback.
 pub fn interfaces() -> Result<Vec<Interface>> {
-    let found = getifaddrs().map_err(|e| Error::new(format!("list the VM's addresses: {e}")))?;
+    let found = getifaddrs().doing("list the VM's addresses")?;
     let default = default_routes(
         &std::fs::read_to_string("/proc/net/route").unwrap_or_default(),
         &std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default(),
@@ -30,12 +31,8 @@ pub fn interfaces() -> Result<Vec<Interface>> {
     for one in found {
         let is_local = one.flags.contains(InterfaceFlags::IFF_LOOPBACK);
         let is_up = one.flags.contains(InterfaceFlags::IFF_UP);
-        let ip = |storage: Option<nix::sys::socket::SockaddrStorage>| {
-            let storage = storage?;
-            let v4 = storage.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| storage.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        };
-        let (Some(address), Some(mask)) = (ip(one.address), ip(one.netmask)) else {
+        let (Some(address), Some(mask)) = (one.address.and_then(ip), one.netmask.and_then(ip))
+        else {
             continue;
         };
         let link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
@@ -56,6 +53,32 @@ pub fn interfaces() -> Result<Vec<Interface>> {
         }
     }
     Ok(interfaces)
+}
+
+/// Every address of this VM with its interface, the loopback's too (getifaddrs(3)).
+pub fn addresses() -> Result<Vec<(String, IpAddr)>> {
+    let found = getifaddrs().doing("list the VM's addresses")?;
+    Ok(found
+        .filter_map(|one| Some((one.interface_name, one.address.and_then(ip)?)))
+        .collect())
+}
+
+fn ip(storage: SockaddrStorage) -> Option<IpAddr> {
+    let v4 = storage.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| storage.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+}
+
+/// The address at which clients reach this VM: what the server's name means, if that is one of `own`; else one in the
+/// network of a client; else any.
+pub fn seen_by_clients(named: &[IpAddr], own: &[IpAddr], clients: &[IpNet]) -> Option<IpAddr> {
+    let named = named.iter().find(|address| own.contains(address));
+    let near = || own.iter().find(|own| is_in(clients, **own));
+    named.or_else(near).or_else(|| own.first()).copied()
+}
+
+/// Whether an address is in one of the networks.
+pub fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
 }
 
 /// Whether an interface is a bridge that has containers of this VM on it, or nothing: netavark and docker make such
@@ -145,6 +168,30 @@ mod tests {
         ] {
             assert_eq!(is_bridge_of_containers(net.path(), name), inside, "{name}");
         }
+    }
+
+    #[test]
+    fn clients_see_the_address_of_the_tier_file_or_one_in_their_network() {
+        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let own = [ip("10.0.0.5"), ip("192.168.2.13"), ip("fd00::13")];
+        let clients: Vec<IpNet> = vec!["192.168.2.0/24".parse().unwrap()];
+        for (named, clients, seen) in [
+            (&["10.0.0.5"][..], &clients[..], "10.0.0.5"),
+            (&["127.0.1.1"], &clients, "192.168.2.13"),
+            (&["203.0.113.1"], &clients, "192.168.2.13"),
+            (&[], &[], "10.0.0.5"),
+            (&["fd00::13"], &[], "fd00::13"),
+        ] {
+            let named: Vec<IpAddr> = named.iter().map(|text| ip(text)).collect();
+            assert_eq!(seen_by_clients(&named, &own, clients), Some(ip(seen)));
+        }
+        assert_eq!(seen_by_clients(&[], &[], &clients), None);
+    }
+
+    #[test]
+    fn this_machine_has_a_loopback_address() {
+        let found = addresses().unwrap();
+        assert!(found.iter().any(|(_, address)| address.is_loopback()));
     }
 
     #[test]

@@ -4,14 +4,13 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use nix::ifaddrs::getifaddrs;
-
 use super::conf::SmbConf;
 use super::passdb;
 use super::share_acl::{self, Access};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::account;
 use crate::host::blocking;
+use crate::host::network;
 
 const SECRETS: &str = "/var/lib/samba/private/secrets.tdb";
 
@@ -62,7 +61,7 @@ impl Machine {
                 (!can_be_made(Path::new(&path))).then_some(key)
             });
             Ok(Self {
-                addresses: addresses()?,
+                addresses: network::addresses()?,
                 missing_guest,
                 unmakeable: unmakeable.collect(),
                 username_map: map.and_then(|file| read_map(Path::new(&file))),
@@ -91,27 +90,9 @@ fn read_map(file: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn addresses() -> Result<Vec<(String, IpAddr)>> {
-    let all = getifaddrs().map_err(|error| Error::new(format!("list the addresses: {error}")))?;
-    Ok(all
-        .filter_map(|one| {
-            let address = one.address?;
-            let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
-            let v6 = address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip()));
-            Some((one.interface_name, v4.or(v6)?))
-        })
-        .collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn this_machine_has_a_loopback_address() {
-        let found = addresses().unwrap();
-        assert!(found.iter().any(|(_, address)| address.is_loopback()));
-    }
 
     #[test]
     fn a_directory_can_be_made_below_one_that_is_there() {

@@ -170,8 +170,10 @@ impl Plan {
             Err(_) if ![0, CHANGES].contains(&output.status) => Value::Null,
             Err(error) => bail!("the plan is not JSON: {error}: {output}"),
         };
-        let is_partial = plan["unchanged"] != 0 || plan["changes"] != serde_json::json!([]);
-        if ![0, CHANGES].contains(&output.status) && (plan.is_null() || !is_partial) {
+        // The faults of a tier file are a list, and a plan is an object.
+        let is_partial = plan.is_object()
+            && (plan["unchanged"] != 0 || plan["changes"] != serde_json::json!([]));
+        if ![0, CHANGES].contains(&output.status) && !is_partial {
             return Ok(Plan {
                 output,
                 changes: None,
@@ -385,6 +387,7 @@ mod tests {
         for said in [
             "",
             r#"{"changes":[],"unchanged":0,"failed":[{"resource":"a:1"}]}"#,
+            r#"[{"file":"tier.toml","line":5,"column":1}]"#,
         ] {
             without_a_plan(said);
         }

@@ -55,6 +55,11 @@ pub fn run(scope: &Scope) -> Result<()> {
             tally.point(&format!("{release}: an archive"), || seen.archive());
         }
         tally.point(&format!("{release}: reverted"), || seen.is_reverted());
+        if scope.size == Size::All {
+            tally.point(&format!("{release}: reverted after a pull by hand"), || {
+                seen.is_reverted_but_for_a_pull_by_hand()
+            });
+        }
     }
     tally.end()
 }
@@ -246,7 +251,11 @@ impl Moving {
         );
         let applied = self.asked(&["apply"])?;
         ensure!(applied.success(), "{applied}");
-        self.serves(&third)
+        self.serves(&third)?;
+        let fourth = self.push("fourth", None)?;
+        let applied = self.asked(&["apply", "--pull"])?;
+        ensure!(applied.success(), "{applied}");
+        self.serves(&fourth)
     }
 
     fn archive(&self) -> Result<()> {
@@ -303,12 +312,31 @@ impl Moving {
     fn is_reverted(&self) -> Result<()> {
         self.stage.revert()?;
         let named = self.id_of(&self.reference())?;
-        // The pull by hand is the last word on it: what the agent took before is undone all the same.
         ensure!(
             named == self.first,
             "{} is {named}, and was {}",
             self.name,
             self.first
+        );
+        Ok(())
+    }
+
+    /// What somebody has pulled since the last apply keeps the name.
+    fn is_reverted_but_for_a_pull_by_hand(&self) -> Result<()> {
+        let taken = self.push("taken", None)?;
+        let applied = self.asked(&["apply", "--role", "was", "--pull"])?;
+        ensure!(applied.success(), "{applied}");
+        self.serves(&taken)?;
+        let by_hand = self.push("by hand", None)?;
+        self.stage
+            .guest
+            .ok(["podman", "pull", "--quiet", &self.reference()])?;
+        self.stage.revert()?;
+        let named = self.id_of(&self.reference())?;
+        ensure!(
+            named == by_hand,
+            "{} is {named}, and was pulled by hand as {by_hand}",
+            self.name
         );
         Ok(())
     }

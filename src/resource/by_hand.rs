@@ -11,7 +11,7 @@ use crate::host::blocking;
 use crate::host::fs::read_regular;
 use crate::host::mark;
 use crate::host::podman::{self, ContainerState};
-use crate::host::starters::{is_it, is_named, starters};
+use crate::host::starters::{By, is_it, is_named, starters};
 use crate::host::systemd::{Job, UnitState};
 
 const MAX_UNIT: u64 = 1 << 20;
@@ -81,8 +81,10 @@ impl ByHand {
         };
         let own = [unit_of(name)];
         let of_name = name.to_owned();
-        let others = blocking(move || Ok(starters(&of_name, id.as_deref(), &own))).await?;
-        let services = others.into_iter().filter(|other| other.unit.is_some());
+        let others = blocking(move || Ok(starters(&of_name, id.as_deref(), &own, &[]))).await?;
+        let services = others
+            .into_iter()
+            .filter(|other| matches!(other.by, By::Service(_)));
         let other_services = services.map(|other| other.file).collect();
         Ok(Some(Self {
             name: name.to_owned(),

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
-use crate::host::starters::{Starter, starters};
+use crate::host::starters::{By, Starter, starters};
 use crate::host::systemd::Start;
 use crate::host::{Host, blocking};
 
@@ -12,35 +12,30 @@ use crate::host::{Host, blocking};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rival {
     pub file: PathBuf,
-    /// Its service; `None` for a table of cron(8) or a script of the boot.
-    pub unit: Option<String>,
-    /// `at every boot`, `by web.timer`, `now`.
-    pub when: String,
+    pub by: By,
+    /// Why the service starts; `None` for what is no service of the system.
+    pub start: Option<Start>,
 }
 
 /// Looks for rivals. A service that nobody has enabled and that nothing triggers is none.
 pub async fn observe(host: &Host, name: &str, own: Vec<String>) -> Result<Vec<Rival>> {
     let of_name = name.to_owned();
-    let found = blocking(move || Ok(starters(&of_name, None, &own))).await?;
+    let instances = host.systemd.instances().await?;
+    let found = blocking(move || Ok(starters(&of_name, None, &own, &instances))).await?;
     let mut rivals = Vec::new();
-    for Starter { file, unit } in found {
-        let when = match &unit {
-            None => Some("by a timetable or at a boot".to_owned()),
+    for Starter { file, by } in found {
+        let start = match &by {
+            By::ServiceOfRoot(_) | By::Table => None,
             // A template's instances are services of their own.
-            Some(unit) if unit.contains("@.") => None,
-            Some(unit) => host.systemd.starts_by_itself(unit).await?.map(words),
+            By::Service(unit) if unit.contains("@.") => continue,
+            By::Service(unit) => match host.systemd.starts_by_itself(unit).await? {
+                None => continue,
+                start => start,
+            },
         };
-        rivals.extend(when.map(|when| Rival { file, unit, when }));
+        rivals.push(Rival { file, by, start });
     }
     Ok(rivals)
-}
-
-fn words(start: Start) -> String {
-    match start {
-        Start::AtBoot => "at every boot".to_owned(),
-        Start::By(unit) => format!("by {unit}"),
-        Start::Now => "now".to_owned(),
-    }
 }
 
 impl Rival {
@@ -57,27 +52,99 @@ impl Rival {
     }
 
     fn words(&self, name: &str) -> String {
-        format!(
-            "{} starts a container {name}, too, {}",
-            self.file.display(),
-            self.when
-        )
+        let when = match (&self.by, &self.start) {
+            (By::ServiceOfRoot(_), _) => "when root logs in".to_owned(),
+            (_, None) => "by a timetable or at a boot".to_owned(),
+            (_, Some(Start::AtBoot)) => "at every boot".to_owned(),
+            (_, Some(Start::By(unit))) => format!("by {unit}"),
+            (_, Some(Start::Now)) => "now".to_owned(),
+        };
+        let file = self.file.display();
+        format!("{file} starts a container {name}, too, {when}")
     }
 
     fn way_out(&self) -> String {
         let file = self.file.display();
-        match (&self.unit, self.when.strip_prefix("by ")) {
-            (None, _) => format!("take its line out of {file}"),
-            (Some(unit), Some(by)) => format!("systemctl disable --now {by} {unit}, remove {file}"),
-            (Some(unit), None)
-                if self
-                    .file
-                    .extension()
-                    .is_some_and(|kind| kind == "container") =>
-            {
-                format!("systemctl stop {unit}, remove {file}, systemctl daemon-reload")
-            }
-            (Some(unit), None) => format!("systemctl disable --now {unit}, remove {file}"),
+        let is_in = |directory: &str| self.file.starts_with(directory);
+        let is_a = |ending: &str| self.file.extension().is_some_and(|kind| kind == ending);
+        let (unit, of_root) = match &self.by {
+            By::Table => return format!("take its line out of {file}"),
+            By::Service(unit) => (unit, ""),
+            By::ServiceOfRoot(unit) => (unit, "--user "),
+        };
+        let others = match &self.start {
+            Some(Start::By(by)) => format!("{by} "),
+            _ => String::new(),
+        };
+        if is_a("conf") {
+            return format!(
+                "take its line out of {file}, and run: systemctl {of_root}daemon-reload"
+            );
+        }
+        if is_a("container") {
+            return format!(
+                "remove {file}, and run: systemctl {of_root}daemon-reload && systemctl {of_root}stop {unit}"
+            );
+        }
+        if is_in("/run/systemd/transient") {
+            return format!("run: systemctl stop {others}{unit}");
+        }
+        if is_in("/usr") {
+            return format!("run: systemctl {of_root}mask --now {others}{unit}");
+        }
+        format!("run: systemctl {of_root}disable --now {others}{unit}, and remove {file}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rival_comes_with_a_way_out_of_its_own() {
+        let service = || By::Service("web.service".to_owned());
+        let timer = || Start::By("web.timer".to_owned());
+        for (file, by, start, says) in [
+            (
+                "/etc/systemd/system/web.service",
+                service(),
+                Some(timer()),
+                "by web.timer; keep one of them: run: systemctl disable --now web.timer web.service, and remove /etc/",
+            ),
+            (
+                "/usr/lib/systemd/system/web.service",
+                service(),
+                Some(Start::AtBoot),
+                "at every boot; keep one of them: run: systemctl mask --now web.service",
+            ),
+            (
+                "/etc/systemd/system/web.service.d/x.conf",
+                service(),
+                Some(Start::AtBoot),
+                "take its line out of /etc/systemd/system/web.service.d/x.conf, and run: systemctl daemon-reload",
+            ),
+            (
+                "/run/systemd/transient/web.service",
+                service(),
+                Some(Start::Now),
+                "now; keep one of them: run: systemctl stop web.service",
+            ),
+            (
+                "/root/.config/systemd/user/web.service",
+                By::ServiceOfRoot("web.service".to_owned()),
+                None,
+                "when root logs in; keep one of them: run: systemctl --user disable --now web.service",
+            ),
+            (
+                "/etc/crontab",
+                By::Table,
+                None,
+                "by a timetable or at a boot; keep one of them: take its line out of /etc/crontab",
+            ),
+        ] {
+            let file = PathBuf::from(file);
+            let note = Rival { file, by, start }.note("nodejs-server");
+            assert!(note.contains(says), "{note}");
         }
     }
 }

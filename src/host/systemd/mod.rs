@@ -41,6 +41,20 @@ const JOB_MARGIN: Duration = Duration::from_secs(120);
 const START_COMMANDS: [&str; 3] = ["ExecCondition", "ExecStartPre", "ExecStartPost"];
 const STOP_COMMANDS: [&str; 2] = ["ExecStop", "ExecStopPost"];
 
+/// What systemd lists of a unit, its name first.
+type ListedUnit = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
+
 #[zbus::proxy(
     interface = "org.freedesktop.systemd1.Manager",
     default_service = "org.freedesktop.systemd1",
@@ -50,6 +64,11 @@ trait Manager {
     async fn subscribe(&self) -> zbus::Result<()>;
     async fn reload(&self) -> zbus::Result<()>;
     async fn get_unit_file_state(&self, file: &str) -> zbus::Result<String>;
+    async fn list_units_by_patterns(
+        &self,
+        states: &[&str],
+        patterns: &[&str],
+    ) -> zbus::Result<Vec<ListedUnit>>;
     async fn enable_unit_files(
         &self,
         files: &[&str],
@@ -304,8 +323,10 @@ impl Systemd {
         let active = all
             .get("ActiveState")
             .and_then(|v| <&str>::try_from(v).ok());
-        if let Some(by) = units("TriggeredBy").into_iter().next() {
-            return Ok(Some(Start::By(by)));
+        for by in units("TriggeredBy") {
+            if self.is_in_use(&by).await? {
+                return Ok(Some(Start::By(by)));
+            }
         }
         let wanted = ["WantedBy", "RequiredBy", "UpheldBy"]
             .into_iter()
@@ -322,6 +343,22 @@ impl Systemd {
             "enabled" | "enabled-runtime"
         );
         Ok(is_enabled.then_some(Start::AtBoot))
+    }
+
+    /// Whether a timer, path or socket triggers something now or after a boot.
+    async fn is_in_use(&self, trigger: &str) -> Result<bool> {
+        let state = self.unit(trigger).await?;
+        Ok(state.is_active() || state.file_state.starts_with("enabled"))
+    }
+
+    /// The services made of templates that are loaded: `x@y.service`.
+    pub async fn instances(&self) -> Result<Vec<String>> {
+        let listed = self
+            .manager
+            .list_units_by_patterns(&[], &["*@*.service"])
+            .await
+            .map_err(|e| failed("list the services made of templates", e))?;
+        Ok(listed.into_iter().map(|unit| unit.0).collect())
     }
 
     async fn properties(&self, unit: &str) -> zbus::Result<PropertiesProxy<'_>> {

@@ -583,6 +583,8 @@ mod tests {
 
     use super::super::companion::Companion;
     use super::*;
+    use crate::host::starters::By;
+    use crate::host::systemd::Start;
 
     pub(super) fn container(quadlet: bool) -> Container {
         Container {
@@ -775,8 +777,8 @@ mod tests {
         let container = container(true);
         let rival = Rival {
             file: "/etc/systemd/system/web.service".into(),
-            unit: Some("web.service".to_owned()),
-            when: "at every boot".to_owned(),
+            by: By::Service("web.service".to_owned()),
+            start: Some(Start::AtBoot),
         };
         let mut fresh = observed("inactive", String::new(), 15);
         fresh.file = None;

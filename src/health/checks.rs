@@ -112,10 +112,9 @@ async fn check(name: String, resource: Address, finding: BoxedFinding) -> Check 
     let finding = tokio::time::timeout(DEADLINE, finding)
         .await
         .unwrap_or_else(|_| {
-            Err(Error::new(format!(
-                "no answer within {} s",
-                DEADLINE.as_secs()
-            )))
+            let seconds = DEADLINE.as_secs();
+            Err(Error::new(format!("no answer within {seconds} s"))
+                .hint("this VM is too busy, or a disk or server hangs: see uptime and dmesg"))
         });
     let took_ms = milliseconds(started.elapsed());
     let (ok, detail, hint) = match finding {

@@ -11,10 +11,16 @@ use crate::error::{Doing, Error, Result};
 use crate::host::cifs::{self, CifsErrorKind, CifsMount, Recovery};
 use crate::host::facts::PackageManager;
 use crate::host::samba::client::{self, Client};
-use crate::host::{account, blocking, names, network, writable};
+use crate::host::{account, blocking, listener, names, network, writable};
 
 /// How long the name of the server may take to resolve. Without an answer, another address of this VM is tried.
 const LOOK_UP: Duration = Duration::from_secs(1);
+
+/// The server's status where it has no room (`NT_STATUS_DISK_FULL`).
+const DISK_FULL: &str = "NT_STATUS_DISK_FULL";
+
+/// Where the storage VM tells more.
+const SEE: &str = "see wasagent plan, and journalctl -u smbd or -u smb on this VM";
 
 /// Whether the shared directory is there, and new files have room in it.
 pub async fn has_room(directory: PathBuf) -> Finding {
@@ -58,6 +64,9 @@ pub async fn serves_clients(
         {
             format!("SMB is spoken at {address}")
         }
+        Err(refused) if refused.kind == CifsErrorKind::Refused => {
+            return Err(nothing_listens(address));
+        }
         Err(error) => return Err(error.into()),
     };
     if !Client::is_installed() {
@@ -88,12 +97,28 @@ pub async fn serves_clients(
     };
     let explain = async || what_stops(&share.user, &storage.path).await;
     probe.ask(explain).await.map_err(|error| {
-        error.hint("see wasagent plan, and journalctl -u smbd or -u smb on this VM")
+        if error.message.contains(DISK_FULL) {
+            error.hint("make room on the data disk: see df -h and df -i on this VM")
+        } else {
+            error.hint(SEE)
+        }
     })?;
     Ok(format!(
         "{spoken}; {} writes, reads and deletes a file in the share {}",
         share.user, share.name
     ))
+}
+
+/// What is to be said on the storage VM itself: whether smbd listens elsewhere or nowhere.
+fn nothing_listens(address: IpAddr) -> Error {
+    let at = format!("nothing listens on {address}:{}", cifs::SMB_PORT);
+    match listener::on(None, cifs::SMB_PORT) {
+        Some(who) => Error::new(format!(
+            "{at}, where a WAS VM would connect; {who} listens on other addresses only"
+        ))
+        .hint("see wasagent plan, and `interfaces` in /etc/samba/smb.conf"),
+        None => Error::new(format!("{at}: no server for SMB runs")).hint(SEE),
+    }
 }
 
 /// The address at which WAS VMs reach this VM.

@@ -170,6 +170,8 @@ impl Resource for Mount {
             }
             diff.improvement("size", shown(filesystem.size_bytes), shown(disk.size_bytes));
         }
+        diff.notes
+            .extend(observed.unit.mounted.iter().filter_map(read_only));
         self.unit(filesystem).diff(&observed.unit, &mut diff);
         if let (Some(unit), Some(device)) = (self.device_unit(filesystem), &observed.device) {
             unit.diff(device, &mut diff);
@@ -242,6 +244,18 @@ impl Mount {
     }
 }
 
+/// What is to be said of a mount on which nobody can write. The kernel makes one read-only after errors of the disk, so
+/// the agent does not make it writable.
+fn read_only(mounted: &MountInfo) -> Option<String> {
+    let at = mounted.mount_point.display();
+    mounted.has_flag("ro").then(|| {
+        format!(
+            "{at} is mounted read-only, so nobody can write to the share; if dmesg shows no error of the disk, run: \
+             mount -o remount,rw {at}"
+        )
+    })
+}
+
 fn in_the_way(mount_point: &Path, other: &MountInfo) -> Error {
     Error::new(format!(
         "{} on {} is another file system than the data disk's",
@@ -249,4 +263,24 @@ fn in_the_way(mount_point: &Path, other: &MountInfo) -> Error {
         mount_point.display()
     ))
     .hint("unmount it, or give the data disk another place in storage.disk.mount")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::mount::parse;
+
+    #[test]
+    fn a_mount_on_which_nobody_can_write_is_told() {
+        for (own, of_file_system, told) in
+            [("rw", "rw", false), ("ro", "rw", true), ("ro", "ro", true)]
+        {
+            let line =
+                format!("22 1 8:1 / /mnt/data {own},nodev - xfs /dev/sdb {of_file_system}\n");
+            let mounts = parse(&line).unwrap();
+            let said = read_only(&mounts[0]);
+            assert_eq!(said.is_some(), told, "{line}");
+            assert!(said.is_none_or(|said| said.contains("mount -o remount,rw /mnt/data")));
+        }
+    }
 }

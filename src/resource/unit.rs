@@ -111,11 +111,12 @@ impl Resource for Unit {
         );
         diff.field("active", Some(state.active.as_str()), "active");
         let runs = diff.is_empty();
+        // What runs goes on as it did, so neither is a reason to call it unhealthy.
         if state.need_daemon_reload {
-            diff.field("definition", Some(CHANGED), LOADED);
+            diff.improvement("definition", CHANGED.to_owned(), LOADED.to_owned());
         }
         if state.is_active() && observed.is_stale() {
-            diff.field("configuration", Some(CHANGED), LOADED);
+            diff.improvement("configuration", CHANGED.to_owned(), LOADED.to_owned());
             diff.disturb(Disturbance::Reload(self.name.clone()));
         }
         if runs && diff.changes("configuration") {
@@ -236,6 +237,9 @@ mod tests {
                 (found, disturbed),
                 (fields, disturbs.iter().map(ToString::to_string).collect())
             );
+            // A server that runs serves on.
+            let wants_start = observed.state.active == "inactive";
+            assert_eq!(!diff.harmful().is_empty(), wants_start, "{:?}", diff.fields);
         }
     }
 

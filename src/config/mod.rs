@@ -30,4 +30,5 @@ pub use model::{
     Container, Content, Database, Device, Dialect, Disk, Edit, Filesystem, Firewall, Health,
     HttpCheck, Image, Mode, Protocol, Publish, Role, Serve, Share, Storage, Tier, Was,
 };
+pub use reserved::PRIVILEGED_GROUPS;
 pub use secret::Secret;

@@ -1,9 +1,26 @@
 //! Names that are taken on every VM. Pure.
 
-/// Accounts and groups of the distributions and of what every guest runs. An account of a group's
-/// name would be in that group (sysusers.d(5)), and with some of them be as good as root.
-const ACCOUNTS: [&str; 30] = [
+/// Groups whose members can become root, or read what only root should.
+pub const PRIVILEGED_GROUPS: [&str; 14] = [
     "root",
+    "wheel",
+    "sudo",
+    "admin",
+    "adm",
+    "disk",
+    "kmem",
+    "mem",
+    "shadow",
+    "docker",
+    "lxd",
+    "incus-admin",
+    "libvirt",
+    "systemd-journal",
+];
+
+/// Other accounts and groups of the distributions and of what every guest runs. An account of a group's
+/// name would be in that group (sysusers.d(5)), and with some of them be as good as root.
+const ACCOUNTS: [&str; 17] = [
     "bin",
     "daemon",
     "sys",
@@ -19,18 +36,6 @@ const ACCOUNTS: [&str; 30] = [
     "polkitd",
     "sshd",
     "tss",
-    "wheel",
-    "sudo",
-    "admin",
-    "adm",
-    "disk",
-    "kmem",
-    "mem",
-    "shadow",
-    "docker",
-    "lxd",
-    "incus-admin",
-    "libvirt",
     "tty",
     "utmp",
 ];
@@ -65,7 +70,8 @@ const SERVICES: [&str; 21] = [
 /// `Root` for `root` (username level, `Get_Pwnam_alloc` in source3/lib/username.c).
 pub(super) fn is_account(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ACCOUNTS.contains(&name.as_str()) || name.starts_with("systemd-")
+    let taken = [&PRIVILEGED_GROUPS[..], &ACCOUNTS];
+    taken.iter().any(|names| names.contains(&name.as_str())) || name.starts_with("systemd-")
 }
 
 /// Whether `NAME.service` is a service of the system.

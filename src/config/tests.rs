@@ -483,6 +483,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "\"192.168.2.0/24\"",
+        "\"::ffff:192.168.2.13\"",
+        "share.clients: IPv4 in the form of IPv6, which no packet carries",
+    ),
+    (
+        "\"192.168.2.0/24\"",
         "\"all\"",
         "share.clients: not a network",
     ),

@@ -531,10 +531,11 @@ pub(super) fn dialect(text: &str) -> Checked<Dialect> {
 pub(super) fn network(text: &str) -> Checked<IpNet> {
     let expected = "a network such as 192.168.2.0/24";
     if let Ok(address) = text.parse::<IpAddr>() {
-        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let alone = IpNet::from(address);
+        address::network_of_clients(&alone)?;
         return Err(Wrong::new("an address, not a network")
             .expected(expected)
-            .hint(format!("for this address alone write {address}/{bits}")));
+            .hint(format!("for this address alone write {alone}")));
     }
     let network: IpNet = text
         .parse()

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::blocking;
 use super::permit::Permit;
 use super::process::Helper;
+use crate::config::PRIVILEGED_GROUPS;
 use crate::error::{Doing, Error, Result};
 
 /// One line of passwd(5).
@@ -63,24 +64,6 @@ const FIRST_FREE: u32 = 100;
 /// `nobody`, which must own nothing.
 const OVERFLOW: u32 = 65534;
 
-/// Groups whose members can become root, or read what only root should.
-const PRIVILEGED: [&str; 14] = [
-    "root",
-    "wheel",
-    "sudo",
-    "admin",
-    "adm",
-    "disk",
-    "kmem",
-    "mem",
-    "shadow",
-    "docker",
-    "lxd",
-    "incus-admin",
-    "libvirt",
-    "systemd-journal",
-];
-
 /// Why an existing account must not own a share, and what to do about it. `None` if it may own one.
 pub fn unfit(account: &Account) -> Result<Option<Unfit>> {
     let read = |file: &str| match std::fs::read(file) {
@@ -117,7 +100,7 @@ fn judge_group(name: &str, group: &str) -> Option<Unfit> {
     let number: u32 = found.get(2)?.parse().ok()?;
     let members = found.get(3).filter(|members| !members.is_empty());
     let what = match members {
-        _ if PRIVILEGED.contains(&name) => "which can do more than own a share".to_owned(),
+        _ if PRIVILEGED_GROUPS.contains(&name) => "which can do more than own a share".to_owned(),
         _ if number < FIRST_FREE || number == OVERFLOW => {
             "which is one of the system's own".to_owned()
         }
@@ -179,7 +162,7 @@ fn judge(account: &Account, passwd: &str, group: &str, shadow: &str, today: u64)
     }
     if let Some(privileged) = groups_of(account, group)
         .into_iter()
-        .find(|g| PRIVILEGED.contains(g))
+        .find(|g| PRIVILEGED_GROUPS.contains(g))
     {
         return unfit(
             format!("is in the group {privileged}, which can do more than own a share"),

@@ -6,9 +6,8 @@
 //! asked. The layout of the file is in Samba's lib/tdb/common/tdb_private.h, and of a record in
 //! `SAMU_BUFFER_FORMAT_V3` in source3/passdb/passdb.c; both are unchanged since Samba 3.2.
 
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,12 +20,12 @@ use super::nt_hash::NtHash;
 const LARGEST: u64 = 16 << 20;
 
 /// `struct tdb_header`; after it comes the hash table, which begins with the free list.
-const HEADER: usize = 168;
+const HEADER: u64 = 168;
 const MAGIC_FOOD: &[u8; 10] = b"TDB file\n\0";
 const VERSION: u32 = 0x2601_1967 + 6;
 
 /// `struct tdb_record`, before the key and the data.
-const RECORD: usize = 24;
+const RECORD: u64 = 24;
 const RECORD_MAGIC: u32 = 0x2601_1999;
 const DEAD_MAGIC: u32 = 0xFEE1_DEAD;
 const RECOVERY_MAGIC: u32 = 0xf53b_c0e7;
@@ -59,13 +58,12 @@ pub type Answer<T> = Result<T, Unclear>;
 
 /// The account `name` in the database at `path`; `None` if it does not exist.
 pub fn account(path: &Path, name: &str) -> Answer<Option<SamAccount>> {
-    find(&read(path)?, name)
+    find(&open(path)?, name)
 }
 
 /// The data of a record in any database of Samba's (tdb).
-pub fn record(path: &Path, key: &[u8]) -> Answer<Option<Vec<u8>>> {
-    let bytes = read(path)?;
-    Ok(Database::open(&bytes)?.get(key)?.map(<[u8]>::to_vec))
+pub fn record(path: &Path, key: &[u8]) -> Answer<Option<Zeroizing<Vec<u8>>>> {
+    open(path)?.get(key)
 }
 
 /// How long the policies of the database at `path` let a password be used; `None` if for ever.
@@ -77,12 +75,12 @@ pub fn oldest_password(path: &Path) -> Answer<Option<Duration>> {
         .map(|seconds| Duration::from_secs(seconds.into())))
 }
 
-/// The whole file, read between two transactions: a shared lock on the hash table keeps writers
-/// out (`tdb_lockall_read`). The lock belongs to the open file, not to the process, so it neither
-/// conflicts with nor releases another thread's lock.
-fn read(path: &Path) -> Answer<Zeroizing<Vec<u8>>> {
+/// The database between two transactions: a shared lock on the hash table keeps writers out
+/// (`tdb_lockall_read`) until it is dropped. The lock belongs to the open file, not to the process,
+/// so it neither conflicts with nor releases another thread's lock.
+fn open(path: &Path) -> Answer<Database<File>> {
     let unreadable = |_| Unclear("it cannot be read");
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
@@ -99,36 +97,42 @@ fn read(path: &Path) -> Answer<Zeroizing<Vec<u8>>> {
         l_pid: 0,
     };
     fcntl(&file, FcntlArg::F_OFD_SETLK(&table)).map_err(|_| Unclear("it is being written"))?;
-    // The length is taken under the lock. The buffer never grows, so it leaves no copy behind.
+    // The length is taken under the lock.
     let length = file.metadata().map_err(unreadable)?.len().min(LARGEST);
-    let mut bytes = Zeroizing::new(vec![0; length as usize]);
-    file.read_exact(&mut bytes).map_err(unreadable)?;
-    Ok(bytes)
+    Database::new(file, length)
 }
 
-fn find(bytes: &[u8], name: &str) -> Answer<Option<SamAccount>> {
-    let database = Database::open(bytes)?;
-    if database.get(VERSION_KEY)? != Some(&TDBSAM_VERSION) {
+fn find<F: FileExt>(database: &Database<F>, name: &str) -> Answer<Option<SamAccount>> {
+    let version = database.get(VERSION_KEY)?;
+    if version.is_none_or(|version| **version != TDBSAM_VERSION) {
         return Err(Unclear("its records are of another version"));
     }
     let key = format!("USER_{}\0", name.to_ascii_lowercase());
     match database.get(key.as_bytes())? {
-        Some(record) => unpack(record, name).map(Some),
+        Some(record) => unpack(&record, name).map(Some),
         None => Ok(None),
     }
 }
 
-struct Database<'a> {
-    bytes: &'a [u8],
+/// Reads only what a question needs: the file is large, of a few accounts as of many.
+struct Database<F> {
+    file: F,
+    length: u64,
     hash_size: u32,
 }
 
-impl<'a> Database<'a> {
+impl<F: FileExt> Database<F> {
     /// Checks that this module can read the file, and that no transaction was interrupted.
-    fn open(bytes: &'a [u8]) -> Answer<Self> {
+    fn new(file: F, length: u64) -> Answer<Self> {
+        let mut database = Self {
+            file,
+            length,
+            hash_size: 0,
+        };
         let unknown = Unclear("its header is of another layout");
-        let word = |at| word(bytes, at).ok_or(unknown);
-        if bytes.get(..MAGIC_FOOD.len()) != Some(MAGIC_FOOD) || word(32)? != VERSION {
+        let header = database.part(0, HEADER).ok_or(unknown)?;
+        let word = |at| word(&header, at).ok_or(unknown);
+        if !header.starts_with(MAGIC_FOOD) || word(32)? != VERSION {
             return Err(unknown);
         }
         let (hash_size, rwlocks, recovery) = (word(36)?, word(40)?, word(44)?);
@@ -138,48 +142,62 @@ impl<'a> Database<'a> {
         if hash_size == 0 || rwlocks != 0 || magics != ours {
             return Err(unknown);
         }
-        if recovery != 0 && word(offset(recovery, 20)?)? == RECOVERY_MAGIC {
+        let magic_of = |record: u32| database.word(u64::from(record) + 20).ok_or(unknown);
+        if recovery != 0 && magic_of(recovery)? == RECOVERY_MAGIC {
             return Err(Unclear("a crash left it in need of recovery"));
         }
-        Ok(Self { bytes, hash_size })
+        database.hash_size = hash_size;
+        Ok(database)
     }
 
     /// The data of the record with this key.
-    fn get(&self, key: &[u8]) -> Answer<Option<&'a [u8]>> {
+    fn get(&self, key: &[u8]) -> Answer<Option<Zeroizing<Vec<u8>>>> {
         let broken = Unclear("one of its chains is broken");
-        let word = |at| word(self.bytes, at).ok_or(broken);
         let hash = hash(key);
-        let top = (hash % self.hash_size + 1)
-            .checked_mul(4)
-            .ok_or(broken)
-            .and_then(|bucket| offset(bucket, HEADER))?;
-        let mut next = word(top)?;
+        let bucket = u64::from(hash % self.hash_size) + 1;
+        let mut next = self.word(HEADER + bucket * 4).ok_or(broken)?;
         // A chain with more records than fit in the file is circular.
-        for _ in 0..=self.bytes.len() / RECORD {
+        for _ in 0..=self.length / RECORD {
             if next == 0 {
                 return Ok(None);
             }
-            let field = |at| offset(next, at).and_then(word);
+            let begin = u64::from(next) + RECORD;
+            let header = self.part(next.into(), RECORD).ok_or(broken)?;
+            let field = |at| word(&header, at).ok_or(broken);
             let magic = field(20)?;
             let belongs = field(16)? % self.hash_size == hash % self.hash_size;
             if !belongs || (magic != RECORD_MAGIC && magic != DEAD_MAGIC) {
                 return Err(broken);
             }
-            let (length, key_length, data_length) = (field(4)?, field(8)?, field(12)?);
-            let begin = offset(next, RECORD)?;
-            let record = self.part(begin, length).ok_or(broken)?;
-            let (found, rest) = record.split_at_checked(key_length as usize).ok_or(broken)?;
-            let data = rest.get(..data_length as usize).ok_or(broken)?;
-            if magic == RECORD_MAGIC && field(16)? == hash && found == key {
-                return Ok(Some(data));
+            let [length, key_length, data_length] =
+                [field(4)?, field(8)?, field(12)?].map(u64::from);
+            if begin + length > self.length || key_length + data_length > length {
+                return Err(broken);
+            }
+            if magic == RECORD_MAGIC && field(16)? == hash {
+                let found = self.part(begin, key_length).ok_or(broken)?;
+                if **found == *key {
+                    let data = self.part(begin + key_length, data_length);
+                    return data.map(Some).ok_or(broken);
+                }
             }
             next = field(0)?;
         }
         Err(broken)
     }
 
-    fn part(&self, begin: usize, length: u32) -> Option<&'a [u8]> {
-        self.bytes.get(begin..)?.get(..length as usize)
+    fn word(&self, at: u64) -> Option<u32> {
+        word(&self.part(at, 4)?, 0)
+    }
+
+    /// `None` if it is not all in the file.
+    fn part(&self, begin: u64, length: u64) -> Option<Zeroizing<Vec<u8>>> {
+        if begin.checked_add(length)? > self.length {
+            return None;
+        }
+        let mut part = Zeroizing::new(vec![0; usize::try_from(length).ok()?]);
+        self.file.read_exact_at(&mut part, begin).ok()?;
+        Some(part)
     }
 }
 
@@ -187,12 +205,6 @@ impl<'a> Database<'a> {
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..)?.first_chunk()?;
     Some(u32::from_le_bytes(*bytes))
-}
-
-fn offset(from: u32, further: usize) -> Answer<usize> {
-    (from as usize)
-        .checked_add(further)
-        .ok_or(Unclear("one of its offsets is out of range"))
 }
 
 /// `tdb_old_hash` in lib/tdb/common/hash.c.
@@ -283,7 +295,7 @@ mod tests {
     use super::*;
     use crate::config::Secret;
     use crate::host::samba::bar::{self, Bar};
-    use std::os::unix::fs::FileExt;
+    use std::io;
 
     const FILES: [&str; 2] = [
         include_str!("testdata/passdb-samba-4.17.hex"),
@@ -303,6 +315,25 @@ mod tests {
         bytes
     }
 
+    /// A file in memory.
+    struct Bytes<'b>(&'b [u8]);
+
+    impl FileExt for Bytes<'_> {
+        fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+            io::Read::read(&mut self.0.get(offset as usize..).unwrap_or_default(), into)
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+            Err(io::ErrorKind::ReadOnlyFilesystem.into())
+        }
+    }
+
+    fn find(bytes: &[u8], name: &str) -> Answer<Option<SamAccount>> {
+        super::find(&Database::new(Bytes(bytes), bytes.len() as u64)?, name)
+    }
+
+    const RECORD: usize = super::RECORD as usize;
+
     fn has(account: &SamAccount, password: &str) -> bool {
         account.nt_hash == Some(NtHash::of(&Secret::new(password.to_owned())))
     }
@@ -311,9 +342,11 @@ mod tests {
         bar::bars(account, None, std::time::SystemTime::now())
     }
 
+    /// Where the record of this key is. Behind its header and before its data stands the key itself.
     fn place_of(bytes: &[u8], key: &[u8]) -> usize {
-        let found = Database::open(bytes).ok().unwrap().get(key).ok().unwrap();
-        found.unwrap().as_ptr() as usize - bytes.as_ptr() as usize - key.len() - RECORD
+        let live = |at: &usize| word(bytes, at - 4) == Some(RECORD_MAGIC);
+        let mut keys = (RECORD..bytes.len()).filter(|&at| bytes[at..].starts_with(key));
+        keys.find(live).unwrap() - RECORD
     }
 
     fn write(bytes: &mut [u8], at: usize, word: u32) {

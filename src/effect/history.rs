@@ -140,12 +140,8 @@ fn read_run(directory: &Path, number: u32) -> (Option<Run>, Option<String>) {
 
 /// Removes the half-made temporary files that the last run left, if it was cut off. A later write
 /// of the same file would overwrite them, but may never come.
-pub fn sweep(directory: &Path) -> Result<()> {
-    let runs = directory.join(RUNS);
-    let Some(last) = numbers(&runs)?.pop() else {
-        return Ok(());
-    };
-    let Some(run) = read_run(&runs, last).0.filter(|run| run.ended.is_none()) else {
+pub fn sweep(directory: &Path, runs: &[Run]) -> Result<()> {
+    let Some(run) = runs.last().filter(|run| run.ended.is_none()) else {
         return Ok(());
     };
     let unfinished = run.effects.iter().filter(|recorded| !recorded.done);

@@ -372,12 +372,12 @@ mod tests {
         let ledger = Ledger::new(directory.path(), Work::Revert, Role::Storage);
         ledger.begin(&x(), &effect, false).unwrap();
         fs::write(&half, "a").unwrap();
-        sweep(directory.path()).unwrap();
+        sweep(directory.path(), &runs(directory.path()).unwrap()).unwrap();
         assert!(!half.exists());
         // After a run that ended, nothing is swept.
         ledger.close(Outcome::Failed).unwrap();
         fs::write(&half, "somebody's").unwrap();
-        sweep(directory.path()).unwrap();
+        sweep(directory.path(), &runs(directory.path()).unwrap()).unwrap();
         assert!(half.exists());
     }
 
@@ -498,7 +498,7 @@ mod tests {
                     error.message.contains("run 2 (") && error.message.contains("000002.jsonl")
                 );
             }
-            sweep(directory.path()).unwrap();
+            sweep(directory.path(), &runs(directory.path()).unwrap()).unwrap();
         }
         fs::remove_file(file(2)).unwrap();
         fs::create_dir(file(2)).unwrap();

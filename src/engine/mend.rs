@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use super::report::{Listener, progress};
 use super::{Address, Kind, Step};
+use crate::effect::Ledger;
 use crate::effect::file::SavedFile;
+use crate::effect::history::{self, Run};
 use crate::effect::opening::cut_off;
-use crate::effect::{Ledger, history};
 use crate::error::Result;
 use crate::host::firewalld::zone_file;
 use crate::host::systemd::Job;
@@ -29,9 +30,10 @@ const MAX_ZONE: u64 = 16 << 20;
 pub async fn zones(
     host: &Arc<Host>,
     ledger: &Arc<Ledger>,
+    runs: &[Run],
     listener: &Listener,
 ) -> Result<Vec<PathBuf>> {
-    let effects = history::open_effects(&ledger.runs()?);
+    let effects = history::open_effects(runs);
     let zones = cut_off(&effects);
     let Some(first) = zones.keys().next() else {
         return Ok(Vec::new());

@@ -71,11 +71,12 @@ pub async fn apply(
     let retry = &options.retry;
     let mut plan = plan_with_retries(graph, host, retry, audience).await?;
 
-    history::sweep(&host.state_directory)?;
+    let runs = history::runs(&host.state_directory)?;
+    history::sweep(&host.state_directory, &runs)?;
     key::take(&host.state_directory, plan.changes().next().is_some())?;
     let ledger = Arc::new(Ledger::new(&host.state_directory, Work::Apply, role));
     let listener = listener(audience, &ledger, Work::Apply, role);
-    let mended = mend::zones(host, &ledger, &listener).await?;
+    let mended = mend::zones(host, &ledger, &runs, &listener).await?;
     if !mended.is_empty() {
         audience.mended(&mended);
         // The earlier plan may be out of date.
@@ -83,7 +84,6 @@ pub async fn apply(
     }
     // An apply that took over something made by hand is rolled back if it fails, so that the original works again. That
     // includes what a killed run took over.
-    let runs = ledger.runs()?;
     let killed = killed_adoption(&runs);
     if plan.changes().next().is_some() {
         role_record::remember(role, false)?;
@@ -198,8 +198,8 @@ pub struct ToRevert {
 /// Finds what is to be undone. If there is nothing, removes what may be left of the role.
 pub fn to_revert() -> Result<Option<ToRevert>> {
     let directory = std::path::Path::new(crate::host::STATE_DIRECTORY);
-    history::sweep(directory)?;
     let runs = history::runs(directory)?;
+    history::sweep(directory, &runs)?;
     let effects = history::open_effects(&runs);
     let last = history::since_revert(&runs).last();
     let Some(last) = last.filter(|_| !effects.is_empty()) else {
@@ -221,7 +221,7 @@ pub async fn revert(
     key::take(&host.state_directory, false)?;
     let ledger = Arc::new(Ledger::new(&host.state_directory, Work::Revert, what.role));
     let listener = listener(audience, &ledger, Work::Revert, what.role);
-    audience.mended(&mend::zones(host, &ledger, &listener).await?);
+    audience.mended(&mend::zones(host, &ledger, &ledger.runs()?, &listener).await?);
     let undoing = Undoing::new(host, &ledger, &listener, Extent::Everything, stop);
     let summary = undoing.run(&what.effects).await;
     let interrupted = stop.load(Ordering::Relaxed) && summary.skipped > 0;

@@ -64,7 +64,9 @@ pub fn all() -> impl Iterator<Item = &'static Parameter> {
 
 /// A name as Samba compares it: it ignores case and blanks (`strwicmp()` in lib/util/util_strlist.c).
 pub fn compact(name: &str) -> String {
-    name.split_whitespace().collect::<String>().to_lowercase()
+    let mut name = name.to_ascii_lowercase();
+    name.retain(|c| !c.is_ascii_whitespace());
+    name
 }
 
 #[cfg(test)]

@@ -2,16 +2,22 @@
 //! name of the file, before anything of it shows.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use super::build;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::host::Permit;
+use crate::host::escape::shown;
+use crate::host::git::{Revision, TreeEntry};
 use crate::host::tree::{DEEPEST, Dir};
 
 /// smbd and the kernel's client take paths of less than 4096 bytes, with the names of the directories
 /// that the revision is below.
 const LONGEST_PATH: usize = 3000;
+
+/// A name has at most so many bytes on the file systems of Linux (`NAME_MAX`).
+const LONGEST_NAME: usize = 255;
 
 /// How the text of a pointer of Git LFS begins.
 const LFS_VERSION: &[u8] = b"version https://git-lfs.github.com/spec/";
@@ -28,6 +34,20 @@ const ILLEGAL: &str = "\"*:<>?\\|";
 const RESERVED: [&str; 11] = [
     "aux", "con", "nul", "prn", "com1", "com2", "com3", "com4", "lpt1", "lpt2", "lpt3",
 ];
+
+/// The files of a revision, if the share can carry all of them.
+pub async fn files(revision: &Revision, subdir: Option<&Path>) -> Result<Vec<TreeEntry>> {
+    let files = revision.files(subdir).await?;
+    files.iter().try_for_each(|file| path(&file.path))?;
+    let small = files.iter().filter(|file| may_be_lfs_pointer(file.size));
+    let look = |file: &TreeEntry, bytes: &mut dyn Read| {
+        let mut text = Vec::new();
+        bytes.read_to_end(&mut text).doing("read a blob")?;
+        no_lfs_pointer(&file.path, &text)
+    };
+    revision.each_file(small.cloned().collect(), look).await?;
+    Ok(files)
+}
 
 /// Whether the share carries a file of this path, from the root of the revision.
 pub fn path(path: &Path) -> Result<()> {
@@ -53,6 +73,9 @@ fn path_fault(path: &Path) -> Option<String> {
 }
 
 fn name_fault(name: &OsStr) -> Option<String> {
+    if name.len() > LONGEST_NAME {
+        return Some(format!("a name in it has more than {LONGEST_NAME} bytes"));
+    }
     let Some(name) = name.to_str() else {
         return Some("its name is not in UTF-8".to_owned());
     };
@@ -67,22 +90,6 @@ fn name_fault(name: &OsStr) -> Option<String> {
     let mut characters = name.chars();
     let illegal = characters.find(|&c| ILLEGAL.contains(c) || c < ' ')?;
     Some(format!("SMB knows no name with {illegal:?}"))
-}
-
-/// A path in one line, whatever characters and bytes it has.
-fn shown(path: &Path) -> String {
-    let mut shown = String::new();
-    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() {
-                shown.extend(c.escape_default());
-            } else {
-                shown.push(c);
-            }
-        }
-        shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
-    }
-    shown
 }
 
 /// What a build may make and nobody can share: a FIFO, a socket, a device.
@@ -153,7 +160,8 @@ mod tests {
     #[test]
     fn what_smb_cannot_carry_is_told_by_name() {
         let deep = "d/".repeat(DEEPEST as usize) + "f";
-        let long = format!("{0}/{0}", "n".repeat(1600));
+        let long = format!("{}/", "n".repeat(200)).repeat(16);
+        let wide = "n".repeat(256);
         for (name, said) in [
             ("a:b", "':'"),
             ("dir?/x", "'?'"),
@@ -169,6 +177,7 @@ mod tests {
             ("COM1.tar.gz/x", "com1 is reserved"),
             (&deep, "200 directories"),
             (&long, "3000 bytes"),
+            (&wide, "255 bytes"),
         ] {
             let error = path(Path::new(name)).unwrap_err();
             assert!(error.message.contains(said), "{name:?}: {error}");

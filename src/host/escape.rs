@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 
 /// Decodes `\ooo`, which stands for a space, a tab, a newline or a backslash in mountinfo and fstab(5)
 /// (`fs/proc_namespace.c`, `mangle`).
@@ -13,6 +14,22 @@ pub fn octal(text: &str) -> OsString {
 /// begin with two backslashes.
 pub fn hexadecimal(text: &str) -> String {
     String::from_utf8_lossy(&decode(text, "\\x", 2, 16)).into_owned()
+}
+
+/// A path in one line that no terminal obeys, whatever characters and bytes it has.
+pub fn shown(path: &Path) -> String {
+    let mut shown = String::new();
+    for chunk in path.as_os_str().as_encoded_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() {
+                shown.extend(c.escape_default());
+            } else {
+                shown.push(c);
+            }
+        }
+        shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    shown
 }
 
 /// Replaces each `prefix` that is followed by so many digits with the byte that they name.
@@ -27,9 +44,10 @@ fn decode(text: &str, prefix: &str, digits: usize, radix: u32) -> Vec<u8> {
             .strip_prefix(prefix.as_bytes())
             .and_then(|number| std::str::from_utf8(number.get(..digits)?).ok())
             .filter(|number| number.chars().all(|digit| digit.is_digit(radix)));
-        match number.and_then(|number| u8::from_str_radix(number, radix).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
+        match number.and_then(|number| u32::from_str_radix(number, radix).ok()) {
+            Some(number) => {
+                // `\777` too is one byte, to libmount as to C.
+                decoded.push(number.to_le_bytes()[0]);
                 rest = &rest[prefix.len() + digits..];
             }
             None => {
@@ -51,6 +69,7 @@ mod tests {
             ("a\\040b\\011c\\134d", "a b\tc\\d"),
             ("\\04", "\\04"),
             ("\\9", "\\9"),
+            ("\\541", "a"),
             ("", ""),
         ] {
             assert_eq!(octal(text), plain);

@@ -1,6 +1,8 @@
 //! Entries of fstab(5) for a place where the agent mounts something. Operators who mount a share by
 //! hand use fstab.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::escape::octal;
@@ -31,18 +33,18 @@ pub fn entries(fstab: &str, mount_point: &Path) -> Vec<Entry> {
         .collect()
 }
 
+/// libmount and getmntent(3) take blanks and tabs alone for what separates: other characters that look like it belong to
+/// a name. The carriage return of a file with CR LF is no part of a line.
 fn parse(line: &str) -> Option<(PathBuf, Entry)> {
-    let mut words = line.split_whitespace();
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    let words = line.split([' ', '\t']);
+    let mut words = words.filter(|word| !word.is_empty());
     words.next().filter(|source| !source.starts_with('#'))?;
     let at = PathBuf::from(octal(words.next()?));
-    let fs_type = words.next()?.to_owned();
-    let options = words.next().unwrap_or_default().split(',');
-    // mount.cifs(8) accepts both names.
-    let credentials = options
-        .filter_map(|option| option.split_once('='))
-        .find_map(|(key, value)| {
-            matches!(key, "credentials" | "cred").then(|| octal(value).into())
-        });
+    let fs_type = octal(words.next()?).to_string_lossy().into_owned();
+    let options = octal(words.next().unwrap_or_default());
+    let mut options = options.as_bytes().split(|byte| *byte == b',');
+    let credentials = options.find_map(credentials);
     let entry = Entry {
         line: 0,
         fs_type,
@@ -50,6 +52,13 @@ fn parse(line: &str) -> Option<(PathBuf, Entry)> {
     };
     // A trailing slash means the same place.
     Some((at.components().collect(), entry))
+}
+
+/// The file that an option of mount.cifs(8) names, which takes both names.
+fn credentials(option: &[u8]) -> Option<PathBuf> {
+    let mut names = [&b"credentials="[..], b"cred="].into_iter();
+    let path = names.find_map(|name| option.strip_prefix(name))?;
+    Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// The file without these lines. Every other byte stays.
@@ -135,6 +144,31 @@ mod tests {
         // Somebody already wrote a line.
         assert_eq!(back(b"//other/u /x/ cifs guest\n"), None);
         assert_eq!(put_lines_back(b"/dev/a / ext4\n", b"", at), None);
+    }
+
+    #[test]
+    fn only_blanks_and_tabs_separate() {
+        let place = Path::new("/mnt/data");
+        for (line, is_there) in [
+            ("/dev/b\t \t/mnt/data xfs", true),
+            ("/dev/b /mnt/data xfs\r", true),
+            ("/dev/b /mnt/data\u{a0}x xfs x", false),
+            ("/dev/b /mnt/data\u{b}x xfs x", false),
+            ("/dev/b\u{3000}/mnt/data xfs x", false),
+            ("/dev/b /mnt/data\r", false),
+        ] {
+            assert_eq!(
+                entries(line, place).len(),
+                usize::from(is_there),
+                "{line:?}"
+            );
+        }
+        let at = entries("//s/u /mnt/data cifs cred=/c\u{a0}d\r", place);
+        assert_eq!(at[0].credentials.as_deref(), Some(Path::new("/c\u{a0}d")));
+        // The numbers are decoded before anything else is read.
+        let at = entries("//s/u /mnt/data cif\\163 cred=/a\\054b", place);
+        assert_eq!(at[0].fs_type, "cifs");
+        assert_eq!(at[0].credentials.as_deref(), Some(Path::new("/a")));
     }
 
     #[test]

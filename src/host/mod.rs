@@ -7,7 +7,7 @@ pub mod anonymous_file;
 pub mod bus;
 pub mod cifs;
 pub mod disk;
-mod escape;
+pub mod escape;
 pub mod facts;
 #[cfg(feature = "failpoints")]
 pub mod failpoint;

@@ -593,13 +593,13 @@ pub fn blob(bytes: &[u8]) -> String {
     end_blob(hash)
 }
 
-fn begin_blob(size: u64) -> Sha1 {
+pub(super) fn begin_blob(size: u64) -> Sha1 {
     let mut hash = Sha1::new();
     hash.update(format!("blob {size}\0"));
     hash
 }
 
-fn end_blob(hash: Sha1) -> String {
+pub(super) fn end_blob(hash: Sha1) -> String {
     let digest = hash.finalize();
     digest.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -181,23 +181,6 @@ impl Content {
             && !observed.changed.iter().any(unknown)
     }
 
-    /// The files of a revision, if the share can carry all of them.
-    async fn files(&self, revision: &Revision) -> Result<Vec<TreeEntry>> {
-        let files = revision.files(self.source.subdir.as_deref()).await?;
-        files
-            .iter()
-            .try_for_each(|file| carriable::path(&file.path))?;
-        let small = files.iter();
-        let small = small.filter(|file| carriable::may_be_lfs_pointer(file.size));
-        let look = |file: &TreeEntry, bytes: &mut dyn Read| {
-            let mut text = Vec::new();
-            bytes.read_to_end(&mut text).doing("read a blob")?;
-            carriable::no_lfs_pointer(&file.path, &text)
-        };
-        revision.each_file(small.cloned().collect(), look).await?;
-        Ok(files)
-    }
-
     /// Why the share cannot carry a revision that is about to be put together. Of a repository that is not on
     /// this VM only the fetch tells.
     async fn uncarriable(&self, commit: &str, deployed: Option<&Manifest>) -> Option<Error> {
@@ -208,13 +191,15 @@ impl Content {
             return None;
         }
         let revision = self.git_source().in_place(commit)?;
-        self.files(&revision).await.err()
+        let subdir = self.source.subdir.as_deref();
+        carriable::files(&revision, subdir).await.err()
     }
 
     /// Puts the revision together beside the shared directory, and builds it.
     async fn make(&self, step: &Step, commit: &str, owner: &Account) -> Result<()> {
         let revision = self.obtain(step, commit).await?;
-        let entries = self.files(&revision).await?;
+        let subdir = self.source.subdir.as_deref();
+        let entries = carriable::files(&revision, subdir).await?;
         let account = owner.clone();
         self.stage(step, commit, |permit, staging| async move {
             write(permit, staging, &revision, entries, account).await

@@ -1,5 +1,5 @@
-//! The JavaScript editor: Node.js runs each program before and after an edit. The properties that were set have their
-//! values, and everything else that the program does is the same.
+//! The JavaScript editor: Node.js reads and runs each program before and after an edit. The properties that were set have
+//! their values, every other byte and all that the program does are the same, and what is refused could not be edited.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -15,13 +15,17 @@ use wasagent::javascript::set_properties;
 use crate::mutation::{Text, texts};
 
 /// Whole files, which are also what is changed at random.
-const CORPUS: [&str; 3] = [
+const CORPUS: [&str; 7] = [
     include_str!("corpus/javascript/sign_up.js"),
     include_str!("corpus/javascript/module.js"),
     include_str!("corpus/javascript/strange.js"),
+    include_str!("corpus/javascript/slashes.js"),
+    include_str!("corpus/javascript/classes.js"),
+    include_str!("corpus/javascript/pools.js"),
+    include_str!("corpus/javascript/bundled.js"),
 ];
 
-const WORDS: [&str; 30] = [
+const WORDS: [&str; 37] = [
     "mysql.createPool(",
     "{",
     "}",
@@ -52,11 +56,18 @@ const WORDS: [&str; 30] = [
     "class ",
     "#!",
     "\u{feff}",
+    "?.",
+    "#p",
+    "async ",
+    "get ",
+    "\\u0068ost",
+    "\r\n",
+    "if (x) ",
 ];
 
 /// What may stand before a call, and leaves quotes, slashes and braces that mislead who does not read it as the grammar
 /// says.
-const BEFORE: [&str; 28] = [
+const BEFORE: [&str; 58] = [
     "",
     "'use strict';",
     "let a = 4 / 2; // it's",
@@ -85,10 +96,40 @@ const BEFORE: [&str; 28] = [
     "let s = 10 ** 2 / 3;",
     "let t = `a${`b${'}'}`}`;",
     "<!-- it's\n",
+    "let aa = (1) / 2; /'/.test('');",
+    "let ab = [1][0] / 2 / 1;",
+    "var ac = {}\n/'/.test('')",
+    "if (1) {} /'/.test('');",
+    "while (0) {} /'/.test('');",
+    "function ad() { return /'/.test('') }",
+    "class B { #p = 1; q() { return this.#p / 2 / 1 } static { /'/.test('') } }",
+    "class C { get = 1; set; async\n*[`}`]() {} 'h'\n= /'/ }",
+    "let ae = a?.[0] / 2 / 1;",
+    "let af = null ?? /'/;",
+    "let ag = function* () { yield /'/; yield\n/'/; };",
+    "let ah = async x => await /'/;",
+    "let ai = x => { }\n, aj = 1 / 2 / 1;",
+    "let of = 1; of / 2 / 1;",
+    "var async = 1; async / 2 / 1;",
+    "var get = 1, set = 2; get / set / 1;",
+    "let ak = new Date / 2 / 1;",
+    "let al = this / 2 / 1;",
+    "let am = { return: 1, if: 2 }; am.return / 2 / am.if / 1;",
+    "let an = `${{ a: `}` }.a}` / 2 / 1;",
+    "let ao = 0x1f / 2 / 08.5 / 1_0 / 1n.x;",
+    "try { throw /'/ } catch { } finally { } /'/.test('');",
+    "l: { break l } /'/.test('');",
+    "let ap = i => i++ / 2 / 1;",
+    "var aq = 1; aq++\n/'/.test",
+    "let ar = typeof function () {} / 2 / 1;",
+    "export default function () {} /'/.test('');",
+    "import x from 'x'; export { x as default };",
+    "let as = /[\\]/]'/u, at = /a/gi / 2 / 1;",
+    "--> it's\n",
 ];
 
-/// The call; `@` is its object.
-const CALL: [&str; 10] = [
+/// The call; `@` is its object. What is no call of that name, or hands it no literal, never runs.
+const CALL: [&str; 20] = [
     "mysql.createPool(@);",
     "mysql.createPool(@, () => {});",
     "mysql\n.createPool\n(@)",
@@ -99,10 +140,20 @@ const CALL: [&str; 10] = [
     "mysql/* ' */./* { */createPool/**/(/* ) */@/* } */);",
     "(() => { return mysql.createPool(@) })();",
     "for (let u of [1]) { mysql.createPool(@) }",
+    "mysql.createPool(@) / 2 / 1",
+    "() => (mysql.createPool)(@);",
+    "() => mysql.createPool((@));",
+    "() => mysql.createPool(@.x);",
+    "() => mysql.createPool(@ || 1);",
+    "x.mysql.createPool(@)",
+    "() => mysql['createPool'](@);",
+    "class D extends mysql.createPool(@) {}",
+    "mysql.createPool(@)\nmysql.createPool({ host, port: 1, ssl: true })",
+    "m\\u0079sql.createPool(@)`${1}`",
 ];
 
 /// Members of the object. Names of outer variables are declared by the runner.
-const MEMBER: [&str; 26] = [
+const MEMBER: [&str; 44] = [
     "host: 'old'",
     "host: \"old\"",
     "host: `old`",
@@ -129,10 +180,28 @@ const MEMBER: [&str; 26] = [
     "list: [1, { host: 2 }]",
     "nested: mysql.createPool({ host: 'inner' })",
     "__proto__: { host: 'above' }",
+    "host: 'ol\\\nd'",
+    "host: /* ' */ 'old' // }\n",
+    "host: (('old'))",
+    "host: computed ? 'b' : { c: 'd' }",
+    "host: async () => { return 'old' }",
+    "host: function () { /'/ }",
+    "host: class { host = 1 }",
+    "host: `a${'b'}c`",
+    "host: String.raw`old`",
+    "host: +1",
+    "port: 1n",
+    "port: 33_06",
+    "async host() { }",
+    "*host() { }",
+    "set host(x) { }",
+    "[`host`]: 'old'",
+    "get: 1, set: 2, async: 3",
+    "3306: 'number'",
 ];
 
 /// What is set: strings that need care in a literal, a number, a boolean.
-const VALUES: [&str; 9] = [
+const VALUES: [&str; 14] = [
     "db",
     "3306",
     "false",
@@ -142,6 +211,11 @@ const VALUES: [&str; 9] = [
     "줄\u{2028}바꿈",
     "</script>",
     "a\nb\0c",
+    "9007199254740993",
+    "007",
+    "-0",
+    "\u{1f600}\r\t\u{7f}\u{85}<!--",
+    "'+process.exit()+'",
 ];
 
 const RUN: &str = include_str!("run.js");
@@ -167,21 +241,32 @@ fn node_sees_the_new_values_and_no_other_change() {
     let edited = RefCell::new(Vec::new());
     crate::for_a_while(&inputs, |(Text(source), name, value)| {
         let set = BTreeMap::from([(name.to_owned(), Secret::new(value.to_owned()))]);
-        let Ok(after) = set_properties("file.js", &source, "mysql.createPool", &set) else {
-            return Ok(());
+        let result = set_properties("file.js", &source, "mysql.createPool", &set);
+        let keep = |mut case: serde_json::Value| {
+            case["before"] = std::str::from_utf8(&source).unwrap_or_default().into();
+            case["name"] = name.into();
+            case["value"] = value.into();
+            edited.borrow_mut().push(case);
+            if edited.borrow().len() >= 500 {
+                run(&edited.take());
+            }
+        };
+        let after = match result {
+            Ok(after) => after,
+            Err(error) => {
+                prop_assert!(error.hint.is_some(), "{error:?}");
+                let shows = value.len() > 8 && error.to_string().contains(value);
+                prop_assert!(!shows, "it shows a value: {error:?}");
+                keep(json!({ "refused": error.message }));
+                return Ok(());
+            }
         };
         let again = set_properties("file.js", &after, "mysql.createPool", &set);
         prop_assert!(
             again.is_ok_and(|again| again == after),
             "a second edit changes it"
         );
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        edited.borrow_mut().push(json!({
-            "before": text(&source), "after": text(&after), "name": name, "value": value,
-        }));
-        if edited.borrow().len() >= 500 {
-            run(&edited.take());
-        }
+        keep(json!({ "after": std::str::from_utf8(&after).unwrap() }));
         Ok(())
     });
     run(&edited.take());
@@ -196,7 +281,9 @@ fn run(edited: &[serde_json::Value]) {
     );
     std::fs::write(&program, RUN).unwrap();
     std::fs::write(&cases, serde_json::to_vec(edited).unwrap()).unwrap();
-    let Ok(output) = Command::new("node").arg(&program).arg(&cases).output() else {
+    let mut node = Command::new("node");
+    node.arg("--expose-internals").arg(&program).arg(&cases);
+    let Ok(output) = node.output() else {
         eprintln!("skipped: there is no node");
         return;
     };

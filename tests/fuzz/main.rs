@@ -5,12 +5,14 @@
 //! `cargo test` tries each for [`SECONDS`]; `cargo lab soak fuzz` for an hour in all (`WASAGENT_FUZZ_SECONDS`).
 
 mod fstab;
+mod git_objects;
 mod git_tree;
 mod javascript;
 mod mutation;
 mod smb_conf;
 mod tier_file;
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use proptest::strategy::Strategy;
@@ -30,6 +32,7 @@ fn for_a_while<S: Strategy>(inputs: &S, check: impl Fn(S::Value) -> TestCaseResu
             // What is refused is half of the proof.
             max_global_rejects: u32::MAX,
             max_shrink_iters: 5000,
+            max_shrink_time: 30_000,
             ..Config::default()
         };
         if let Err(failure) = TestRunner::new(config).run(inputs, &check) {
@@ -38,6 +41,39 @@ fn for_a_while<S: Strategy>(inputs: &S, check: impl Fn(S::Value) -> TestCaseResu
         tried += 64;
     }
     eprintln!("{tried} inputs tried");
+}
+
+/// A comparison with another program, which is slow: as many of the inputs are compared as half of the time allows.
+struct Comparison {
+    began: Instant,
+    spent: Cell<Duration>,
+    count: Cell<u32>,
+    /// What failed is made smaller, and so is compared each time.
+    has_failed: Cell<bool>,
+}
+
+impl Comparison {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            spent: Cell::default(),
+            count: Cell::default(),
+            has_failed: Cell::default(),
+        }
+    }
+
+    fn make(&self, compare: impl FnOnce() -> TestCaseResult) -> TestCaseResult {
+        if !self.has_failed.get() && self.spent.get() * 2 > self.began.elapsed() {
+            return Ok(());
+        }
+        let begins = Instant::now();
+        let result = compare();
+        self.spent.set(self.spent.get() + begins.elapsed());
+        self.count.set(self.count.get() + 1);
+        self.has_failed
+            .set(self.has_failed.get() || result.is_err());
+        result
+    }
 }
 
 fn length() -> Duration {

@@ -1,16 +1,30 @@
 //! Reads the objects of a commit: which files it holds, and their bytes. The bytes are handed on as
 //! they come from git, so a revision of any size needs little memory.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
-use super::{FETCH_DEADLINE, kind_of, reading_git};
+use sha1::{Digest, Sha1};
+
+use super::{FETCH_DEADLINE, is_commit, kind_of, reading_git};
 use crate::error::{Doing, Error, Result};
+use crate::host::escape::shown;
 use crate::host::process::Helper;
+use crate::host::tree::{begin_blob, end_blob};
 
 /// A line before a blob has some 60 bytes.
 const LONGEST_HEAD: u64 = 4096;
+
+/// The longest record of a listing that is taken. Longer paths than that of the share are told by their name.
+const LONGEST_RECORD: u64 = 1 << 16;
+const LONGEST_SHOWN: usize = 200;
+
+/// Each takes some 150 bytes of memory. The Linux kernel has 90,000 files.
+const MOST_FILES: usize = 250_000;
 
 /// One file of a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,35 +54,54 @@ impl Revision {
             Some(subdir) => format!("{}:{}", self.commit, subdir.display()),
             None => self.commit.clone(),
         };
-        let listing = self
+        let listed = self
             .git()
             .args(["ls-tree", "-r", "-l", "-z", "--full-tree"])
             .args(["--end-of-options", &tree])
-            .output()
-            .await?;
-        match subdir {
-            _ if listing.success => parse_tree(&listing.stdout),
-            Some(subdir) => Err(self.no_such_directory(subdir).await?),
-            None => Err(Error::new(listing.stderr.trim().to_owned())),
+            .deadline(FETCH_DEADLINE)
+            .stream(parse_tree)
+            .await;
+        match (listed, subdir) {
+            (Err(error), Some(subdir)) => {
+                let kind = kind_of(&self.directory, &tree).await;
+                if kind.as_deref() == Some("tree") {
+                    return Err(error);
+                }
+                Err(self.no_such_directory(subdir, kind.as_deref()).await?)
+            }
+            (listed, _) => listed,
         }
     }
 
     /// The error for a directory that the revision does not have, with the nearest that it has.
-    async fn no_such_directory(&self, subdir: &Path) -> Result<Error> {
-        let object = format!("{}:{}", self.commit, subdir.display());
-        let kind = kind_of(&self.directory, &object).await;
-        let listed = self
+    async fn no_such_directory(&self, subdir: &Path, kind: Option<&str>) -> Result<Error> {
+        let directories = self
             .git()
             .args(["ls-tree", "-r", "-d", "-z", "--name-only", "--full-tree"])
             .args(["--end-of-options", &self.commit])
-            .run()
+            .deadline(FETCH_DEADLINE)
+            .stream(|pipe| {
+                let mut directories = Vec::new();
+                each_record(pipe, |name| {
+                    directories.push(String::from_utf8_lossy(name).into_owned());
+                    Ok(())
+                })?;
+                Ok(directories)
+            })
             .await?;
-        let listed = String::from_utf8_lossy(&listed).into_owned();
-        let directories = listed.split('\0').filter(|name| !name.is_empty());
-        Ok(missing_directory(subdir, kind.as_deref(), directories))
+        let directories = directories.iter().map(String::as_str);
+        if directories.clone().any(|there| Path::new(there) == subdir) {
+            return Ok(Error::new(format!(
+                "git lists the directory {}, and does not find it: the names of a tree are out of order",
+                subdir.display()
+            ))
+            .hint("run `git fsck` in the repository"));
+        }
+        Ok(missing_directory(subdir, kind, directories))
     }
 
-    /// Hands `take` one file after the other with its bytes, which `take` reads to their end.
+    /// Hands `take` one file after the other with its bytes, which `take` reads to their end. Bytes that are not those
+    /// that the file's name in git stands for are an error: git itself does not look.
     pub async fn each_file(
         &self,
         entries: Vec<TreeEntry>,
@@ -81,7 +114,14 @@ impl Revision {
         let mut each = entries.into_iter();
         let read = move |pipe: File| {
             read_batch(pipe, each.len(), |bytes| match each.next() {
-                Some(entry) => take(&entry, bytes),
+                Some(entry) => {
+                    let mut hashed = Hashed {
+                        bytes,
+                        hash: begin_blob(entry.size),
+                    };
+                    take(&entry, &mut hashed)?;
+                    hashed.finish(&entry)
+                }
                 None => Ok(()),
             })
         };
@@ -138,45 +178,160 @@ fn missing_directory<'d>(
     }
 }
 
+/// The bytes of a blob, which are hashed as they are read.
+struct Hashed<'b> {
+    bytes: &'b mut dyn Read,
+    hash: Sha1,
+}
+
+impl Read for Hashed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.bytes.read(buffer)?;
+        self.hash.update(&buffer[..length]);
+        Ok(length)
+    }
+}
+
+impl Hashed<'_> {
+    /// An error where these were not the bytes of the file. Objects that are named by SHA-256 are not looked at.
+    fn finish(self, entry: &TreeEntry) -> Result<()> {
+        if !is_commit(&entry.blob) || end_blob(self.hash) == entry.blob {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "{} is damaged in the repository: the object {} holds something else",
+            shown(&entry.path),
+            entry.blob
+        ))
+        .hint("run `git fsck` in it, or clone it anew"))
+    }
+}
+
 /// git-ls-tree(1), --long: `mode SP type SP object SP blanks size TAB path NUL`.
-fn parse_tree(listing: &[u8]) -> Result<Vec<TreeEntry>> {
-    let records = listing.split(|&b| b == 0).filter(|r| !r.is_empty());
-    records.map(parse_entry).collect()
+fn parse_tree(listing: impl Read) -> Result<Vec<TreeEntry>> {
+    let mut entries = Vec::new();
+    each_record(listing, |record| {
+        entries.push(parse_entry(record)?);
+        Ok(())
+    })?;
+    no_name_twice(&entries)?;
+    Ok(entries)
+}
+
+/// Hands `take` each record without the NUL at its end. A tree whose directories hold each other many times over has no
+/// end in practice.
+fn each_record(stream: impl Read, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut stream = BufReader::with_capacity(1 << 16, stream);
+    let mut record = Vec::new();
+    for _ in 0..=MOST_FILES {
+        record.clear();
+        let mut next = stream.by_ref().take(LONGEST_RECORD);
+        next.read_until(0, &mut record).doing("read git ls-tree")?;
+        match record.pop() {
+            None => return Ok(()),
+            Some(0) => take(&record)?,
+            Some(_) if record.len() as u64 + 1 == LONGEST_RECORD => {
+                let begin = shown(Path::new(OsStr::from_bytes(&record[..LONGEST_SHOWN])));
+                return Err(Error::new(format!(
+                    "the revision holds a path of more than {LONGEST_RECORD} bytes: {begin}…"
+                ))
+                .hint("do not deploy that repository"));
+            }
+            Some(_) => return Err(Error::new("git ls-tree ended early")),
+        }
+    }
+    Err(
+        Error::new(format!("the revision holds more than {MOST_FILES} files"))
+            .hint("name the directory that is to be deployed in storage.content.subdir"),
+    )
+}
+
+/// A handmade tree may hold a name twice, once as a file and once as a directory too. No file system does.
+fn no_name_twice(entries: &[TreeEntry]) -> Result<()> {
+    let mut files = HashSet::with_capacity(entries.len());
+    let twice = |path: &Path| {
+        let what = format!("the revision holds {} more than once", shown(path));
+        Err(Error::new(what).hint("run `git fsck` in the repository"))
+    };
+    for entry in entries {
+        if !files.insert(entry.path.as_path()) {
+            return twice(&entry.path);
+        }
+    }
+    for entry in entries {
+        let mut above = entry.path.ancestors().skip(1);
+        if let Some(path) = above.find(|path| files.contains(path)) {
+            return twice(path);
+        }
+    }
+    Ok(())
 }
 
 fn parse_entry(record: &[u8]) -> Result<TreeEntry> {
-    use std::os::unix::ffi::OsStrExt;
     let unreadable = || Error::new("git ls-tree printed what is not its documented form");
     let tab = record.iter().position(|&b| b == b'\t');
     let (head, path) = record.split_at(tab.ok_or_else(unreadable)?);
     let head = std::str::from_utf8(head).doing("read git ls-tree")?;
-    let path = PathBuf::from(std::ffi::OsStr::from_bytes(&path[1..]));
-    // A handmade tree may contain names that lead out of the directory.
-    let is_inside = |path: &Path| path.components().all(|c| matches!(c, Component::Normal(_)));
+    let path = PathBuf::from(OsStr::from_bytes(&path[1..]));
     if !is_inside(&path) {
         return Err(Error::new(format!(
             "the revision holds a file named {}, which leads out of its directory",
-            path.display()
+            shown(&path)
         ))
         .hint("do not deploy that repository"));
+    }
+    if names(&path).any(is_gits_own) {
+        return Err(Error::new(format!(
+            "the revision holds {}, a name that git keeps for itself",
+            shown(&path)
+        ))
+        .hint("do not deploy that repository: git takes no such file out of it either"));
     }
     let mut words = head.split_ascii_whitespace();
     let mode = words.next().ok_or_else(unreadable)?;
     let blob = words.nth(1).ok_or_else(unreadable)?;
     let size = words.next().ok_or_else(unreadable)?;
-    match mode {
-        "100644" | "100664" | "100755" => Ok(TreeEntry {
+    let number = u32::from_str_radix(mode, 8).map_err(|_| unreadable())?;
+    match number & libc::S_IFMT {
+        libc::S_IFREG if size == "BAD" => Err(lacks(blob)),
+        libc::S_IFREG => Ok(TreeEntry {
             path,
             blob: blob.to_owned(),
             size: size.parse().map_err(|_| unreadable())?,
-            executable: mode == "100755",
+            // All that git takes of a file's mode (`create_ce_mode` in its read-cache.h).
+            executable: number & 0o100 != 0,
         }),
-        "120000" => Err(Error::new(format!("{} is a symbolic link", path.display()))
+        libc::S_IFLNK => Err(Error::new(format!("{} is a symbolic link", shown(&path)))
             .hint("replace it by a file: the share does not carry symbolic links")),
-        _ => Err(Error::new(format!("{} is a submodule", path.display()))
+        GITLINK => Err(Error::new(format!("{} is a submodule", shown(&path)))
             .hint("the content is taken from one repository without submodules")),
+        _ => Err(Error::new(format!(
+            "{} has the mode {mode}, and is no file",
+            shown(&path)
+        ))
+        .hint("run `git fsck` in the repository")),
     }
 }
+
+/// Whether a path has names alone, each of which a directory can hold. A handmade tree may have others, and a path
+/// forgets an empty name and a dot.
+fn is_inside(path: &Path) -> bool {
+    names(path).all(|name| !matches!(name, b"" | b"." | b".."))
+}
+
+fn names(path: &Path) -> impl Iterator<Item = &[u8]> {
+    let path = path.as_os_str().as_bytes();
+    path.split(|byte| *byte == b'/')
+}
+
+/// What `verify_path` of git's read-cache.c refuses, on every system, apart from names that the share does not carry
+/// either. A build may run git in the tree, and git would do what such a directory says.
+fn is_gits_own(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b".git") || name.eq_ignore_ascii_case(b"git~1")
+}
+
+/// The mode of a submodule (`S_IFGITLINK` in git's object.h).
+const GITLINK: u32 = 0o160_000;
 
 /// git-cat-file(1), BATCH OUTPUT: `object SP type SP size LF contents LF`.
 fn read_batch(
@@ -206,14 +361,15 @@ fn read_batch(
 fn size_in(head: &str) -> Result<u64> {
     let head = head.trim_end();
     if let Some(object) = head.strip_suffix(" missing") {
-        return Err(
-            Error::new(format!("the repository lacks the object {object}")).hint(
-                "it is a partial or damaged clone: run `git fsck` in it, or clone it anew and whole",
-            ),
-        );
+        return Err(lacks(object));
     }
     let size = head.rsplit(' ').next().and_then(|size| size.parse().ok());
     size.ok_or_else(|| Error::new(format!("git cat-file ended early: {head:?}")))
+}
+
+fn lacks(object: &str) -> Error {
+    Error::new(format!("the repository lacks the object {object}"))
+        .hint("it is a partial or damaged clone: run `git fsck` in it, or clone it anew and whole")
 }
 
 #[cfg(test)]
@@ -222,8 +378,9 @@ mod tests {
 
     #[test]
     fn a_tree_is_read_byte_for_byte() {
-        let tree = parse_tree(b"100644 blob aa     600\ta b.js\x00100755 blob bb 1234567\tbin/x\0")
-            .unwrap();
+        let tree =
+            parse_tree(&b"100644 blob aa     600\ta b.js\x00100755 blob bb 1234567\tbin/x\0"[..])
+                .unwrap();
         assert_eq!(tree[0].path, Path::new("a b.js"));
         assert!(tree[1].executable && tree[1].blob == "bb");
         assert_eq!((tree[0].size, tree[1].size), (600, 1_234_567));
@@ -238,7 +395,26 @@ mod tests {
             ),
             ("100644 blob aa       1\t../../etc/x\0", "leads out"),
             ("100644 blob aa       1\t/etc/x\0", "leads out"),
-            ("100644 blob aa 1", "documented form"),
+            ("100644 blob aa       1\ta//b\0", "leads out"),
+            ("100644 blob aa       1\t./b\0", "leads out"),
+            (
+                "100644 blob aa       1\tx/.Git/config\0",
+                "keeps for itself",
+            ),
+            ("100644 blob aa       1\tgit~1\0", "keeps for itself"),
+            ("100644 blob aa 1\0", "documented form"),
+            ("100644 blob aa       1\tx", "ended early"),
+            ("100644 blob aa     BAD\tx\0", "lacks the object aa"),
+            ("060000 blob aa       1\tx\0", "x has the mode 060000"),
+            ("120000 blob aa       1\ta\nb\0", "a\\nb is a symbolic link"),
+            (
+                "100644 blob aa       1\ta/b\x00100644 blob aa       1\ta/b\0",
+                "a/b more than once",
+            ),
+            (
+                "100644 blob aa       1\ta/b/c\x00100644 blob aa       1\ta\0",
+                "holds a more than once",
+            ),
         ] {
             let error = parse_tree(bad.as_bytes()).unwrap_err();
             assert!(error.message.contains(said), "{bad}: {error}");

@@ -5,7 +5,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::parameters::{self, compact};
+use super::parameters::{self, compact, is_blank};
 use crate::error::{Doing, Result};
 
 /// `MAX_INCLUDE_DEPTH` in source3/param/loadparm.c is 100; nobody needs that many.
@@ -51,7 +51,8 @@ pub struct Setting {
 pub struct SmbConf {
     pub sections: Vec<(String, Place)>,
     pub settings: Vec<Setting>,
-    /// Lines that Samba cannot read: an open bracket, a line without a name.
+    /// Lines that Samba cannot read: an open bracket, a line without a name, a copy of a section that does not stand
+    /// before.
     pub malformed: Vec<Place>,
     /// Files that an include with a variable in its name means for some client, with the place of the include.
     pub by_variable: Vec<(Place, Vec<PathBuf>)>,
@@ -120,6 +121,9 @@ impl SmbConf {
                 return None;
             };
             *section = section_name(name);
+            if section.is_empty() {
+                self.malformed.push(place.clone());
+            }
             self.sections.push((section.clone(), place));
             return None;
         }
@@ -130,16 +134,25 @@ impl SmbConf {
             self.malformed.push(place);
             return None;
         }
-        let value = value.trim().to_owned();
+        let value = value.trim_matches(is_blank).to_owned();
+        if key == "copy" && !self.has_source(&value, section) {
+            self.malformed.push(place.clone());
+        }
         let included = (key == "include" && !value.is_empty()).then(|| value.clone());
         self.settings.push(Setting {
             place,
             section: section.clone(),
             key,
-            written: written.trim().to_owned(),
+            written: written.trim_matches(is_blank).to_owned(),
             value,
         });
         included
+    }
+
+    /// Whether a section can be copied into `section` (`handle_copy()` in source3/param/loadparm.c).
+    fn has_source(&self, name: &str, section: &str) -> bool {
+        let name = section_name(name);
+        name != section && name != GLOBAL && self.sections.iter().any(|(there, _)| *there == name)
     }
 
     /// What Samba may be unable to read. Then it would not start again.
@@ -165,7 +178,7 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut continues = false;
     for (index, line) in text.lines().enumerate() {
         if !continues {
-            let content = line.trim_start();
+            let content = line.trim_start_matches(is_blank);
             if content.is_empty() || content.starts_with(['#', ';']) {
                 continue;
             }
@@ -175,25 +188,45 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
             continue;
         };
         logical.push_str(line);
-        let trimmed = logical.trim_end();
+        let trimmed = logical.trim_end_matches(is_blank);
         continues = trimmed.ends_with('\\');
         if continues {
             logical.truncate(trimmed.len() - 1);
         }
     }
+    let last = all
+        .last_mut()
+        .filter(|_| continues && !text.ends_with('\n'));
+    if let Some((_, last)) = last {
+        // There is no line to go on with, nor an end of this one.
+        last.push('\\');
+    }
     for (_, logical) in &mut all {
-        *logical = logical.trim().to_owned();
+        // To C a text ends with NUL.
+        let text = logical.split('\0').next().unwrap_or_default();
+        *logical = with_single_blanks(text.trim_matches(is_blank));
     }
     all
 }
 
+/// Of several blanks Samba keeps the first.
+fn with_single_blanks(text: &str) -> String {
+    let mut before = '\0';
+    let mut keep = |c: &char| {
+        let before = std::mem::replace(&mut before, *c);
+        !is_blank(*c) || !is_blank(before)
+    };
+    text.chars().filter(|c| keep(c)).collect()
+}
+
 /// A section name as Samba compares it: it ignores case, blanks at the ends, and repeated blanks between
-/// words.
+/// words. The name of [global] it compares without any blanks (`strwicmp()`).
 pub fn section_name(name: &str) -> String {
-    let words: Vec<&str> = name.split_whitespace().collect();
-    match words.join(" ").to_lowercase().as_str() {
-        "globals" => GLOBAL.to_owned(),
-        name => name.to_owned(),
+    let words = name.split(is_blank).filter(|word| !word.is_empty());
+    let words: Vec<&str> = words.collect();
+    match compact(name).as_str() {
+        GLOBAL | "globals" => GLOBAL.to_owned(),
+        _ => words.join(" ").to_lowercase(),
     }
 }
 
@@ -296,6 +329,28 @@ mod tests {
             "",
         );
         assert_eq!(conf.global("servermaxprotocol").unwrap().value, "NT1");
+        let conf = read("[ G lobal ]\nmax protocol = SMB3\n", "");
+        assert!(conf.global("servermaxprotocol").is_some());
+    }
+
+    /// As testparm(1) prints them.
+    #[test]
+    fn what_is_blank_to_samba_alone_separates() {
+        for (text, section, value) in [
+            ("[x]\n\u{b}comment\u{c} =\u{b} a\u{a0}\n", "x", "a\u{a0}"),
+            ("[ x\u{3000}y ]\ncomment = a\0b\n", "x\u{3000}y", "a"),
+            ("[ x\\\ny ]\ncom\\\nment = a\\\n", "xy", "a"),
+            ("[x]\ncomment = a\\", "x", "a\\"),
+            ("[x  y]\ncomment = a  \t b\t\\\n c", "x y", "a b\tc"),
+        ] {
+            let conf = read(text, "");
+            let setting = &conf.settings[0];
+            assert_eq!(setting.key, "comment", "{text:?}");
+            assert_eq!(
+                (setting.section.as_str(), setting.value.as_str()),
+                (section, value)
+            );
+        }
     }
 
     #[test]
@@ -304,6 +359,10 @@ mod tests {
             ("[global]\noplocks = maybe\n", Some(2)),
             ("[x]\npath = /\n[printers\n", Some(3)),
             ("[global]\n= x\n", Some(2)),
+            ("[]\npath = /\n", Some(1)),
+            ("[x]\ncopy = y\n[y]\n", Some(2)),
+            ("[x]\ncopy = x\n", Some(2)),
+            ("[A  b]\n[x]\ncopy = a b\n", None),
             ("[other]\nCREATE mode = 99\n", Some(2)),
             ("[global]\nnonsense\nnonsense = 1\noplocks = On\n", None),
         ] {

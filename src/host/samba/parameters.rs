@@ -17,6 +17,9 @@ impl Parameter {
     /// Whether Samba takes `value`. If it does not, it may load no line of the whole file: smbd then goes on with what
     /// it has, and does not start again.
     pub fn takes(&self, value: &str) -> bool {
+        if self.values == "size" {
+            return is_size(value);
+        }
         let value = value.trim_matches('"').trim();
         match self.values {
             "any" => true,
@@ -25,6 +28,14 @@ impl Parameter {
             words => words.split('|').any(|one| value.eq_ignore_ascii_case(one)),
         }
     }
+}
+
+/// A number with a unit or without (`conv_str_size_error()` in lib/util/util_str.c).
+fn is_size(value: &str) -> bool {
+    let value = value.trim_start_matches(is_blank);
+    let number = value.strip_prefix('+').unwrap_or(value);
+    let unit = number.trim_start_matches(|c: char| c.is_ascii_digit());
+    number.len() > unit.len() && matches!(compact(unit).as_str(), "" | "k" | "m" | "g")
 }
 
 /// `set_boolean()` in lib/util/util.c.
@@ -65,8 +76,13 @@ pub fn all() -> impl Iterator<Item = &'static Parameter> {
 /// A name as Samba compares it: it ignores case and blanks (`strwicmp()` in lib/util/util_strlist.c).
 pub fn compact(name: &str) -> String {
     let mut name = name.to_ascii_lowercase();
-    name.retain(|c| !c.is_ascii_whitespace());
+    name.retain(|c| !is_blank(c));
     name
+}
+
+/// What Samba takes for blank: `isspace()` of C, to which a blank of another script is a letter.
+pub fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '	'..='')
 }
 
 #[cfg(test)]
@@ -100,6 +116,9 @@ mod tests {
             ("map to guest", "Bad User", "bad"),
             ("strict locking", "auto", "required"),
             ("server signing", "required", "yes please"),
+            ("max log size", "1 K", "1kb"),
+            ("max xmit", "+5", "-1"),
+            ("block size", "1024", ""),
         ] {
             let parameter = find(name).unwrap();
             assert!(parameter.takes(good) && !parameter.takes(bad), "{name}");

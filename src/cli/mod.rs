@@ -13,6 +13,7 @@ mod plan;
 mod plan_text;
 mod revert;
 mod unit;
+pub mod userdata;
 mod view;
 
 use std::path::PathBuf;
@@ -155,6 +156,11 @@ enum Command {
     },
     /// List the runs and what each changed
     History,
+    /// Print the cloud-init user data that installs the agent and applies a role on a new VM
+    Userdata {
+        #[command(flatten)]
+        options: userdata::Options,
+    },
     /// Validate the tier file only
     Check {
         #[command(flatten)]
@@ -213,6 +219,7 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
     let config = &arguments.global.config;
     match &arguments.command {
         Command::Check { role } => check::run(config, role.role, output),
+        Command::Userdata { options } => userdata::run(config, options, output),
         Command::Plan {
             role,
             all,

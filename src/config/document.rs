@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Faults};
+use super::outline::{NamedSecret, Secrets};
 use super::source::{Source, Span};
 use super::{keys, value::Wrong};
 
@@ -19,16 +20,30 @@ pub(super) struct Report<'s> {
     broken_lines: RefCell<Vec<usize>>,
     /// Whether part of the text is not TOML. A key that seems to be missing may stand in that part.
     broken: Cell<bool>,
+    secrets: Secrets,
+    named: RefCell<Vec<NamedSecret>>,
 }
 
 impl<'s> Report<'s> {
-    pub(super) fn new(source: Source<'s>) -> Self {
+    pub(super) fn new(source: Source<'s>, secrets: Secrets) -> Self {
         Self {
             source,
             faults: RefCell::default(),
             broken_lines: RefCell::default(),
             broken: Cell::new(false),
+            secrets,
+            named: RefCell::default(),
         }
+    }
+
+    /// What is done with a secret that the role uses.
+    pub(super) fn secrets(&self) -> Secrets {
+        self.secrets
+    }
+
+    /// Notes a secret that the role uses.
+    pub(super) fn names(&self, secret: NamedSecret) {
+        self.named.borrow_mut().push(secret);
     }
 
     /// Reports text that is not TOML.
@@ -78,12 +93,12 @@ impl<'s> Report<'s> {
         }
     }
 
-    /// `Ok` when no fault was found.
-    pub(super) fn into_result(self) -> Result<(), Faults> {
+    /// The secrets that the role uses, when no fault was found.
+    pub(super) fn into_result(self) -> Result<Vec<NamedSecret>, Faults> {
         let mut faults = self.faults.into_inner();
         faults.sort_by_key(|fault| (fault.line, fault.column));
         if faults.is_empty() {
-            Ok(())
+            Ok(self.named.into_inner())
         } else {
             Err(Faults(faults))
         }

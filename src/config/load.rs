@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::document::{Field, Report, Section};
 use super::encoding;
 use super::fault::{Fault, Faults};
+use super::outline::{NamedSecret, Secrets, Way};
 use super::secret::{self, Owner};
 use super::source::{Source, Span};
 use super::template::{self, Piece};
@@ -34,17 +35,40 @@ const LARGEST_FILE: u64 = 256 * 1024;
 /// # Errors
 /// All the faults of the file, sorted by place.
 pub fn load(path: &Path, role: Option<Role>) -> Result<Tier, Faults> {
+    load_text(path, role, Secrets::Read).map(|loaded| loaded.tier)
+}
+
+/// What a tier file says.
+pub(super) struct Loaded {
+    pub(super) text: Zeroizing<String>,
+    pub(super) tier: Tier,
+    /// Those that the role uses.
+    pub(super) secrets: Vec<NamedSecret>,
+}
+
+/// Reads a tier file, and its secrets if that is asked for.
+pub(super) fn load_text(
+    path: &Path,
+    role: Option<Role>,
+    secrets: Secrets,
+) -> Result<Loaded, Faults> {
     let (text, metadata) = read(path)?;
     let mut source = Source::new(path, &text);
     let (document, errors) = DeTable::parse_recoverable(&text);
     source.hide_secrets(document.get_ref(), !errors.is_empty());
-    let report = Report::new(source);
+    let report = Report::new(source, secrets);
     errors.iter().for_each(|error| report.syntax(error));
     let root = Section::new(&report, String::new(), 0..0, document.get_ref());
     let tier = tier(&root, role, &metadata);
     drop(root);
-    report.into_result()?;
-    tier.ok_or_else(|| whole_file(path, Wrong::new("cannot be understood")))
+    let secrets = report.into_result()?;
+    let tier = tier.ok_or_else(|| whole_file(path, Wrong::new("cannot be understood")))?;
+    drop(document);
+    Ok(Loaded {
+        text,
+        tier,
+        secrets,
+    })
 }
 
 /// The file's text and its metadata.
@@ -244,18 +268,36 @@ fn password(
 ) -> Option<Option<Secret>> {
     let mut secret = None;
     for (key, field) in ways_to_give(section) {
-        secret = field.parsed(|text| match (key, used) {
+        let read = used == Use::Used && section.report().secrets() == Secrets::Read;
+        secret = field.parsed(|text| match (key, read) {
             // A password that others may read is a fault whoever needs it.
             ("password", _) => secret::inline(text, metadata, owner).map(Some),
-            ("password_credential", Use::Used) => {
+            ("password_credential", true) => {
                 secret::from_credential(text, env::var_os("CREDENTIALS_DIRECTORY"), owner).map(Some)
             }
-            ("password_credential", Use::Unused) => secret::credential_name(text).map(|()| None),
-            (_, Use::Used) => secret::from_file(&value::path(text)?, owner).map(Some),
-            (_, Use::Unused) => value::path(text).map(|_| None),
+            ("password_credential", false) => secret::credential_name(text).map(|()| None),
+            (_, true) => secret::from_file(&value::path(text)?, owner).map(Some),
+            (_, false) => value::path(text).map(|_| None),
         });
+        if let (Use::Used, Some(read)) = (used, &mut secret) {
+            section.report().names(NamedSecret {
+                key: field.name.clone(),
+                way: way(key, &field),
+                secret: read.clone(),
+            });
+            // Who only asks for the names needs no more of it than that it is there.
+            read.get_or_insert_with(|| Secret::new(String::new()));
+        }
     }
     secret
+}
+
+fn way(key: &str, field: &Field<'_>) -> Way {
+    match key {
+        "password" => Way::Inline,
+        "password_credential" => Way::Credential,
+        _ => Way::File(field.parsed(value::path).unwrap_or_default()),
+    }
 }
 
 /// The keys of a section that give its password. It is a fault if there is not exactly one.

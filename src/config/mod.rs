@@ -15,6 +15,7 @@ mod fault;
 mod keys;
 mod load;
 mod model;
+mod outline;
 mod place;
 mod reserved;
 mod secret;
@@ -30,5 +31,6 @@ pub use model::{
     Container, Content, Database, Device, Dialect, Disk, Edit, Filesystem, Firewall, Health,
     HttpCheck, Image, Mode, Protocol, Publish, Role, Serve, Share, Storage, Tier, Was,
 };
+pub use outline::{NamedSecret, Outline, Secrets, Way, outline, value_span};
 pub use reserved::PRIVILEGED_GROUPS;
 pub use secret::Secret;

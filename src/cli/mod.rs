@@ -13,7 +13,7 @@ mod plan;
 mod plan_text;
 mod revert;
 mod unit;
-pub mod userdata;
+mod userdata;
 mod view;
 
 use std::path::PathBuf;

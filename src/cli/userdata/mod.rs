@@ -16,7 +16,7 @@ use super::output::Output;
 use crate::config::{self, NamedSecret, Outline, Role, Secret, Secrets, Way};
 use crate::error::{Doing, Error, Result};
 use script::FirstBoot;
-pub use script::Origin;
+use script::Origin;
 
 /// CloudStack's default of `vm.userdata.max.length`: characters of base64.
 const LARGEST: usize = 32 * 1024;

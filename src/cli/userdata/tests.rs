@@ -64,7 +64,13 @@ impl Ground {
     /// Runs a script as if the scratch directory were the root of a VM.
     fn sh(&self, script: &str, arguments: &[&str]) -> Output {
         let mut script = script.to_owned();
-        for directory in ["/etc/systemd/system/", "/etc/", "/run/", "/usr/bin/", "/var/lib/"] {
+        for directory in [
+            "/etc/systemd/system/",
+            "/etc/",
+            "/run/",
+            "/usr/bin/",
+            "/var/lib/",
+        ] {
             let here = format!("{}{directory}", self.path());
             fs::create_dir_all(&here).unwrap();
             // Not where it is in the scratch directory already, as the secrets' files are.

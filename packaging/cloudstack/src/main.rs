@@ -46,6 +46,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let plan = Plan::read(&arguments.site, &arguments.config, &arguments.wasagent)?;
     let keys = Keys::read(arguments.keys.as_deref())?;
-    let client = Client::new(&plan.site.endpoint, plan.site.signature, keys);
+    let authority = plan.site.authority()?;
+    let site = &plan.site;
+    let client = Client::new(&site.endpoint, site.signature, keys, authority.as_deref())?;
     make(&client, &plan, arguments.dry_run, &mut std::io::stdout())
 }

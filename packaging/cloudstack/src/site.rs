@@ -14,6 +14,9 @@ use crate::api::Signature;
 pub struct Site {
     /// `https://HOST/client/api`
     pub endpoint: String,
+    /// The certificates (PEM) that the endpoint's is signed with, where a browser does not know them. Relative to the
+    /// site file.
+    pub ca_file: Option<PathBuf>,
     #[serde(default)]
     pub signature: Signature,
     pub zone: String,
@@ -107,6 +110,7 @@ impl Site {
         let mut site: Site = toml::from_str(&text).with_context(|| format!("read {name}"))?;
         let beside = path.parent().unwrap_or(Path::new("."));
         let named = [
+            site.ca_file.as_mut(),
             site.agent.repository_key.as_mut(),
             site.key_pair
                 .as_mut()
@@ -116,5 +120,18 @@ impl Site {
             *file = beside.join(&*file);
         }
         Ok(site)
+    }
+
+    /// The text of [`Site::ca_file`].
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn authority(&self) -> Result<Option<String>> {
+        let Some(file) = &self.ca_file else {
+            return Ok(None);
+        };
+        let text = std::fs::read_to_string(file);
+        text.map(Some)
+            .with_context(|| format!("read {}", file.display()))
     }
 }

@@ -49,7 +49,7 @@ impl Ground {
             api_key: API_KEY.to_owned(),
             secret_key: SECRET_KEY.to_owned(),
         };
-        let mut client = Client::new(&self.server.endpoint, signature, keys);
+        let mut client = Client::new(&self.server.endpoint, signature, keys, None)?;
         client.poll = Duration::from_millis(1);
         let mut out = Vec::new();
         make(&client, &self.plan()?, dry_run, &mut out)?;

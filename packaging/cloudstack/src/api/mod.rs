@@ -2,6 +2,8 @@
 
 mod keys;
 mod sign;
+#[cfg(feature = "https")]
+mod trust;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,19 +34,34 @@ pub struct Client {
 }
 
 impl Client {
-    #[must_use]
-    pub fn new(endpoint: &str, signature: Signature, keys: Keys) -> Client {
+    /// A client of an endpoint. `authority` is the PEM text of the certificates that the endpoint's is signed with, where
+    /// they are not in Mozilla's list.
+    ///
+    /// # Errors
+    /// The text holds no certificate.
+    pub fn new(
+        endpoint: &str,
+        signature: Signature,
+        keys: Keys,
+        authority: Option<&str>,
+    ) -> Result<Client> {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(REQUEST))
-            .http_status_as_error(false)
-            .build();
-        Client {
+            .http_status_as_error(false);
+        #[cfg(feature = "https")]
+        let config = match authority {
+            Some(text) => config.tls_config(trust::only(text)?),
+            None => config,
+        };
+        #[cfg(not(feature = "https"))]
+        anyhow::ensure!(authority.is_none(), "this program was built without https");
+        Ok(Client {
             endpoint: endpoint.to_owned(),
             signature,
             keys,
-            agent: config.into(),
+            agent: config.build().into(),
             poll: Duration::from_secs(2),
-        }
+        })
     }
 
     /// Calls a command and returns what is in its answer. A job behind it is waited for, and its result returned.

@@ -114,11 +114,11 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) {
     let body = String::from_utf8(body).unwrap();
     if let Some((status, answer)) = state.lock().unwrap().answer(&body) {
         let text = answer.to_string();
-        let _ = write!(
-            stream,
-            "HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
-            text.len()
+        let length = text.len();
+        let whole = format!(
+            "HTTP/1.1 {status} x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
         );
+        let _ = stream.write_all(whole.as_bytes());
     }
 }
 

@@ -33,7 +33,7 @@ use schedule::{Cost, Ready};
 type Stage = (&'static str, &'static [&'static str]);
 
 /// What needs no guest.
-const CODE: [Stage; 4] = [
+const CODE: [Stage; 5] = [
     ("the format", &["fmt", "--all", "--check"]),
     (
         "clippy, warnings as errors",
@@ -57,6 +57,10 @@ const CODE: [Stage; 4] = [
     (
         "unit tests of the lab",
         &["test", "--quiet", "--package", "wasagent-lab"],
+    ),
+    (
+        "tests of the deployment kit",
+        &["test", "--quiet", "--package", "wasagent-mold"],
     ),
 ];
 
@@ -171,6 +175,7 @@ fn prove_the_code() -> Result<()> {
     let deny = cargo_deny()?;
     timed("the licences and sources of the dependencies", || {
         succeed(Command::new(deny).args([
+            "--workspace",
             "--config",
             ".cargo/deny.toml",
             "--log-level",

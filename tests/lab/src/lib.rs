@@ -24,6 +24,7 @@ pub mod leftovers;
 pub mod network;
 pub mod node;
 pub mod npm;
+pub mod package;
 pub mod process;
 pub mod progress;
 pub mod random;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use wasagent_lab::kind::Kind;
 use wasagent_lab::soak::{self, Scope};
-use wasagent_lab::{Lab, Release, demo, progress, test_command};
+use wasagent_lab::{Lab, Release, demo, package, progress, test_command};
 
 /// Boots real guests and proves the agent on them.
 #[derive(Parser)]
@@ -44,6 +44,12 @@ enum Command {
         #[command(flatten)]
         scope: Scope,
     },
+    /// RPM and deb packages of the last commit, into target/packages/.
+    Package {
+        /// Leave out the unit tests, which a distribution runs when it builds a package.
+        #[arg(long)]
+        no_check: bool,
+    },
     /// Builds the roots, the kernel and the saved states that guests start from (half an hour the first time).
     Setup,
 }
@@ -68,6 +74,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo { once, image } => demo::run(once, image.as_deref()),
         Command::Test => test_command::run(),
         Command::Soak { name, scope } => soak::run(name.as_deref(), &scope),
+        Command::Package { no_check } => package::run(!no_check),
         Command::Setup => setup(),
     }
 }
@@ -77,6 +84,7 @@ fn setup() -> Result<()> {
     lab.prepare_roots(&Release::ALL)?;
     lab.prepare_kernel()?;
     lab.prepare_states(&Release::BOTH)?;
+    package::Workshop::get(lab.cache())?;
     progress::say(format!(
         "ready; everything is in {}",
         lab.cache().path().display()

@@ -18,6 +18,7 @@ use crate::cache::Cache;
 use crate::kind::Kind;
 use crate::lab::Lab;
 use crate::leftovers::Undo;
+use crate::package::Workshop;
 use crate::process::describe;
 use crate::progress::{say, timed};
 use crate::release::Release;
@@ -138,7 +139,7 @@ pub fn run() -> Result<()> {
             run.builds(|lab| {
                 lab.prepare_kernel()?;
                 run.is_ready(|ready| ready.kernel = true);
-                Ok(())
+                Workshop::get(lab.cache()).map(drop)
             })
         });
         scope.spawn(|| {

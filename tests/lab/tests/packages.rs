@@ -1,0 +1,339 @@
+//! The packages: what is in them, and what installing, upgrading and removing them does to a VM that serves.
+
+use std::path::Path;
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use wasagent_lab::package::debian::Repositories;
+use wasagent_lab::package::el::Life;
+use wasagent_lab::package::{Program, Source, Workshop, build};
+use wasagent_lab::tier::{
+    SHARE_PASSWORD, TIER_FILE, install_repository, install_tier_file, tier_file,
+};
+use wasagent_lab::{Disk, Guest, Lab, Output, Release, Spec, agent, progress, smb};
+
+const UNIT: &str = "wasagent-apply.service";
+const RECORD: &str = "/var/lib/wasagent/record.json";
+
+#[test]
+fn packages_are_installed_upgraded_and_removed() -> Result<()> {
+    let lab = Lab::new()?;
+    let scratch = lab.directory_for("packages")?;
+    let workshop = Workshop::get(lab.cache())?;
+    let source = Source::as_it_is(agent::checkout())?;
+    build(&source, Program::Built(&agent::build()?), &scratch)?;
+    let repositories = Repositories::of(&workshop, &source, &scratch)?;
+    let lintian = repositories.lintian()?;
+    ensure!(
+        !lintian.contains("\nE: ") && !lintian.starts_with("E: "),
+        "{lintian}"
+    );
+    ensure!(!lintian.contains("lintian: "), "{lintian}");
+    thread::scope(|scope| {
+        let guests = scope.spawn(|| {
+            for release in Release::BOTH {
+                on_debian(&lab, &repositories, release).with_context(|| release.to_string())?;
+            }
+            Ok(())
+        });
+        let rpms = Life::of(&workshop, &source, &scratch).and_then(|life| on_el(&life));
+        let guests: Result<()> = guests.join().expect("the thread does not panic");
+        rpms.and(guests)
+    })
+}
+
+/// What a fresh root with rpm's tools alone made of the RPMs.
+fn on_el(life: &Life) -> Result<()> {
+    let rpmlint = life.found("rpmlint")?;
+    ensure!(rpmlint.contains(" 0 errors, "), "{rpmlint}");
+    for (package, needs) in [
+        ("wasagent", ["/bin/sh", "systemd"].as_slice()),
+        (
+            "wasagent-storage",
+            &[
+                "samba",
+                "samba-common-tools",
+                "samba-client",
+                "git-core",
+                "xfsprogs",
+                "firewalld",
+            ],
+        ),
+        (
+            "wasagent-was",
+            &["podman", "cifs-utils", "nftables", "firewalld"],
+        ),
+    ] {
+        let requires = life.found(&format!("requires-{package}"))?;
+        for need in needs {
+            ensure!(
+                requires.lines().any(|line| line == *need),
+                "{package} needs {need}: {requires}"
+            );
+        }
+        ensure!(!requires.contains("rtld"), "{package}: {requires}");
+    }
+    ensure!(life.found("provides")?.contains("bundled(crate(zbus)) = "));
+    ensure!(life.found("installed")?.trim() == format!("install-system-units {UNIT}"));
+    ensure!(
+        life.found("verified")?.is_empty(),
+        "{}",
+        life.found("verified")?
+    );
+    let files = life.found("files")?;
+    for file in [
+        "/usr/bin/wasagent",
+        "/usr/lib/systemd/system/wasagent-apply.service",
+        "/usr/lib/systemd/system-preset/50-wasagent.preset",
+        "/usr/share/wasagent/tier.toml",
+    ] {
+        ensure!(
+            files.lines().any(|line| line == file),
+            "{file} is not in\n{files}"
+        );
+    }
+    // Debian's rpm puts the version into the name of the directory.
+    ensure!(files.contains("/LICENSES.crates"), "{files}");
+    let example = life.found("example")?;
+    ensure!(!example.contains("refused"), "{example}");
+    // An upgrade says nothing to systemd: it would restart what serves.
+    ensure!(
+        life.found("upgraded")?.is_empty(),
+        "{}",
+        life.found("upgraded")?
+    );
+    ensure!(life.found("version")?.contains("-2"));
+    ensure!(life.found("removed")?.trim() == format!("remove-system-units {UNIT}"));
+    let erased = life.found("erased")?;
+    ensure!(
+        erased.contains("stays as it is") && erased.contains("wasagent revert"),
+        "{erased}"
+    );
+    let left = life.found("left")?;
+    for stays in [
+        "/etc/wasagent/tier.toml",
+        RECORD,
+        "/var/lib/wasagent/runs/000001.jsonl",
+    ] {
+        ensure!(left.contains(stays), "{stays} is not in\n{left}");
+    }
+    ensure!(!left.contains("usr/"), "{left}");
+    ensure!(life.found("still-installed")?.contains("podman"));
+    Ok(())
+}
+
+/// The life of the debs on a guest that becomes a storage VM by the unit, in its sandbox.
+fn on_debian(lab: &Lab, repositories: &Repositories, release: Release) -> Result<()> {
+    let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
+    let active = || {
+        guest.answer([
+            "systemctl",
+            "list-units",
+            "--state=active,activating",
+            "--plain",
+            "--no-legend",
+        ])
+    };
+    let names = |units: String| -> Vec<String> {
+        let names = units
+            .lines()
+            .filter_map(|line| line.split_whitespace().next());
+        names
+            .filter(|name| name.ends_with(".service"))
+            .map(str::to_owned)
+            .collect()
+    };
+    let before = names(active()?);
+    repositories.offer(&guest, 1)?;
+    apt(&guest, &["install", "wasagent-storage", "wasagent-was"])?;
+    let after = names(active()?);
+    ensure!(
+        after.iter().all(|unit| before.contains(unit)),
+        "started: {before:?} {after:?}"
+    );
+    ensure!(guest.answer(["systemctl", "is-enabled", UNIT])? == "enabled");
+    ensure!(guest.answer(["stat", "-c", "%a %U", "/var/lib/wasagent"])? == "700 root");
+    as_systemd_reads_it(&guest)?;
+
+    // Without a role the unit does nothing, and does not fail.
+    install_tier_file(&guest, &tier_file_of(&guest))?;
+    install_repository(lab, &guest)?;
+    guest.ok(["systemctl", "start", UNIT])?;
+    ensure!(guest.answer(["systemctl", "show", "-P", "ConditionResult", UNIT])? == "no");
+    ensure!(
+        !guest
+            .run(["test", "-e", "/mnt/data/shared_folder"])?
+            .success()
+    );
+
+    // The whole role within the unit's sandbox: a disk is formatted and mounted where everybody sees it.
+    guest.write(
+        RECORD,
+        r#"{"version":1,"role":"storage","succeeded":false}"#,
+        0o600,
+    )?;
+    let started = guest.run(["systemctl", "start", UNIT])?;
+    ensure!(
+        started.success(),
+        "{started}\n{}",
+        guest.answer(["journalctl", "--no-pager", "-u", UNIT])?
+    );
+    serves(&guest)?;
+    let serving = serving(&guest)?;
+
+    repositories.offer(&guest, 2)?;
+    apt(&guest, &["upgrade"])?;
+    ensure!(
+        guest
+            .answer(["dpkg-query", "-W", "-f", "${Version}", "wasagent"])?
+            .ends_with("-2")
+    );
+    let invocation = serving.clone();
+    ensure!(
+        self::serving(&guest)? == invocation,
+        "an upgrade restarted something"
+    );
+    serves(&guest)?;
+
+    let removed = apt(
+        &guest,
+        &["remove", "wasagent", "wasagent-storage", "wasagent-was"],
+    )?;
+    ensure!(
+        removed.stdout.contains("stays as it is") && removed.stdout.contains("wasagent revert"),
+        "{removed}"
+    );
+    ensure!(!guest.run(["test", "-e", "/usr/bin/wasagent"])?.success());
+    guest.ok(["test", "-s", RECORD])?;
+    share_is_there(&guest)?;
+
+    apt(&guest, &["purge", "wasagent"])?;
+    ensure!(!guest.run(["test", "-e", "/var/lib/wasagent"])?.success());
+    guest.ok(["test", "-s", TIER_FILE])?;
+    share_is_there(&guest)
+}
+
+/// What systemd-analyze(1) has to say of the unit.
+fn as_systemd_reads_it(guest: &Guest) -> Result<()> {
+    let verified = guest.ok(["systemd-analyze", "verify", "--man=no", UNIT])?;
+    let of_ours = verified
+        .stderr
+        .lines()
+        .filter(|line| line.contains("wasagent"));
+    ensure!(of_ours.count() == 0, "{verified}");
+    let security = guest.answer(["systemd-analyze", "security", "--no-pager", UNIT])?;
+    let overall = security
+        .lines()
+        .find(|line| line.contains("exposure level"));
+    progress::say(format!(
+        "{}: {}",
+        guest.release(),
+        overall.unwrap_or_default().trim()
+    ));
+    Ok(())
+}
+
+fn apt(guest: &Guest, arguments: &[&str]) -> Result<Output> {
+    let apt = [
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "--yes",
+        "--quiet",
+    ];
+    guest.ok([apt.as_slice(), arguments].concat())
+}
+
+/// A container sees the names of its machine's disks, which are none of its business.
+fn tier_file_of(guest: &Guest) -> String {
+    let device = format!("device     = {:?}", guest.devices()[0]);
+    tier_file().replace("device     = \"auto\"", &device)
+}
+
+fn serves(guest: &Guest) -> Result<()> {
+    guest.ok(["wasagent", "health"])?;
+    share_is_there(guest)
+}
+
+fn share_is_there(guest: &Guest) -> Result<()> {
+    let listing = smb::client(guest, "user1", ("user1", SHARE_PASSWORD), "ls")?;
+    ensure!(
+        listing.success() && listing.stdout.contains("server.js"),
+        "{listing}"
+    );
+    ensure!(guest.answer(["findmnt", "-no", "FSTYPE", "/mnt/data"])? == "xfs");
+    Ok(())
+}
+
+/// Which processes and mounts serve.
+fn serving(guest: &Guest) -> Result<String> {
+    guest.answer([
+        "systemctl",
+        "show",
+        "--property=InvocationID",
+        "--property=Id",
+        "smbd.service",
+        "mnt-data.mount",
+        UNIT,
+        "firewalld.service",
+    ])
+}
+
+/// Two builds from two clean checkouts, in two places, give the same bytes: two optimised builds, so only by hand.
+#[test]
+#[ignore = "two optimised builds of all crates"]
+fn two_clean_checkouts_give_the_same_bytes() -> Result<()> {
+    let lab = Lab::new()?;
+    let scratch = lab.directory_for("twice")?;
+    let mut built = Vec::new();
+    for name in ["one", "the-other"] {
+        let checkout = scratch.join(name);
+        clone(&checkout)?;
+        let source = Source::last_commit(&checkout)?;
+        let program = Program::FromSource { check: false };
+        built.push(build(
+            &source,
+            program,
+            &scratch.join(format!("{name}-build")),
+        )?);
+    }
+    // Where scanners look for the list of crates (cargo-auditable's PARSING.md).
+    let program = scratch
+        .join("one-build")
+        .join(Source::last_commit(&scratch.join("one"))?.name())
+        .join("target/wasagent");
+    let mut sections = std::process::Command::new("objdump");
+    sections.arg("--section-headers").arg(&program);
+    ensure!(
+        wasagent_lab::process::ok(sections)?
+            .stdout
+            .contains(".dep-v0"),
+        "there is no list of crates"
+    );
+    progress::say(format!(
+        "the program has {} bytes",
+        std::fs::metadata(&program)?.len()
+    ));
+    let [one, other] = &built[..] else {
+        unreachable!("two builds")
+    };
+    for (one, other) in one.iter().zip(other) {
+        ensure!(one.file_name() == other.file_name());
+        ensure!(
+            std::fs::read(one)? == std::fs::read(other)?,
+            "{} differs",
+            one.display()
+        );
+        let size = std::fs::metadata(one)?.len();
+        progress::say(format!("{}: {size} bytes, twice the same", one.display()));
+    }
+    Ok(())
+}
+
+fn clone(into: &Path) -> Result<()> {
+    let mut git = std::process::Command::new("git");
+    git.args(["clone", "--quiet", "--no-local"])
+        .arg(agent::checkout())
+        .arg(into);
+    wasagent_lab::process::ok(git).map(drop)
+}

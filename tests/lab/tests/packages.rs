@@ -125,31 +125,12 @@ fn on_el(life: &Life) -> Result<()> {
 /// The life of the debs on a guest that becomes a storage VM by the unit, in its sandbox.
 fn on_debian(lab: &Lab, repositories: &Repositories, release: Release) -> Result<()> {
     let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
-    let active = || {
-        guest.answer([
-            "systemctl",
-            "list-units",
-            "--state=active,activating",
-            "--plain",
-            "--no-legend",
-        ])
-    };
-    let names = |units: String| -> Vec<String> {
-        let names = units
-            .lines()
-            .filter_map(|line| line.split_whitespace().next());
-        names
-            .filter(|name| name.ends_with(".service"))
-            .map(str::to_owned)
-            .collect()
-    };
-    let before = names(active()?);
+    let before = of_the_roles(&guest)?;
     repositories.offer(&guest, 1)?;
     apt(&guest, &["install", "wasagent-storage", "wasagent-was"])?;
-    let after = names(active()?);
     ensure!(
-        after.iter().all(|unit| before.contains(unit)),
-        "started: {before:?} {after:?}"
+        of_the_roles(&guest)? == before,
+        "installing started something"
     );
     ensure!(guest.answer(["systemctl", "is-enabled", UNIT])? == "enabled");
     ensure!(guest.answer(["stat", "-c", "%a %U", "/var/lib/wasagent"])? == "700 root");
@@ -211,6 +192,24 @@ fn on_debian(lab: &Lab, repositories: &Repositories, release: Release) -> Result
     ensure!(!guest.run(["test", "-e", "/var/lib/wasagent"])?.success());
     guest.ok(["test", "-s", TIER_FILE])?;
     share_is_there(&guest)
+}
+
+/// How the services of both roles stand.
+fn of_the_roles(guest: &Guest) -> Result<String> {
+    let units = [
+        UNIT,
+        "smbd.service",
+        "nmbd.service",
+        "podman.service",
+        "podman.socket",
+        "firewalld.service",
+    ];
+    let show = [
+        "systemctl",
+        "show",
+        "--property=Id,ActiveState,InvocationID",
+    ];
+    guest.answer([show.as_slice(), &units].concat())
 }
 
 /// What systemd-analyze(1) has to say of the unit.

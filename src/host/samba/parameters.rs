@@ -82,7 +82,7 @@ pub fn compact(name: &str) -> String {
 
 /// What Samba takes for blank: `isspace()` of C, to which a blank of another script is a letter.
 pub fn is_blank(c: char) -> bool {
-    matches!(c, ' ' | '	'..='')
+    matches!(c, ' ' | '\t'..='\r')
 }
 
 #[cfg(test)]

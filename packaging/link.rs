@@ -11,7 +11,7 @@ const SCRIPT: &str =
     "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.gcc_except_table*) } } INSERT AFTER .text;\n";
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=packaging/link.rs");
     if env::var("PROFILE").as_deref() != Ok("release") {
         return;
     }

@@ -67,32 +67,38 @@ impl Rival {
         let file = self.file.display();
         let is_in = |directory: &str| self.file.starts_with(directory);
         let is_a = |ending: &str| self.file.extension().is_some_and(|kind| kind == ending);
-        let (unit, of_root) = match &self.by {
+        let unit = match &self.by {
             By::Table => return format!("take its line out of {file}"),
-            By::Service(unit) => (unit, ""),
-            By::ServiceOfRoot(unit) => (unit, "--user "),
+            By::Service(unit) => unit,
+            // Its manager is not to be reached from every session of root's.
+            By::ServiceOfRoot(unit) => {
+                return format!("remove {file}, and if it runs: systemctl --user stop {unit}");
+            }
         };
         let others = match &self.start {
             Some(Start::By(by)) => format!("{by} "),
             _ => String::new(),
         };
         if is_a("conf") {
-            return format!(
-                "take its line out of {file}, and run: systemctl {of_root}daemon-reload"
-            );
+            return format!("take its line out of {file}, and run: systemctl daemon-reload");
         }
         if is_a("container") {
             return format!(
-                "remove {file}, and run: systemctl {of_root}daemon-reload && systemctl {of_root}stop {unit}"
+                "remove {file}, and run: systemctl daemon-reload && systemctl stop {unit}"
             );
         }
         if is_in("/run/systemd/transient") {
             return format!("run: systemctl stop {others}{unit}");
         }
         if is_in("/usr") {
-            return format!("run: systemctl {of_root}mask --now {others}{unit}");
+            return format!("run: systemctl mask --now {others}{unit}");
         }
-        format!("run: systemctl {of_root}disable --now {others}{unit}, and remove {file}")
+        let stop = format!("run: systemctl disable --now {others}{unit}");
+        if self.file.file_name() != Some(unit.as_ref()) {
+            // A template makes other services, too.
+            return stop;
+        }
+        format!("{stop}, and remove {file}")
     }
 }
 
@@ -124,6 +130,12 @@ mod tests {
                 "take its line out of /etc/systemd/system/web.service.d/x.conf, and run: systemctl daemon-reload",
             ),
             (
+                "/etc/systemd/system/web@.service",
+                By::Service("web@a.service".to_owned()),
+                Some(Start::AtBoot),
+                "keep one of them: run: systemctl disable --now web@a.service;",
+            ),
+            (
                 "/run/systemd/transient/web.service",
                 service(),
                 Some(Start::Now),
@@ -133,7 +145,7 @@ mod tests {
                 "/root/.config/systemd/user/web.service",
                 By::ServiceOfRoot("web.service".to_owned()),
                 None,
-                "when root logs in; keep one of them: run: systemctl --user disable --now web.service",
+                "when root logs in; keep one of them: remove /root/.config/systemd/user/web.service, and if",
             ),
             (
                 "/etc/crontab",
@@ -144,7 +156,7 @@ mod tests {
         ] {
             let file = PathBuf::from(file);
             let note = Rival { file, by, start }.note("nodejs-server");
-            assert!(note.contains(says), "{note}");
+            assert!(format!("{note};").contains(says), "{note}");
         }
     }
 }

@@ -9,6 +9,8 @@ use proptest::sample::{Index, select};
 enum Mutation {
     Remove(Index, usize),
     Insert(Index, &'static str),
+    /// Before the line of this number.
+    Line(Index, &'static str),
     Byte(Index, u8),
     Repeat(Index, usize),
     /// Some bytes of another text of the corpus.
@@ -39,12 +41,16 @@ pub fn texts(
     let mutation = prop_oneof![
         (at(), 1..40_usize).prop_map(|(at, length)| Mutation::Remove(at, length)),
         (at(), select(words)).prop_map(|(at, word)| Mutation::Insert(at, word)),
+        (at(), select(words)).prop_map(|(at, word)| Mutation::Line(at, word)),
         (at(), any::<u8>()).prop_map(|(at, byte)| Mutation::Byte(at, byte)),
         (at(), 1..40_usize).prop_map(|(at, length)| Mutation::Repeat(at, length)),
         (at(), select(corpus), at(), 1..60_usize)
             .prop_map(|(at, other, from, length)| Mutation::Take(at, other, from, length)),
-    ];
-    (select(corpus), vec(mutation, 0..12)).prop_map(|(text, mutations)| {
+    ]
+    .boxed();
+    // Most that is changed often is refused, and what is taken has to be seen as well.
+    let mutations = prop_oneof![vec(mutation.clone(), 0..3), vec(mutation, 0..12)];
+    (select(corpus), mutations).prop_map(|(text, mutations)| {
         let mut bytes = text.as_bytes().to_vec();
         for mutation in mutations {
             change(&mut bytes, mutation);
@@ -63,6 +69,13 @@ fn change(bytes: &mut Vec<u8>, mutation: Mutation) {
         }
         Mutation::Insert(at, word) => {
             let at = place(at, bytes.len());
+            bytes.splice(at..at, word.bytes());
+        }
+        Mutation::Line(at, word) => {
+            let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+            let mut begins: Vec<usize> = ends.map(|(at, _)| at + 1).collect();
+            begins.push(0);
+            let at = begins[at.index(begins.len())];
             bytes.splice(at..at, word.bytes());
         }
         Mutation::Byte(at, byte) => {

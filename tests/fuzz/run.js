@@ -162,6 +162,8 @@ for (const one of JSON.parse(fs.readFileSync(process.argv[2]))) {
   const [was, is] = [run(before), run(after)];
   // What is no program, or does not end, proves nothing.
   if (was.error === 'SyntaxError' || was.error === 'Error') continue;
+  // A value that was replaced may have been the error.
+  if (was.error !== is.error && is.error === null) continue;
   if (was.error !== is.error) wrong(`it ends by ${was.error} before, and by ${is.error} after`);
   if (was.calls.length !== is.calls.length) wrong('another number of calls');
   was.calls.forEach((pool, index) => {

@@ -17,11 +17,12 @@ const CORPUS: [&str; 4] = [
     include_str!("corpus/tier/strange.toml"),
 ];
 
-const WORDS: [&str; 37] = [
+const WORDS: [&str; 38] = [
     "[share]\n",
     "[storage.disk]\n",
     "[[storage.content.edit]]\n",
     "[was.container]\n",
+    "\nnote = \"x\"\n",
     "=",
     "\"",
     "'''",

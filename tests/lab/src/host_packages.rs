@@ -26,7 +26,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("skopeo", "/usr/bin/skopeo"),
     ("curl", "/usr/bin/curl"),
     ("npm", "/usr/bin/npm"),
-    ("busybox", "/usr/bin/busybox"),
+    ("python3", "/usr/bin/python3"),
     // The server and the client alone: mariadb-server makes a database of the machine's when it is installed.
     ("mariadb-server-core", "/usr/sbin/mariadbd"),
     ("mariadb-client-core", "/usr/bin/mariadb"),

@@ -40,7 +40,7 @@ pub fn container_image(cache: &Cache) -> Result<PathBuf> {
     let artefact = cache.artefact("nodejs-server", &recipe, |into| {
         let work = tempfile::tempdir_in(into)?;
         let root = work.path().join("root");
-        node::extract(RELEASE, &root)?;
+        node::extract(RELEASE, "nodejs", &root)?;
         let layer = Layer::write(&image_entries(&root)?, &work.path().join("layer.tar"))?;
         write_archive(&into.join("image.tar"), &layer)
     })?;

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod balancer;
 pub mod cache;
 pub mod cloud_image;
+pub mod compiler;
 pub mod confinement;
 pub mod container;
 pub mod database;

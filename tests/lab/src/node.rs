@@ -35,7 +35,7 @@ fn beside(cache: &Cache, root: &Root) -> Result<PathBuf> {
     let artefact = cache.artefact(&format!("node-{}", root.release), &recipe, |into| {
         let work = tempfile::tempdir_in(into)?;
         let unpacked = work.path().join("root");
-        extract(root.release, &unpacked)?;
+        extract(root.release, "nodejs", &unpacked)?;
         let (from, to) = (unpacked.join("usr"), into.join("usr"));
         for file in files(&unpacked)? {
             let name = file.strip_prefix(&from)?;
@@ -51,12 +51,14 @@ fn beside(cache: &Cache, root: &Root) -> Result<PathBuf> {
     Ok(artefact.join("usr"))
 }
 
-/// Unpacks Debian's node and what it depends on. Nothing of it is configured: no script of a package is run.
-pub(crate) fn extract(release: Release, root: &Path) -> Result<()> {
+/// Unpacks Debian's packages, separated by commas, and what they depend on. Nothing of it is configured: no script of a
+/// package is run.
+pub(crate) fn extract(release: Release, packages: &str, root: &Path) -> Result<()> {
     let codename = release.codename();
     let mut mmdebstrap = Command::new("mmdebstrap");
     mmdebstrap
-        .args(["--quiet", "--variant=extract", "--include=nodejs"])
+        .args(["--quiet", "--variant=extract"])
+        .arg(format!("--include={packages}"))
         // Up to bookworm packages still have files in /lib, which base-files does not link to /usr/lib.
         .arg("--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh")
         .arg(codename)

@@ -15,8 +15,8 @@ use crate::cache::Cache;
 use crate::guest::Guest;
 use crate::lab::Lab;
 use crate::network::GATEWAY;
+use crate::node;
 use crate::process::{Daemon, command, ok, ok_with, until};
-use crate::{node, sample_app};
 
 const PORT: u16 = 4873;
 
@@ -29,7 +29,9 @@ const INSTALLED: &str = "/usr/local/lib/node_modules/npm";
 /// Beside the packages' descriptions, which have their names; no package's name begins so.
 const TARBALLS: &str = "-";
 
-/// Until the machine's npm has fetched the packages.
+/// How many packages the machine's npm fetches at once.
+const AT_ONCE: usize = 16;
+/// Until it has fetched them.
 const FETCH: Duration = Duration::from_secs(300);
 /// Until the registry has to answer.
 const START: Duration = Duration::from_secs(10);
@@ -41,17 +43,22 @@ pub struct NpmRegistry {
 }
 
 impl NpmRegistry {
-    /// Serves the packages of the sample application's lock file, and no others, on the guests' network.
-    pub fn start(lab: &Lab) -> Result<Self> {
-        let packages = packages(lab.cache())?;
-        let listen = format!("{GATEWAY}:{PORT}");
+    /// Serves the packages of these lock files, and no others, on the guests' network.
+    pub fn start(lab: &Lab, lock_files: &[&str]) -> Result<Self> {
+        let packages = packages(lab.cache(), lock_files)?;
         let (log, path) = lab.network().log("npm-registry")?;
+        // npm asks for `@scope%2fname`, which not every server takes for a file in a directory.
         let mut server = lab
             .network()
-            .command(["busybox", "httpd", "-f", "-vv", "-p", &listen, "-h"]);
-        server.arg(&packages).stdout(log.try_clone()?).stderr(log);
+            .command(["/usr/bin/python3", "-m", "http.server"]);
+        server
+            .args(["--bind", GATEWAY, "--directory"])
+            .arg(&packages)
+            .arg(PORT.to_string())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         let mut daemon = Daemon::start(server)?;
-        let page = format!("{}express", url());
+        let page = format!("{}{TARBALLS}/", url());
         until("the registry of npm", START, || {
             if let Some(code) = daemon.ended() {
                 let log = fs::read_to_string(&path).unwrap_or_default();
@@ -70,7 +77,8 @@ pub fn install(cache: &Cache, guest: &Guest) -> Result<()> {
     guest.copy_tree(&program(cache)?, INSTALLED)?;
     // npm's own npmrc(5) is that of whoever packages npm. A registry without audits would be asked for one again and
     // again for half a minute.
-    let configuration = format!("registry={}\naudit=false\n", url());
+    // Debian has node's headers below /usr, where node-gyp fetches them from node's own site otherwise.
+    let configuration = format!("registry={}\naudit=false\nnodedir=/usr\n", url());
     guest.write(&format!("{INSTALLED}/npmrc"), configuration, 0o644)?;
     let entry = format!("{INSTALLED}/bin/npm-cli.js");
     guest.ok(["chmod", "755", &entry])?;
@@ -100,10 +108,10 @@ fn program(cache: &Cache) -> Result<PathBuf> {
 }
 
 /// The files that the registry serves: a description of each package under its name, and the packages.
-fn packages(cache: &Cache) -> Result<PathBuf> {
-    let recipe = [include_str!("npm.rs"), sample_app::LOCK_FILE].concat();
+fn packages(cache: &Cache, lock_files: &[&str]) -> Result<PathBuf> {
+    let recipe = [include_str!("npm.rs"), &lock_files.concat()].concat();
     cache.artefact("npm-registry", &recipe, |into| {
-        let locked = locked(sample_app::LOCK_FILE)?;
+        let locked = locked(lock_files)?;
         let specifications: Vec<String> = locked
             .iter()
             .flat_map(|(name, versions)| versions.keys().map(move |v| format!("{name}@{v}")))
@@ -112,7 +120,11 @@ fn packages(cache: &Cache) -> Result<PathBuf> {
         fs::create_dir(&tarballs)?;
         pack(&specifications, &tarballs)?;
         for (name, versions) in &locked {
-            let description = File::create(into.join(name))?;
+            let file = into.join(name);
+            if let Some((scope, _)) = name.split_once('/') {
+                fs::create_dir_all(into.join(scope))?;
+            }
+            let description = File::create(file)?;
             serde_json::to_writer(description, &describe(name, versions)?)?;
         }
         Ok(())
@@ -121,12 +133,14 @@ fn packages(cache: &Cache) -> Result<PathBuf> {
 
 /// Fetches packages by the machine's npm, each as one file.
 fn pack(specifications: &[String], into: &Path) -> Result<()> {
-    let mut npm = Command::new("npm");
-    npm.args(["pack", "--silent", "--ignore-scripts", "--pack-destination"])
-        .arg(into)
-        .args(specifications)
-        .current_dir(into);
-    ok_with(npm, b"", FETCH)?;
+    for some in specifications.chunks(AT_ONCE) {
+        let mut npm = Command::new("npm");
+        npm.args(["pack", "--silent", "--ignore-scripts", "--pack-destination"])
+            .arg(into)
+            .args(some)
+            .current_dir(into);
+        ok_with(npm, b"", FETCH)?;
+    }
     for specification in specifications {
         let file = into.join(tarball(specification)?);
         ensure!(file.exists(), "npm pack made no {}", file.display());
@@ -139,28 +153,53 @@ fn tarball(specification: &str) -> Result<String> {
     let (name, version) = specification
         .rsplit_once('@')
         .with_context(|| format!("{specification} is not NAME@VERSION"))?;
+    let name = name.trim_start_matches('@').replace('/', "-");
     Ok(format!("{name}-{version}.tgz"))
 }
 
-/// Each package of a lock file, by its versions with what the lock file knows of them.
+/// Each package of some lock files, by its versions with what the lock files know of them.
 type Locked = BTreeMap<String, BTreeMap<String, Value>>;
 
-/// Reads a lock file of version 3: `packages` has the places in `node_modules`.
-fn locked(lock_file: &str) -> Result<Locked> {
-    let lock_file: Value = serde_json::from_str(lock_file)?;
-    let places = lock_file["packages"]
-        .as_object()
-        .context("a lock file without packages")?;
+/// Reads lock files of version 3: `packages` has the places in `node_modules`.
+fn locked(lock_files: &[&str]) -> Result<Locked> {
     let mut locked = Locked::new();
-    for (place, package) in places.iter().filter(|(place, _)| !place.is_empty()) {
-        let name = place.rsplit("node_modules/").next().unwrap_or(place);
-        // Such a name has a directory of its own, and is asked for with an encoded slash.
-        ensure!(!name.contains('/'), "{name}: the lab serves no scopes");
-        let version = package["version"].as_str().context("a version")?;
-        let versions = locked.entry(name.to_owned()).or_default();
-        versions.insert(version.to_owned(), package.clone());
+    for lock_file in lock_files {
+        let lock_file: Value = serde_json::from_str(lock_file)?;
+        let places = lock_file["packages"]
+            .as_object()
+            .context("a lock file without packages")?;
+        for (place, package) in places.iter().filter(|(_, package)| runs_here(package)) {
+            // Other places are the project's own directories, to which links in `node_modules` lead.
+            let Some((_, name)) = place.rsplit_once("node_modules/") else {
+                continue;
+            };
+            if package["link"] != true {
+                let version = package["version"].as_str().context("a version")?;
+                let versions = locked.entry(name.to_owned()).or_default();
+                versions.insert(version.to_owned(), package.clone());
+            }
+        }
     }
     Ok(locked)
+}
+
+/// Whether npm would install a package on a guest: a program has a package for each kind of machine (package.json,
+/// `os`, `cpu` and `libc`).
+fn runs_here(package: &Value) -> bool {
+    let cpu = match std::env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let fits = |field: &str, ours: &str| {
+        let Some(list) = package[field].as_array() else {
+            return true;
+        };
+        let mut list = list.iter().filter_map(Value::as_str);
+        list.clone().any(|one| one == ours)
+            || list.all(|one| one.starts_with('!') && &one[1..] != ours)
+    };
+    fits("os", "linux") && fits("cpu", cpu) && fits("libc", "glibc")
 }
 
 /// What a registry says of a package (npm's registry documentation, `package-metadata.md`), as far as `npm ci` asks.
@@ -198,12 +237,30 @@ mod tests {
             "node_modules/ms": { "version": "2.0.0", "integrity": "sha512-a" },
             "node_modules/send/node_modules/ms": { "version": "2.1.3", "integrity": "sha512-b" },
         } });
-        let locked = locked(&lock_file.to_string()).unwrap();
+        let locked = locked(&[&lock_file.to_string()]).unwrap();
         assert_eq!(locked.len(), 1);
         let described = describe("ms", &locked["ms"]).unwrap();
         let dist = &described["versions"]["2.1.3"]["dist"];
         assert_eq!(dist["tarball"], "http://192.168.2.1:4873/-/ms-2.1.3.tgz");
         assert_eq!(dist["integrity"], "sha512-b");
         assert_eq!(described["versions"]["2.0.0"]["name"], "ms");
+    }
+
+    #[test]
+    fn what_the_project_has_itself_and_what_runs_elsewhere_is_not_fetched() {
+        let lock_file = json!({ "packages": {
+            "packages/text": { "name": "@page/text", "version": "1.0.0" },
+            "node_modules/@page/text": { "resolved": "packages/text", "link": true },
+            "node_modules/@tool/program": { "version": "1.2.3" },
+            "node_modules/@tool/windows": { "version": "1.2.3", "os": ["win32"] },
+            "node_modules/@tool/unix": { "version": "1.2.3", "os": ["!win32"] },
+            "node_modules/@tool/musl": { "version": "1.2.3", "os": ["linux"], "libc": ["musl"] },
+            "node_modules/@tool/sparc": { "version": "1.2.3", "cpu": ["sparc"] },
+        } });
+        let locked = locked(&[&lock_file.to_string()]).unwrap();
+        let names: Vec<&String> = locked.keys().collect();
+        assert_eq!(names, ["@tool/program", "@tool/unix"]);
+        let file = tarball("@tool/program@1.2.3").unwrap();
+        assert_eq!(file, "tool-program-1.2.3.tgz");
     }
 }

@@ -73,7 +73,7 @@ pub fn repository_to_build(cache: &Cache) -> Result<PathBuf> {
 }
 
 /// The lock file of the application, by which npm fetches its modules.
-pub(crate) const LOCK_FILE: &str = include_str!("../sample-app/package-lock.json");
+pub const LOCK_FILE: &str = include_str!("../sample-app/package-lock.json");
 
 /// The tables of the application, in MariaDB's words.
 pub(crate) const SCHEMA: &str = include_str!("../sample-app/schema.sql");

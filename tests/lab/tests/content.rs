@@ -3,12 +3,13 @@
 
 use anyhow::{Result, ensure};
 use wasagent_lab::soak::content::{
-    PASSWORD_FILE, REPOSITORY, ROOT, commit, guest, nothing_lies_beside, run, tier,
+    PASSWORD_FILE, REPOSITORY, ROOT, commit, everything_is_the_shares, guest, nothing_lies_beside,
+    run, tier,
 };
-use wasagent_lab::soak::{Scope, Size};
+use wasagent_lab::soak::{Scope, Size, builds};
 use wasagent_lab::tier::{Role, apply, install_tier_file};
 use wasagent_lab::wasagent::Apply;
-use wasagent_lab::{Guest, Lab, Release, npm, progress};
+use wasagent_lab::{Guest, Lab, Release, progress};
 
 #[test]
 fn a_revision_appears_at_once_whenever_the_agent_is_killed() -> Result<()> {
@@ -245,85 +246,11 @@ fn a_build_may_do_what_builds_do() -> Result<()> {
     })
 }
 
-/// Projects of npm that need no package of others, by the paths of their files.
-const PROJECTS: [(&str, &str); 10] = [
-    (
-        "copy/package.json",
-        r#"{ "name": "copy", "scripts": { "build": "node build.js" } }"#,
-    ),
-    (
-        "copy/build.js",
-        "const fs = require('fs'); fs.cpSync('../public', 'dist', { recursive: true }); fs.chmodSync('dist/sub/page', 0o4711)",
-    ),
-    (
-        "workspaces/package.json",
-        r#"{ "name": "workspaces", "private": true, "workspaces": ["packages/*"], "scripts": { "build": "npm run build --workspaces" } }"#,
-    ),
-    (
-        "workspaces/packages/text/package.json",
-        r#"{ "name": "@page/text", "version": "1.0.0", "bin": { "page-text": "bin.js" }, "scripts": { "build": "cp -a bin.js dist.js" } }"#,
-    ),
-    (
-        "workspaces/packages/text/bin.js",
-        "#!/usr/bin/env node\nconsole.log('a page')\n",
-    ),
-    (
-        "workspaces/packages/web/package.json",
-        r#"{ "name": "@page/web", "version": "1.0.0", "dependencies": { "@page/text": "1.0.0" }, "scripts": { "build": "page-text > page" } }"#,
-    ),
-    (
-        "postinstall/package.json",
-        r#"{ "name": "postinstall", "scripts": { "preinstall": "mkdir made", "postinstall": "node make.js && chmod 4755 made/page && ln made/page made/again" }, "dependencies": { "local": "file:local" } }"#,
-    ),
-    (
-        "postinstall/make.js",
-        "require('fs').writeFileSync('made/page', require('local') + '\\n')",
-    ),
-    (
-        "postinstall/local/package.json",
-        r#"{ "name": "local", "version": "1.0.0" }"#,
-    ),
-    ("postinstall/local/index.js", "module.exports = 'a page'"),
-];
-
-const BUILD_PROJECTS: &str = "for project in copy workspaces postinstall; do
-    (cd $project; npm install --offline --no-fund --loglevel=error; npm run --if-present build)
-done";
-
 #[test]
-fn projects_of_npm_build_in_the_sandbox() -> Result<()> {
-    let lab = Lab::new()?;
-    let guest = guest(&lab, Release::Trixie, Size::Sample(1))?;
-    npm::install(lab.cache(), &guest)?;
-    let build = "build = [\"sh\", \"-e\", \"build.sh\"]\n";
-    install_tier_file(&guest, &tier(&guest, build))?;
-    guest.write(&format!("{REPOSITORY}/build.sh"), BUILD_PROJECTS, 0o644)?;
-    guest.write(&format!("{REPOSITORY}/public/sub/page"), "a page\n", 0o644)?;
-    for (path, text) in PROJECTS {
-        guest.write(&format!("{REPOSITORY}/{path}"), text, 0o644)?;
-    }
-    commit(&guest, 1)?;
-    apply(&guest, Role::Storage)?;
-    for page in [
-        "copy/dist/sub/page",
-        "workspaces/packages/web/page",
-        "postinstall/made/again",
-    ] {
-        ensure!(there(&guest, page)? == "a page", "{page}");
-    }
-    let linked = there(&guest, "workspaces/node_modules/.bin/page-text")?;
-    ensure!(linked.contains("console.log"), "{linked}");
-    everything_is_the_shares(&guest)
-}
-
-/// Whatever the build did to owner and modes.
-fn everything_is_the_shares(guest: &Guest) -> Result<()> {
-    let other = "find . -mindepth 1 ! -type l ! -name .wasagent.lock ! \\( -user user1 -group user1 \
-         \\( -type d -perm 2770 -o -type f \\( -perm 660 -o -perm 770 \\) \\) \\) -printf '%p %u %g %m\\n'; \
-         stat -c '%U %G %a' .";
-    let found = guest.answer(["sh", "-c", &format!("cd {ROOT}; {other}")])?;
-    ensure!(found == "user1 user1 2770", "{found}");
-    Ok(())
+fn projects_of_npm_build_in_the_sandbox_and_are_served() -> Result<()> {
+    Release::BOTH
+        .into_iter()
+        .try_for_each(|release| builds::run(&Scope::sample(3, Role::Storage, release)))
 }
 
 /// Files of 80 MiB in all, most of it in one that no compression makes smaller, and many small ones.

@@ -277,7 +277,7 @@ fn page_is_served(lab: &Lab) -> Result<()> {
 
 /// A tier of one WAS: three tiers are proved elsewhere, and this one has a fourth beside it.
 fn rows_8_and_9(lab: &Lab, storage: &Guest, was: Release) -> Result<()> {
-    let _npm = NpmRegistry::start(lab)?;
+    let _npm = NpmRegistry::start(lab, &[sample_app::LOCK_FILE])?;
     let database = Database::start(lab, PASSWORD)?;
     let _registry = tier::registry(lab)?;
     let tier = tier(storage);

@@ -122,6 +122,16 @@ pub fn nothing_lies_beside(guest: &Guest) -> Result<()> {
     Ok(())
 }
 
+/// Whatever the build did to owner and modes.
+pub fn everything_is_the_shares(guest: &Guest) -> Result<()> {
+    let other = "find . -mindepth 1 ! -type l ! -name .wasagent.lock ! \\( -user user1 -group user1 \
+         \\( -type d -perm 2770 -o -type f \\( -perm 660 -o -perm 770 \\) \\) \\) -printf '%p %u %g %m\\n'; \
+         stat -c '%U %G %a' .";
+    let found = guest.answer(["sh", "-c", &format!("cd {ROOT}; {other}")])?;
+    ensure!(found == "user1 user1 2770", "{found}");
+    Ok(())
+}
+
 /// No line of the reader's tells of two revisions, or of less than one.
 fn no_mix_was_read(guest: &Guest) -> Result<()> {
     let log = guest.answer(["cat", "/root/read.log"])?;

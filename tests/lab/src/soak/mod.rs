@@ -13,6 +13,7 @@ use crate::tier::Role;
 
 pub mod adopt;
 pub mod boots;
+pub mod builds;
 pub mod confined;
 pub mod content;
 pub mod disk;
@@ -39,7 +40,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 15] = [
+pub const CAMPAIGNS: [Campaign; 16] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -74,6 +75,11 @@ pub const CAMPAIGNS: [Campaign; 15] = [
         name: "content",
         proves: "changes of revision, killed in any phase: readers and containers that start find a whole one, and nobody's files are lost",
         run: content::run,
+    },
+    Campaign {
+        name: "builds",
+        proves: "ten kinds of npm's projects are built in the sandbox, are the share's, and their pages are served",
+        run: builds::run,
     },
     Campaign {
         name: "outage",

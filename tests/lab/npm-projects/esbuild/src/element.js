@@ -1,0 +1,3 @@
+export function element(name, attributes, ...children) {
+  return `<${name}>${children.join('')}</${name}>`;
+}

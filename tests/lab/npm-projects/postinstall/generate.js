@@ -1,0 +1,3 @@
+const fs = require('node:fs');
+
+fs.writeFileSync('generated/page', `generated ${require('local/text.json')}\n`);

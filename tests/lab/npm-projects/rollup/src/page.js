@@ -1,0 +1,3 @@
+import { paragraph } from './html.js';
+
+export const page = () => paragraph(`bundled by ${tool}`);

@@ -1,0 +1,4 @@
+export enum Tool {
+  babel,
+  tsc,
+}

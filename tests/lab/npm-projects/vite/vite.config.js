@@ -1,0 +1,3 @@
+export default {
+  define: { TEXT: JSON.stringify(['bundled', 'by', 'vite'].join(' ')) },
+};

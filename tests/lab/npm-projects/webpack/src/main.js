@@ -1,0 +1,3 @@
+import(/* webpackMode: "eager" */ './text.js').then(({ text }) => {
+  document.querySelector('#page').textContent = text;
+});

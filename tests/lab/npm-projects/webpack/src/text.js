@@ -1,0 +1,1 @@
+export const text = 'bundled by ' + TOOL;

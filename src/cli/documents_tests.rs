@@ -1,5 +1,5 @@
 //! What the documents tell an operator to write and to type is right: every tier file in them has no
-//! fault, and every command is one.
+//! fault, and every command is one. The documents are the READMEs and the pages of the manual.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,11 +8,22 @@ use std::os::unix::fs::PermissionsExt;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use super::{Arguments, Command};
+use super::{Arguments, Command, man};
 use crate::config;
 
-/// Another document is one more line.
-const DOCUMENTS: [(&str, &str); 1] = [("README.md", include_str!("../../README.md"))];
+/// The documents that show a whole tier file and the commands to type.
+const READMES: [(&str, &str); 2] = [
+    ("README.md", include_str!("../../README.md")),
+    (
+        "README.ko.md",
+        include_str!("../../packaging/doc/README.ko.md"),
+    ),
+];
+
+/// All documents, by name.
+fn documents() -> impl Iterator<Item = (&'static str, &'static str)> {
+    READMES.iter().chain(man::PROSE).copied()
+}
 
 /// Where the documents keep passwords.
 const PASSWORDS: &str = "/etc/wasagent/";
@@ -31,19 +42,24 @@ fn spans(document: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The tier files of a document. A block without a share shows some keys of the first one: they are put in there.
+/// The tier files of a document. A block without a share shows some keys of the first one that has it, or else of
+/// README's: they are put in there.
 fn tier_files(document: &str) -> Vec<String> {
-    let blocks = blocks(document);
-    let texts = blocks.iter().filter(|(kind, _)| *kind == "toml");
-    let mut whole: Vec<String> = Vec::new();
-    for (_, text) in texts {
-        if text.contains("[share]") {
-            whole.push((*text).to_owned());
-        } else {
-            whole.push(put_in(&whole[0], text));
-        }
-    }
-    whole
+    let is_toml = |block: &&(&str, &str)| block.0 == "toml";
+    let all = [blocks(document), blocks(READMES[0].1)].concat();
+    let whole = all
+        .iter()
+        .filter(is_toml)
+        .find(|(_, text)| text.contains("[share]"));
+    let (_, whole) = whole.expect("README shows a tier file");
+    let own = blocks(document);
+    let texts = own.iter().filter(is_toml);
+    texts
+        .map(|(_, text)| match text.contains("[share]") {
+            true => (*text).to_owned(),
+            false => put_in(whole, text),
+        })
+        .collect()
 }
 
 fn key(line: &str) -> Option<&str> {
@@ -102,16 +118,19 @@ fn check(text: &str) -> Result<(), String> {
         write(rest.split('"').next().unwrap(), "a password\n");
     }
     let here = format!("{}/", directory.path().display());
-    let tier = write("tier.toml", &text.replace(PASSWORDS, &here));
+    let text = text.replace(PASSWORDS, &here);
+    let tier = write("tier.toml", &text);
     let loaded = config::load(&tier, None);
+    config::schema_tests::agrees(&text, loaded.as_ref().map(|_| ()));
     loaded.map(drop).map_err(|faults| faults.to_string())
 }
 
 #[test]
 fn every_tier_file_in_the_documents_has_no_fault() {
-    for (name, document) in DOCUMENTS {
+    for (name, document) in documents() {
         let files = tier_files(document);
-        assert!(!files.is_empty(), "{name} shows no tier file");
+        let shows_one = READMES.iter().any(|(readme, _)| *readme == name) || name.ends_with(".5");
+        assert!(!shows_one || !files.is_empty(), "{name} shows no tier file");
         for text in files {
             check(&text).unwrap_or_else(|faults| panic!("{name}: {faults}\n{text}"));
         }
@@ -120,7 +139,8 @@ fn every_tier_file_in_the_documents_has_no_fault() {
 
 /// The words of a command line; `None` if it runs another program.
 fn words(line: &str) -> Option<Vec<&str>> {
-    let command = line.split(" #").next()?.trim();
+    // A comment, what is done with the output.
+    let command = line.split(" #").next()?.split(['|', '>']).next()?.trim();
     let command = command.trim_start_matches("$ ").trim_start_matches("sudo ");
     let words: Vec<&str> = command.split_whitespace().collect();
     (words.first() == Some(&"wasagent") && words.len() > 1).then_some(words)
@@ -147,7 +167,7 @@ fn mentioned(document: &str) -> Vec<Vec<&str>> {
     let parse = |span| {
         let words: Vec<&str> = str::split_whitespace(span).collect();
         match words[..] {
-            ["wasagent", _, ..] => Some(words),
+            ["wasagent", _, ..] => self::words(span),
             [command, option, ..] if commands.contains(command) && option.starts_with('-') => {
                 Some([&["wasagent"], &words[..]].concat())
             }
@@ -159,9 +179,13 @@ fn mentioned(document: &str) -> Vec<Vec<&str>> {
 
 #[test]
 fn every_command_in_the_documents_is_one() {
-    for (name, document) in DOCUMENTS {
+    for (name, document) in documents() {
         let commands = typed(document);
-        assert!(!commands.is_empty(), "{name} shows no command");
+        let shows_some = READMES.iter().any(|(readme, _)| *readme == name);
+        assert!(
+            !shows_some || !commands.is_empty(),
+            "{name} shows no command"
+        );
         for words in commands {
             let parsed = Arguments::try_parse_from(&words);
             let parsed = parsed.unwrap_or_else(|wrong| panic!("{name}: {words:?}: {wrong}"));

@@ -2,16 +2,19 @@
 
 mod apply;
 mod check;
+mod completions;
 #[cfg(test)]
 mod documents_tests;
 pub mod exit;
 mod health;
 mod history;
 mod lock;
+mod man;
 mod output;
 mod plan;
 mod plan_text;
 mod revert;
+mod schema;
 mod unit;
 mod userdata;
 mod view;
@@ -166,6 +169,15 @@ enum Command {
         #[command(flatten)]
         role: RoleArgument,
     },
+    /// Print the JSON Schema of the tier file
+    Schema,
+    /// Print a man page
+    Man {
+        #[command(flatten)]
+        options: man::Options,
+    },
+    /// Print the completions for a shell
+    Completions { shell: completions::Shell },
     /// Wait before an application that ended again and again is started anew: what the container's unit runs
     #[command(hide = true)]
     BackOff {
@@ -256,6 +268,9 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
             need_root()?;
             history::run(output)
         }
+        Command::Schema => schema::run(output),
+        Command::Man { options } => man::run(options, output),
+        Command::Completions { shell } => completions::run(*shell),
         Command::BackOff { options } => block_on(back_off::run(options)),
         Command::KeepPorts { options } => block_on(keep_ports::run(options)),
         Command::ProbeShare => block_on(probe_share::run()),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::man::subject;
 use super::{Color, Format};
 use crate::config::Faults;
 use crate::engine::Field;
@@ -120,6 +121,15 @@ impl Output {
             self.json(faults);
         }
         let _ = writeln!(std::io::stderr(), "{faults}");
+        self.more_in(&[subject::TIER_FILE]);
+    }
+
+    /// Names the pages of the manual that say more, once below all errors.
+    fn more_in(self, pages: &[&str]) {
+        if !pages.is_empty() {
+            let word = paint(self.colour_on_stderr, Ink::Green, "manual:");
+            let _ = writeln!(std::io::stderr(), "{word} {}", pages.join(", "));
+        }
     }
 
     /// Prints why apply did not begin: on standard error and, as JSON, as events closed by a
@@ -151,6 +161,11 @@ impl Output {
             };
             self.complain(&message, error.hint.as_deref());
         }
+        let resources = refusals
+            .0
+            .iter()
+            .filter_map(|(address, _)| address.as_ref());
+        self.more_in(&subject::pages_on(resources));
     }
 
     /// Says that planning is tried again after `pause`, and why.

@@ -17,6 +17,17 @@ const NOBODY: [(&str, &str); 7] = [
     ("ff00::/8", MULTICAST),
 ];
 
+/// [`NOBODY`] as regular expressions of a network in CIDR notation.
+pub(super) const NOBODYS_PATTERNS: [&str; 7] = [
+    r"^0\..*/(?:[89]|[12][0-9]|3[0-2])$",
+    r"^127\..*/(?:[89]|[12][0-9]|3[0-2])$",
+    r"^(?:22[4-9]|23[0-9])\..*/(?:[4-9]|[12][0-9]|3[0-2])$",
+    r"^255\.255\.255\.255/32$",
+    "^[0:]+/128$",
+    "^[0:]*:0{0,3}1/128$",
+    "^[Ff][Ff][0-9A-Fa-f]{2}:.*/(?:[89]|[1-9][0-9]|1[0-9]{2})$",
+];
+
 const LOOPBACK: &str = "by these addresses a machine reaches only itself";
 const MULTICAST: &str = "these are addresses of groups, by which nobody sends";
 

@@ -145,7 +145,7 @@ impl<'d> Section<'d> {
         let known = keys::of(&self.name);
         let absent: Vec<_> = known.iter().copied().filter(|k| !self.has(k)).collect();
         let name = key.get_ref().as_ref();
-        let meant = keys::nearest(name, &absent).or_else(|| keys::nearest(name, known));
+        let meant = keys::nearest(name, &absent).or_else(|| keys::nearest(name, &known));
         let hint = match (meant, keys::homes(name)) {
             (Some(meant), _) => Some(format!("did you mean `{meant}`?")),
             (None, homes) if !homes.is_empty() => Some(format!(
@@ -208,6 +208,7 @@ impl<'d> Section<'d> {
 
     /// A required key. If it is missing, the fault is reported at the section's header.
     pub(super) fn required(&self, key: &str) -> Option<Field<'d>> {
+        debug_assert!(keys::is_required(&self.name, key), "{key}");
         let field = self.optional(key);
         if field.is_none() && !self.means(key) {
             self.missing(format!("`{key}`"), None);

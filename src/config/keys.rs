@@ -1,67 +1,104 @@
-//! The keys of the tier file, and the key that a misspelt key was meant to be.
+//! The keys of the tier file: what each may hold and means, and the key that a misspelt key was meant to be.
+//!
+//! One table ([`super::tier_keys`]) tells the parser which keys there are. The JSON Schema and the man page are made
+//! from the same table.
 
-/// The sections and their keys, in the order of the documentation. The section without a name is
-/// the file itself.
-const SECTIONS: [(&str, &[&str]); 14] = [
-    (
-        "",
-        &[
-            "share", "storage", "database", "was", "firewall", "serve", "health",
-        ],
-    ),
-    (
-        "share",
-        &[
-            "name",
-            "server",
-            "user",
-            "password_file",
-            "password",
-            "password_credential",
-            "clients",
-            "encrypt",
-        ],
-    ),
-    ("storage", &["path", "disk", "content"]),
-    ("storage.disk", &["device", "filesystem", "mount"]),
-    (
-        "storage.content",
-        &["git", "rev", "subdir", "build", "edit"],
-    ),
-    ("storage.content.edit", &["files", "object", "set"]),
-    (
-        "database",
-        &[
-            "host",
-            "port",
-            "user",
-            "password_file",
-            "password",
-            "password_credential",
-            "name",
-        ],
-    ),
-    ("was", &["mount", "vers", "container"]),
-    (
-        "was.container",
-        &[
-            "name",
-            "image",
-            "hostname",
-            "publish",
-            "workdir",
-            "privileged",
-            "read_only",
-            "env",
-            "secrets",
-        ],
-    ),
-    (SECRET, &PASSWORDS),
-    ("firewall", &["zone"]),
-    ("serve", &["mode"]),
-    ("health", &["interval", "listen", "http", "drain"]),
-    ("health.http", &["path", "status", "contains"]),
-];
+use std::ops::RangeInclusive;
+
+use super::shape::Shape;
+use super::tier_keys::SECTIONS;
+
+/// A table of the tier file.
+pub struct Section {
+    /// As in the file: `was.container`; empty for the file itself.
+    pub name: &'static str,
+    pub about: &'static str,
+    pub keys: &'static [Key],
+}
+
+/// A key of the tier file. Every text is for people and ends without a full stop.
+#[derive(Clone, Copy)]
+pub struct Key {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub without: Without,
+    pub about: &'static str,
+    /// The values that it takes, in words.
+    pub range: &'static str,
+    /// A value in TOML; empty for tables, whose keys have theirs.
+    pub example: &'static str,
+    /// What a change of it disturbs, as the end of a sentence.
+    pub disturbs: &'static str,
+}
+
+/// What a key holds.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// A table with keys of its own.
+    Section,
+    /// Any number of such tables.
+    Sections,
+    Text(fn() -> Shape),
+    /// A list of such texts, with at least one.
+    List(fn() -> Shape),
+    Boolean,
+    Number(&'static RangeInclusive<u16>),
+    /// A table whose keys are the operator's own: names, and values.
+    Entries(fn() -> Shape, fn() -> Shape),
+    /// A table of secrets, whose names are the operator's own.
+    Secrets(fn() -> Shape),
+}
+
+/// What holds where a key is left out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Without {
+    /// A fault.
+    Fault,
+    /// The same as with this value, which is TOML.
+    Default(&'static str),
+    /// Something that no value says, in words.
+    Means(&'static str),
+}
+
+impl Key {
+    /// A key that must be there, until [`Self::default`] or [`Self::without`] says otherwise.
+    pub(super) const fn new(name: &'static str, kind: Kind, about: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            about,
+            without: Without::Fault,
+            range: "",
+            example: "",
+            disturbs: "",
+        }
+    }
+
+    pub(super) const fn default(mut self, value: &'static str) -> Self {
+        self.without = Without::Default(value);
+        self
+    }
+
+    pub(super) const fn without(mut self, means: &'static str) -> Self {
+        self.without = Without::Means(means);
+        self
+    }
+
+    pub(super) const fn range(mut self, range: &'static str) -> Self {
+        self.range = range;
+        self
+    }
+
+    pub(super) const fn example(mut self, example: &'static str) -> Self {
+        self.example = example;
+        self
+    }
+
+    pub(super) const fn disturbs(mut self, disturbs: &'static str) -> Self {
+        self.disturbs = disturbs;
+        self
+    }
+}
 
 /// Stands for each table below `was.container.secrets`. The operator chooses the names of these
 /// tables.
@@ -70,25 +107,44 @@ pub(super) const SECRET: &str = "was.container.secrets.NAME";
 /// The three ways to give a password, of which a section takes one.
 pub(super) const PASSWORDS: [&str; 3] = ["password_file", "password", "password_credential"];
 
+/// All sections, in the order of the documentation.
+pub fn sections() -> &'static [Section] {
+    &SECTIONS
+}
+
+/// The section of this name.
+pub(super) fn section(name: &str) -> Option<&'static Section> {
+    SECTIONS.iter().find(|section| section.name == name)
+}
+
 /// The keys of a section; empty if the operator chooses them.
-pub(super) fn of(section: &str) -> &'static [&'static str] {
-    SECTIONS
-        .iter()
-        .find(|(name, _)| *name == section)
-        .map_or(&[], |(_, keys)| keys)
+pub(super) fn of(section_name: &str) -> Vec<&'static str> {
+    let keys = section(section_name).map_or(&[][..], |section| section.keys);
+    keys.iter().map(|key| key.name).collect()
+}
+
+/// Whether the table says that a section must have this key.
+pub(super) fn is_required(section_name: &str, name: &str) -> bool {
+    let mut keys = section(section_name)
+        .into_iter()
+        .flat_map(|section| section.keys);
+    keys.any(|key| key.name == name && key.without == Without::Fault)
 }
 
 /// Whether any section has this key.
 pub(super) fn is_known(key: &str) -> bool {
-    SECTIONS.iter().any(|(_, keys)| keys.contains(&key))
+    SECTIONS
+        .iter()
+        .any(|section| section.keys.iter().any(|known| known.name == key))
 }
 
 /// The sections that have this key.
 pub(super) fn homes(key: &str) -> Vec<&'static str> {
     SECTIONS
         .iter()
-        .filter(|(name, keys)| !name.is_empty() && keys.contains(&key))
-        .map(|(name, _)| *name)
+        .filter(|section| !section.name.is_empty())
+        .filter(|section| section.keys.iter().any(|known| known.name == key))
+        .map(|section| section.name)
         .collect()
 }
 

@@ -505,7 +505,7 @@ fn database(field: &Field<'_>, metadata: &Metadata, used: Use) -> Option<Databas
     let section = field.section()?;
     let host = section.required("host").and_then(|f| f.parsed(value::host));
     let port = match section.optional("port") {
-        Some(field) => field.number(&(1..=65535)),
+        Some(field) => field.number(&value::PORTS),
         None => Some(MARIADB_PORT),
     };
     let user = section.required("user").and_then(|f| f.parsed(value::text));
@@ -727,10 +727,9 @@ fn http_check(field: &Field<'_>) -> HttpCheck {
     {
         check.path = path;
     }
-    // A 1xx status is not a final answer.
     if let Some(status) = section
         .optional("status")
-        .and_then(|f| f.number(&(200..=599)))
+        .and_then(|f| f.number(&value::STATUSES))
     {
         check.status = status;
     }

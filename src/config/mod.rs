@@ -6,23 +6,29 @@
 //!
 //! `document` parses the TOML, `keys` says which keys there are, `load` reads each section, `value` checks single values
 //! (`address`, `place` and `reserved` know which belong to somebody else),
-//! and `model` has the types that come out.
+//! and `model` has the types that come out. `tier_keys` says of every key what it takes and means; `schema` makes a
+//! JSON Schema of that, with `shape` for what each text looks like.
 
 mod address;
 mod document;
 mod encoding;
 mod fault;
-mod keys;
+pub mod keys;
 mod load;
 mod model;
 mod outline;
 mod place;
 mod reserved;
+mod schema;
+#[cfg(test)]
+pub(crate) mod schema_tests;
 mod secret;
+mod shape;
 mod source;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod tier_keys;
 mod value;
 
 pub use fault::{Excerpt, Fault, Faults};
@@ -33,4 +39,5 @@ pub use model::{
 };
 pub use outline::{NamedSecret, Outline, Secrets, Way, outline, value_span};
 pub use reserved::PRIVILEGED_GROUPS;
+pub use schema::schema;
 pub use secret::Secret;

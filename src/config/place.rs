@@ -6,7 +6,7 @@ use super::value::Wrong;
 
 /// Refused with everything below them: what the kernel shows, what packages install, what helpers
 /// keep their state in, and what systemd-tmpfiles(8) empties.
-const TREES: [&str; 41] = [
+pub(super) const TREES: [&str; 41] = [
     "/proc",
     "/sys",
     "/dev",
@@ -51,13 +51,13 @@ const TREES: [&str; 41] = [
 ];
 
 /// Refused, but not what is below them.
-const DIRECTORIES: [&str; 5] = ["/", "/home", "/var", "/var/lib", "/var/opt"];
+pub(super) const DIRECTORIES: [&str; 5] = ["/", "/home", "/var", "/var/lib", "/var/opt"];
 
 /// In the container: refused with everything below them.
-const HIDING_TREES: [&str; 4] = ["/proc", "/sys", "/dev", "/run/secrets"];
+pub(super) const HIDING_TREES: [&str; 4] = ["/proc", "/sys", "/dev", "/run/secrets"];
 
 /// In the container: where an image has its programs and their settings.
-const HIDING: [&str; 20] = [
+pub(super) const HIDING: [&str; 20] = [
     "/",
     "/bin",
     "/sbin",

@@ -42,7 +42,7 @@ const ACCOUNTS: [&str; 17] = [
 
 /// Services of the agent's own, of its helpers and of every guest. The container's unit would take
 /// the place of a service of its name.
-const SERVICES: [&str; 21] = [
+pub(super) const SERVICES: [&str; 21] = [
     "wasagent",
     "wasagent-apply",
     "wasagent-http",
@@ -70,8 +70,12 @@ const SERVICES: [&str; 21] = [
 /// `Root` for `root` (username level, `Get_Pwnam_alloc` in source3/lib/username.c).
 pub(super) fn is_account(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    let taken = [&PRIVILEGED_GROUPS[..], &ACCOUNTS];
-    taken.iter().any(|names| names.contains(&name.as_str())) || name.starts_with("systemd-")
+    accounts().any(|taken| taken == name) || name.starts_with("systemd-")
+}
+
+/// All names that an account may not have.
+pub(super) fn accounts() -> impl Iterator<Item = &'static str> {
+    PRIVILEGED_GROUPS.into_iter().chain(ACCOUNTS)
 }
 
 /// Whether `NAME.service` is a service of the system.

@@ -74,12 +74,12 @@ const SHARE_PASSWORD: &str = "Gr\u{fc}n,Kohl\"42\\";
 const DATABASE_PASSWORD: &str = "p@ss'w0rd\";x";
 
 /// A directory with a tier file and the password files.
-struct Site {
+pub(super) struct Site {
     directory: TempDir,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let site = Self {
             directory: TempDir::new().unwrap(),
         };
@@ -104,11 +104,14 @@ impl Site {
     }
 
     fn load_as(&self, text: &str, role: Option<Role>) -> Result<Tier, Faults> {
-        self.write("tier.toml", self.text(text).as_bytes(), 0o600);
-        load(&self.path("tier.toml"), role)
+        let text = self.text(text);
+        self.write("tier.toml", text.as_bytes(), 0o600);
+        let loaded = load(&self.path("tier.toml"), role);
+        schema_tests::agrees(&text, loaded.as_ref().map(|_| ()));
+        loaded
     }
 
-    fn load(&self, text: &str) -> Result<Tier, Faults> {
+    pub(super) fn load(&self, text: &str) -> Result<Tier, Faults> {
         self.load_as(text, None)
     }
 
@@ -296,7 +299,7 @@ tier.toml:14:12: health.interval: a number without a unit
 
 /// Replacements in the example, and how the resulting fault begins. The message never repeats a
 /// value, since the line with the value is shown below it.
-const FAULTS: &[(&str, &str, &str)] = &[
+pub(super) const FAULTS: &[(&str, &str, &str)] = &[
     // keys and sections
     (
         "[firewall] ",
@@ -727,7 +730,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
 ];
 
 /// Values that are well written, and can never work.
-const NEVER: &[(&str, &str, &str)] = &[
+pub(super) const NEVER: &[(&str, &str, &str)] = &[
     (
         "\"192.168.2.0/24\"",
         "\"::ffff:192.168.2.0/120\"",
@@ -1160,7 +1163,7 @@ fn each_fault_alone() {
 }
 
 /// Replacements in the example that are valid.
-const RIGHT: &[(&str, &str)] = &[
+pub(super) const RIGHT: &[(&str, &str)] = &[
     ("\"192.168.2.13\"", "\"was-storage.example.org\""),
     ("\"192.168.2.13\"", "\"localhost.example.org\""),
     ("\"192.168.2.0/24\"", "\"fd00::/64\", \"10.0.0.1/32\""),

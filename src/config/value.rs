@@ -52,6 +52,25 @@ pub(super) const INTERVAL: RangeInclusive<Duration> =
 pub(super) const DRAIN: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(3600);
 
+/// The ports that can be listened on.
+pub(super) const PORTS: RangeInclusive<u16> = 1..=65535;
+/// The statuses of a final answer. One of 1xx is none.
+pub(super) const STATUSES: RangeInclusive<u16> = 200..=599;
+
+pub(super) const FILESYSTEMS: [(&str, Filesystem); 2] =
+    [("xfs", Filesystem::Xfs), ("ext4", Filesystem::Ext4)];
+pub(super) const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("report", Mode::Report)];
+pub(super) const DIALECTS: [(&str, Dialect); 4] = [
+    ("3.0", Dialect::V3_0),
+    ("3.0.2", Dialect::V3_0_2),
+    ("3.1.1", Dialect::V3_1_1),
+    ("3", Dialect::V3),
+];
+/// Sections of smb.conf with a meaning of their own, and shares that Samba makes.
+pub(super) const SAMBAS_OWN: [&str; 7] = [
+    "global", "globals", "homes", "printers", "print$", "ipc$", "admin$",
+];
+
 fn refuse_if(wrong: bool, what: &str, expected: &str) -> Checked<()> {
     if wrong {
         return Err(Wrong::new(what).expected(expected));
@@ -101,9 +120,6 @@ pub(super) fn environment_name(name: &str) -> Checked<()> {
 /// A share's name ([MS-FSCC] 2.1.6), except for section names that have a special meaning in Samba.
 pub(super) fn share_name(name: &str) -> Checked<String> {
     const FORBIDDEN: &str = "\"\\/[]:|<>+=;,*?%";
-    const RESERVED: [&str; 7] = [
-        "global", "globals", "homes", "printers", "print$", "ipc$", "admin$",
-    ];
     let expected =
         "1 to 80 characters without control characters and \" \\ / [ ] : | < > + = ; , * ? %";
     refuse_if(name.is_empty(), "is empty", expected)?;
@@ -128,7 +144,7 @@ pub(super) fn share_name(name: &str) -> Checked<String> {
         expected,
     )?;
     refuse_if(
-        RESERVED.contains(&name.to_lowercase().as_str()),
+        SAMBAS_OWN.contains(&name.to_lowercase().as_str()),
         "Samba keeps this name for itself",
         "another name",
     )?;
@@ -502,29 +518,15 @@ fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Checked<T> {
 }
 
 pub(super) fn filesystem(text: &str) -> Checked<Filesystem> {
-    one_of(
-        text,
-        &[("xfs", Filesystem::Xfs), ("ext4", Filesystem::Ext4)],
-    )
+    one_of(text, &FILESYSTEMS)
 }
 
 pub(super) fn mode(text: &str) -> Checked<Mode> {
-    one_of(
-        text,
-        &[("enforce", Mode::Enforce), ("report", Mode::Report)],
-    )
+    one_of(text, &MODES)
 }
 
 pub(super) fn dialect(text: &str) -> Checked<Dialect> {
-    one_of(
-        text,
-        &[
-            ("3.0", Dialect::V3_0),
-            ("3.0.2", Dialect::V3_0_2),
-            ("3.1.1", Dialect::V3_1_1),
-            ("3", Dialect::V3),
-        ],
-    )
+    one_of(text, &DIALECTS)
 }
 
 /// A network in CIDR notation, without host bits.

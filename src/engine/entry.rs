@@ -1,5 +1,5 @@
 //! What a run writes to systemd's journal: an entry when a resource is begun, changed, undone, failed or found drifted,
-//! with fields to search by. README.md documents the fields and the message ids. A changed field is logged by its name,
+//! with fields to search by. wasagent-journal(7) documents the fields and the message ids. A changed field is logged by its name,
 //! never with a value. Unchanged resources are not logged.
 
 use super::report::{Event, EventKind};

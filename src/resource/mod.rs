@@ -26,10 +26,10 @@
 //!    each to `src/effect/testdata/records.jsonl`. `undo` looks at the machine first: a run may have been killed before
 //!    or after the effect, and what somebody else has set since is kept. Plan, roll-back, revert, history and the fail
 //!    points of the tests need nothing more.
-//! 5. **The tier file**, if the operator chooses something: the field in `src/config/model.rs`, its key in `keys.rs`,
-//!    how it is read in `load.rs` and which values are refused in `value.rs`. The compiler names the samples in
-//!    `src/role/samples.rs` that lack the field, and `src/config/tests.rs` the golden text that lists the keys. The
-//!    README shows the whole tier file.
+//! 5. **The tier file**, if the operator chooses something: the field in `src/config/model.rs`, its key in `tier_keys.rs`
+//!    with what people are told of it, how it is read in `load.rs` and which values are refused in `value.rs`. The compiler names the samples in
+//!    `src/role/samples.rs` that lack the field, and `src/config/tests.rs` the golden text that lists the keys. Schema
+//!    and man page have it from there; `src/config/schema_tests.rs` finds what the two do not agree on.
 //! 6. **Its place in a role.** Add it to the graph in `src/role/storage.rs` or `src/role/was.rs`, after what it
 //!    needs. Add its kind to `as_the_tier_file_says` in `src/health/checks.rs` if nothing is served without it.
 //! 7. **Tests.** Table tests of `diff` in the resource's file. In `tests/lab`, a new key goes into `tier_file()` in

@@ -98,10 +98,14 @@ mod tests {
 
     /// What the documents have a developer type.
     #[test]
-    fn every_command_of_the_lab_in_readme_is_one() {
-        let readme = include_str!("../../../README.md");
+    fn every_command_of_the_lab_in_the_documents_is_one() {
+        let documents = concat!(
+            include_str!("../../../README.md"),
+            include_str!("../../../packaging/doc/README.ko.md"),
+            include_str!("../README.md")
+        );
         let mut commands = 0;
-        for rest in readme.split("cargo lab ").skip(1) {
+        for rest in documents.split("cargo lab ").skip(1) {
             let line = rest.split(['\n', '`', '(']).next().unwrap_or_default();
             // Brackets mark what may be left out.
             let line = line.replace(['[', ']'], "");

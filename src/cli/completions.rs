@@ -1,0 +1,52 @@
+//! `wasagent completions`: what a shell needs to complete the command line.
+
+use std::io::{ErrorKind, Write};
+
+use clap::{CommandFactory, ValueEnum};
+use clap_complete::aot::{Bash, Fish, Generator, Zsh};
+
+use super::exit::{self, Code};
+use super::{Arguments, Failure};
+use crate::error::{Doing, Result};
+
+/// A shell whose completions can be printed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+pub fn run(shell: Shell) -> Result<Code, Failure> {
+    let mut script = Vec::new();
+    match shell {
+        Shell::Bash => generate(Bash, &mut script),
+        Shell::Zsh => generate(Zsh, &mut script),
+        Shell::Fish => generate(Fish, &mut script),
+    }
+    match std::io::stdout().write_all(&script) {
+        // Who reads only the beginning, such as head(1), closes the pipe.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written.doing("write the completions")?,
+    }
+    Ok(exit::DONE)
+}
+
+fn generate(shell: impl Generator, script: &mut Vec<u8>) {
+    clap_complete::generate(shell, &mut for_people(), "wasagent", script);
+}
+
+/// The command line without the commands that only units run: a shell would offer them, hidden or not.
+fn for_people() -> clap::Command {
+    let all = Arguments::command();
+    let shown: Vec<clap::Command> = all
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .cloned()
+        .collect();
+    let arguments: Vec<clap::Arg> = all.get_arguments().cloned().collect();
+    clap::Command::new("wasagent")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(arguments)
+        .subcommands(shown)
+}

@@ -50,3 +50,31 @@ fn for_people() -> clap::Command {
         .args(arguments)
         .subcommands(shown)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_offers_what_people_type_and_nothing_that_only_units_run() {
+        let scripts: [fn(&mut Vec<u8>); 3] = [
+            |script| generate(Bash, script),
+            |script| generate(Zsh, script),
+            |script| generate(Fish, script),
+        ];
+        for write in scripts {
+            let mut script = Vec::new();
+            write(&mut script);
+            let script = String::from_utf8(script).unwrap();
+            for command in Arguments::command().get_subcommands() {
+                let name = command.get_name();
+                assert_eq!(
+                    script.contains(name),
+                    !command.is_hide_set(),
+                    "{name}\n{script}"
+                );
+            }
+            assert!(script.contains("rollback-on-failure") && script.contains("storage"));
+        }
+    }
+}

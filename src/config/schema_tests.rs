@@ -67,6 +67,10 @@ const BEYOND_A_SCHEMA: &[(&str, &str)] = &[
         "the password is too long",
         "bytes; a schema counts characters",
     ),
+    (
+        "found a date or time",
+        "JSON has no dates: a language server hands one over as a text",
+    ),
 ];
 
 fn validator() -> &'static Validator {

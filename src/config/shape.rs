@@ -312,11 +312,11 @@ pub(super) fn dialect() -> Shape {
 
 pub(super) fn network() -> Shape {
     let shape = Shape::like(format!(
-        "^(?:{}/(?:3[0-2]|[12]?[0-9])|{}/(?:12[0-8]|1[01][0-9]|[1-9]?[0-9]))$",
+        "^(?:{}/0*(?:3[0-2]|[12]?[0-9])|{}/0*(?:12[0-8]|1[01][0-9]|[1-9]?[0-9]))$",
         ipv4(),
         ipv6()
     ));
-    let shape = shape.but_not(format!("^{}/(?:9[6-9]|1[0-9]{{2}})$", mapped()));
+    let shape = shape.but_not(format!("^{}/0*(?:9[6-9]|1[0-9]{{2}})$", mapped()));
     address::NOBODYS_PATTERNS
         .iter()
         .fold(shape, |shape, pattern| shape.but_not(*pattern))
@@ -365,7 +365,7 @@ pub(super) fn git() -> Shape {
     let server = format!(r"(?:{HOST_NAME}|\[?{}\]?)(?::{PORT})?", ipv6());
     let forms = [
         format!("https://{server}/.+"),
-        format!("ssh://(?:(?!-)[^:@]*@)?{server}/.+"),
+        format!("ssh://(?:(?!-)[^:]*@)?{server}/.+"),
         format!("file://{}", any_path()),
         any_path(),
         format!("(?!-)[A-Za-z0-9._-]+@{HOST_NAME}:.+"),

@@ -135,7 +135,7 @@ pub(super) fn environment_value() -> Shape {
 pub(super) fn share_name() -> Shape {
     Shape::like(format!(r#"^[^{CONTROL}"\\/\[\]:|<>+=;,*?%]+$"#))
         .at_most(80)
-        .but_not(r"^[\s.]|\s$")
+        .but_not(r"^[\p{White_Space}.]|\p{White_Space}$")
         .but_not(format!("^(?:{})$", any_case(value::SAMBAS_OWN)))
 }
 
@@ -370,11 +370,12 @@ pub(super) fn git() -> Shape {
         any_path(),
         format!("(?!-)[A-Za-z0-9._-]+@{HOST_NAME}:.+"),
     ];
-    Shape::like(format!("^(?:{})$", forms.join("|"))).but_not(format!(r"[\s{CONTROL}]"))
+    Shape::like(format!("^(?:{})$", forms.join("|")))
+        .but_not(format!(r"[\p{{White_Space}}{CONTROL}]"))
 }
 
 pub(super) fn revision() -> Shape {
-    Shape::like(format!(r"^[^\s{CONTROL}~^:?*\[\\]+$"))
+    Shape::like(format!(r"^[^\p{{White_Space}}{CONTROL}~^:?*\[\\]+$"))
         .but_not(r"^[/-]|^@$|\.\.|@\{|//|[/.]$|(?:^|/)\.|\.lock(?:/|$)")
 }
 

@@ -13,7 +13,7 @@ install -d -m 755 "$root/etc/wasagent"
 install -d -m 700 "$root/var/lib/wasagent"
 
 # Man pages, completions and the schema: to be switched on when the program has the commands that write them.
-pages=no
+pages=yes
 if [ $pages = yes ]; then
 	share=$root/usr/share
 	install -d -m 755 "$share/man" "$share/bash-completion/completions" "$share/zsh/site-functions" \

@@ -128,7 +128,10 @@ fn build(into: &Path) -> Result<()> {
             .arg(format!("deb {mirror} bookworm main"));
     }
     ok_with(mmdebstrap, b"", UNPACKING)?;
-    let macros = tree.join("etc/rpm/macros.el");
+    // No package of Debian's makes the directory.
+    let directory = tree.join("etc/rpm");
+    fs::create_dir_all(&directory)?;
+    let macros = directory.join("macros.el");
     fs::write(&macros, MACROS).with_context(|| format!("write {}", macros.display()))
 }
 

@@ -25,8 +25,9 @@ fn answer(program: &str, arguments: &[&str]) -> Result<String> {
         + &String::from_utf8_lossy(&output.stderr))
 }
 
-/// The whole binary is copied to each VM, and an operator looks at its size before anything else.
-const LARGEST: u64 = 5_000_000;
+/// The whole binary is copied to each VM, and an operator looks at its size before anything else. The aim is 5 MB: the
+/// manual, the schema and the completions, 0.2 MB of it, have to be made up for.
+const LARGEST: u64 = 5_100_000;
 
 #[test]
 fn the_release_build_is_static_and_small() -> Result<()> {

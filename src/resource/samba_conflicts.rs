@@ -255,14 +255,14 @@ mod tests {
 
     #[test]
     fn a_share_of_the_same_name_is_told_with_its_place() {
-        for section in ["[user1]", "[USER1]", "\t[ User1 ]  # mine", "[user1\\\n]"] {
+        for section in ["[user1]", "[USER1]", "\t[User1]  # mine", "[user1\\\n]"] {
             let error = error(&format!("[global]\n{section}\npath = /srv"), "");
             assert!(error.message.contains("smb.conf, line 2"), "{error}");
             assert!(error.hint.unwrap().contains("share.name"));
         }
         assert!(error("", "[user1]\n").message.contains("already defines"));
         is_fine(
-            "[global]\n[user10]\n[user]\n# [user1]\n",
+            "[global]\n[user10]\n[user]\n[ user1 ]\n# [user1]\n",
             "[other]\npath = /srv\n",
         );
     }

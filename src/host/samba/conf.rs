@@ -219,15 +219,18 @@ fn with_single_blanks(text: &str) -> String {
     text.chars().filter(|c| keep(c)).collect()
 }
 
-/// A section name as Samba compares it: it ignores case, blanks at the ends, and repeated blanks between
-/// words. The name of [global] it compares without any blanks (`strwicmp()`).
+/// A section name as Samba compares it: it ignores case, and takes blanks in a row for the first of them. `[ a]` is
+/// another section than `[a]`. The name of [global] it compares without any blanks (`strwicmp()`).
 pub fn section_name(name: &str) -> String {
-    let words = name.split(is_blank).filter(|word| !word.is_empty());
-    let words: Vec<&str> = words.collect();
-    match compact(name).as_str() {
-        GLOBAL | "globals" => GLOBAL.to_owned(),
-        _ => words.join(" ").to_lowercase(),
+    if let GLOBAL | "globals" = compact(name).as_str() {
+        return GLOBAL.to_owned();
     }
+    let mut last = None;
+    let kept = name.chars().filter(|c| {
+        let before = last.replace(*c);
+        !(is_blank(*c) && before.is_some_and(is_blank))
+    });
+    kept.collect::<String>().to_lowercase()
 }
 
 /// An option name as Samba compares it: it ignores case and blanks.
@@ -300,7 +303,7 @@ mod tests {
         let main =
             "[Global]\n; [no]\n# [neither]\ninclude = INNER\n \t[ My   Share ]\npath = /a\\\n[b]\n";
         let conf = read(main, "[USER1]\n");
-        assert_eq!(sections(&conf), ["global", "user1", "my share"]);
+        assert_eq!(sections(&conf), ["global", "user1", " my share "]);
         assert!(
             conf.sections[1]
                 .1
@@ -338,8 +341,8 @@ mod tests {
     fn what_is_blank_to_samba_alone_separates() {
         for (text, section, value) in [
             ("[x]\n\u{b}comment\u{c} =\u{b} a\u{a0}\n", "x", "a\u{a0}"),
-            ("[ x\u{3000}y ]\ncomment = a\0b\n", "x\u{3000}y", "a"),
-            ("[ x\\\ny ]\ncom\\\nment = a\\\n", "xy", "a"),
+            ("[ x\u{3000}y ]\ncomment = a\0b\n", " x\u{3000}y ", "a"),
+            ("[ x\\\ny ]\ncom\\\nment = a\\\n", " xy ", "a"),
             ("[x]\ncomment = a\\", "x", "a\\"),
             ("[x  y]\ncomment = a  \t b\t\\\n c", "x y", "a b\tc"),
         ] {
@@ -363,6 +366,8 @@ mod tests {
             ("[x]\ncopy = y\n[y]\n", Some(2)),
             ("[x]\ncopy = x\n", Some(2)),
             ("[A  b]\n[x]\ncopy = a b\n", None),
+            ("[ a]\n[x]\ncopy = a\n", Some(3)),
+            ("[a\tb]\n[x]\ncopy = a b\n", Some(3)),
             ("[other]\nCREATE mode = 99\n", Some(2)),
             ("[global]\nnonsense\nnonsense = 1\noplocks = On\n", None),
         ] {

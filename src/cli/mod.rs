@@ -79,7 +79,7 @@ enum Color {
 
 #[derive(Debug, Args)]
 struct RoleArgument {
-    /// What this VM is to be; remembered after the first successful apply
+    /// What this VM is to be; remembered from the first apply on
     #[arg(long)]
     role: Option<Role>,
 }

@@ -42,7 +42,7 @@ pub fn load(path: &Path, role: Option<Role>) -> Result<Tier, Faults> {
 pub(super) struct Loaded {
     pub(super) text: Zeroizing<String>,
     pub(super) tier: Tier,
-    /// Those that the role uses.
+    /// Those that the role uses, and those that stand in the file itself.
     pub(super) secrets: Vec<NamedSecret>,
 }
 
@@ -279,7 +279,9 @@ fn password(
             (_, true) => secret::from_file(&value::path(text)?, owner).map(Some),
             (_, false) => value::path(text).map(|_| None),
         });
-        if let (Use::Used, Some(read)) = (used, &mut secret) {
+        // One that stands in the file goes wherever the file goes, whoever uses it.
+        let is_told = used == Use::Used || key == "password";
+        if let Some(read) = secret.as_mut().filter(|_| is_told) {
             section.report().names(NamedSecret {
                 key: field.name.clone(),
                 way: way(key, &field),

@@ -41,7 +41,7 @@ pub enum Way {
 pub struct Outline {
     pub text: Zeroizing<String>,
     pub tier: Tier,
-    /// Those that the role uses.
+    /// Those that the role uses, and those that stand in the file itself.
     pub secrets: Vec<NamedSecret>,
 }
 

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use crate::effect::container::OnContainer;
 use crate::engine::{Diff, Disturbance, Step};
 use crate::error::{Error, Result};
-use crate::host::blocking;
 use crate::host::fs::read_regular;
 use crate::host::mark;
 use crate::host::podman::{self, ContainerState};
 use crate::host::starters::{By, is_it, is_named, starters};
 use crate::host::systemd::{Job, UnitState};
+use crate::host::{Host, blocking};
 
 const MAX_UNIT: u64 = 1 << 20;
 
@@ -44,6 +44,7 @@ impl ByHand {
     /// Looks for what the agent did not make. `unit_file` is the file of the service that is there now,
     /// if that file is somebody else's.
     pub async fn observe(
+        host: &Host,
         name: &str,
         unit: &UnitState,
         unit_file: Option<PathBuf>,
@@ -81,7 +82,9 @@ impl ByHand {
         };
         let own = [unit_of(name)];
         let of_name = name.to_owned();
-        let others = blocking(move || Ok(starters(&of_name, id.as_deref(), &own, &[]))).await?;
+        let instances = host.systemd.instances().await?;
+        let others =
+            blocking(move || Ok(starters(&of_name, id.as_deref(), &own, &instances))).await?;
         let services = others
             .into_iter()
             .filter(|other| matches!(other.by, By::Service(_)));

@@ -17,7 +17,11 @@ pub fn synopsis(page: &str, roff: &mut Roff) {
         text.push_str(" *COMMAND*");
     }
     for argument in shown(&command) {
-        text.push_str(&format!(" [{}]", usage(argument)));
+        let usage = usage(argument);
+        text.push_str(&match argument.is_required_set() {
+            true => format!(" {usage}"),
+            false => format!(" [{usage}]"),
+        });
     }
     roff.section("Synopsis");
     roff.paragraph(&text);

@@ -21,7 +21,9 @@ install_packages() {
     if have dnf; then
         dnf -y install $1
     elif have apt-get; then
-        apt-get -q -o DPkg::Lock::Timeout=300 update &&
+        # An installation that a power cut ended has to be completed first.
+        DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confold &&
+            apt-get -q -o DPkg::Lock::Timeout=300 update &&
             DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install $2
     else
         fail "neither dnf nor apt-get is here to install packages with"
@@ -62,12 +64,12 @@ add_repository() {
 # Downloads the agent, and installs it if it is the one that is meant.
 install_binary() {
     ! is_sha256 "$2" /usr/bin/wasagent || return 0
-    work=$(mktemp -d)
-    download "$1" "$work/wasagent" || fail "$1 cannot be downloaded"
-    is_sha256 "$2" "$work/wasagent" || fail "what $1 gives has another checksum than $2; nothing was installed"
-    install -m 0755 "$work/wasagent" /usr/bin/.wasagent.new
-    mv /usr/bin/.wasagent.new /usr/bin/wasagent
-    rm -r "$work"
+    new=/usr/bin/.wasagent.new
+    download "$1" "$new" || fail "$1 cannot be downloaded"
+    is_sha256 "$2" "$new" || fail "what $1 gives has another checksum than $2; nothing was installed"
+    chmod 0755 "$new"
+    sync "$new"
+    mv "$new" /usr/bin/wasagent
 }
 
 # Where a secret may come from: disks by their labels, such as an ISO that is attached to the VM.
@@ -86,27 +88,33 @@ unmount_drives() {
     done
 }
 
+# Copies a secret to its file, whole or not at all.
+keep() {
+    install -m 0600 "$1" "$2.new" && sync "$2.new" && mv "$2.new" "$2"
+}
+
 # Brings the secret with a name to its file, which only root may read.
 bring_secret() {
     [ ! -s "$2" ] || return 0
     mkdir -p "$(dirname "$2")"
     for store in /run/credentials/@system /run/credstore /etc/credstore; do
         if [ -f "$store/wasagent.$1" ]; then
-            install -m 0600 "$store/wasagent.$1" "$2"
+            keep "$store/wasagent.$1" "$2"
             return
         fi
     done
     for store in /run/credentials/@encrypted /run/credstore.encrypted /etc/credstore.encrypted; do
         if [ -f "$store/wasagent.$1" ]; then
-            systemd-creds decrypt --name="wasagent.$1" "$store/wasagent.$1" "$2.new" || return
+            systemd-creds decrypt --name="wasagent.$1" "$store/wasagent.$1" "$2.new" || continue
             chmod 0600 "$2.new"
+            sync "$2.new"
             mv "$2.new" "$2"
             return
         fi
     done
     for drive in /run/wasagent-drives/*; do
         if [ -f "$drive/wasagent/$1" ]; then
-            install -m 0600 "$drive/wasagent/$1" "$2"
+            keep "$drive/wasagent/$1" "$2"
             return
         fi
     done
@@ -125,16 +133,13 @@ prepare() {
     [ -z "$missing" ] || exit 1
 }
 
-# After the role has been applied. The package's units keep the role from here on; an agent that was downloaded has none.
+# After the role has been applied. The package's unit applies it at later boots; an agent that was downloaded has none.
 finish() {
-    for unit in wasagent-apply.service wasagent-http.socket wasagent.service; do
-        if systemctl cat "$unit" >/dev/null 2>&1; then
-            systemctl enable "$unit"
-        fi
-    done
-    if systemctl cat wasagent.service >/dev/null 2>&1; then
-        systemctl start wasagent.service
+    if systemctl cat wasagent-apply.service >/dev/null 2>&1; then
+        systemctl enable wasagent-apply.service
     fi
+    # What was written is on the disk before the unit goes that would write it again.
+    sync
     systemctl disable --quiet wasagent-first-boot.service
     rm -f /etc/systemd/system/wasagent-first-boot.service /etc/wasagent/first-boot
     echo "wasagent first boot: this VM is the tier's @ROLE@"

@@ -178,9 +178,8 @@ impl Request {
                 let embedded = secret.secret.clone().filter(|_| self.embed_secrets);
                 Ok(Some((path.clone(), embedded)))
             }
-            Way::Inline if self.embed_secrets => Ok(None),
             Way::Inline => Err(Error::new(format!("{}: the password stands in the tier file, and so would stand in the user data", secret.key))
-                .hint("use password_file, or --embed-secrets if others may read it")),
+                .hint("use password_file; with --embed-secrets the file's password travels along, and is wiped on the VM")),
             Way::Credential => Err(Error::new(format!("{}: a new VM has no unit yet that is given this credential", secret.key))
                 .hint("use password_file: the first boot writes a credential with the name wasagent.FILENAME to that file")),
         }

@@ -21,6 +21,8 @@ chmod 0644 /etc/systemd/system/wasagent-first-boot.service
 
 systemctl daemon-reload
 systemctl enable --quiet wasagent-first-boot.service
+# cloud-init runs this script once: what it wrote has to outlive a power cut.
+sync
 if ! systemctl start wasagent-first-boot.service; then
     journalctl --boot --unit=wasagent-first-boot.service --output=cat --lines=60 --no-pager || true
     echo "wasagent first boot: the first try failed, as is said above; it is tried again every minute:" \

@@ -88,10 +88,15 @@ impl FirstBoot<'_> {
         let mut files = String::new();
         for (path, secret) in self.secrets {
             if let Some(secret) = secret {
+                let mut new = path.clone().into_os_string();
+                new.push(".new");
+                let new = quoted(Path::new(&new));
                 let (path, directory) =
                     (quoted(path), path.parent().map(quoted).unwrap_or_default());
-                let _ = writeln!(files, "mkdir -p {directory}");
-                files += &decoded(secret.expose().as_bytes(), &format!(" >{path}"));
+                // A file that is there stays: somebody may have changed the password since.
+                let _ = writeln!(files, "if [ ! -s {path} ]; then\nmkdir -p {directory}");
+                files += &decoded(secret.expose().as_bytes(), &format!(" >{new}"));
+                let _ = writeln!(files, "sync {new}\nmv {new} {path}\nfi");
             }
         }
         if files.is_empty() {

@@ -11,4 +11,5 @@ mkdir -p /var/lib/cloud/scripts/per-boot
 wasagent-end
 } >/var/lib/cloud/scripts/per-boot/wasagent-wipe
 chmod 0700 /var/lib/cloud/scripts/per-boot/wasagent-wipe
-/var/lib/cloud/scripts/per-boot/wasagent-wipe
+/var/lib/cloud/scripts/per-boot/wasagent-wipe ||
+    echo "wasagent first boot: the secrets could not be wiped from what cloud-init keeps below /var/lib/cloud" >&2

@@ -199,16 +199,23 @@ fn no_secret_travels_unless_somebody_insists() {
 }
 
 #[test]
-fn a_secret_in_the_tier_file_is_refused_unless_somebody_insists() {
+fn a_secret_in_the_tier_file_is_refused() {
     let ground = Ground::new();
     let file = format!("password_file = \"{}/share.password\"", ground.path());
     let tier = ground.read("tier.toml");
     ground.write("tier.toml", &tier.replace(&file, "password = \"x\""));
     let mut request = request(Role::Was);
+    for embed_secrets in [false, true] {
+        request.embed_secrets = embed_secrets;
+        let error = request.user_data(&ground.outline(&request)).unwrap_err();
+        assert!(error.message.contains("share.password"), "{error}");
+    }
+    // A WAS uses none of it, and its tier file would carry it all the same.
+    let database = format!("password_file = \"{}/database.password\"", ground.path());
+    assert!(tier.contains(&database));
+    ground.write("tier.toml", &tier.replace(&database, "password = \"x\""));
     let error = request.user_data(&ground.outline(&request)).unwrap_err();
-    assert!(error.message.contains("share.password"), "{error}");
-    request.embed_secrets = true;
-    assert!(request.user_data(&ground.outline(&request)).is_ok());
+    assert!(error.message.contains("database.password"), "{error}");
     ground.write(
         "tier.toml",
         &tier.replace(&file, "password_credential = \"x\""),

@@ -16,7 +16,10 @@ def wiped(data):
 
 
 for instance in glob.glob("/var/lib/cloud/instances/*"):
-    for name in glob.glob(instance + "/user-data.txt*") + glob.glob(instance + "/scripts/*"):
+    patterns = ("user-data.txt*", "scripts/*", "scripts/vendor/*")
+    for name in (name for pattern in patterns for name in glob.glob(os.path.join(instance, pattern))):
+        if not os.path.isfile(name):
+            continue
         with open(name, "rb") as file:
             data = file.read()
         if wiped(data) != data:
@@ -27,8 +30,8 @@ for instance in glob.glob("/var/lib/cloud/instances/*"):
             os.replace(new.name, name)
     kept = instance + "/obj.pkl"
     source = sources.pkl_load(kept) if os.path.exists(kept) else None
-    if source is not None:
+    raw = getattr(source, "userdata_raw", None)
+    if isinstance(raw, (bytes, str)) and wiped(raw) != raw:
         source.userdata = None
-        if isinstance(source.userdata_raw, (bytes, str)):
-            source.userdata_raw = wiped(source.userdata_raw)
+        source.userdata_raw = wiped(raw)
         sources.pkl_store(source, kept)

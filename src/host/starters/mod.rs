@@ -54,7 +54,7 @@ const QUADLETS_OF_ROOT: [&str; 3] = [
 ];
 
 /// Lists of commands that run at certain times, and what runs at every boot.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "/etc/crontab",
     "/etc/anacrontab",
     "/etc/cron.d",
@@ -65,6 +65,7 @@ const TABLES: [&str; 12] = [
     "/var/spool/cron/root",
     "/var/spool/cron/crontabs/root",
     "/var/spool/cron/atjobs",
+    "/var/spool/at",
     "/etc/rc.local",
     "/etc/rc.d/rc.local",
 ];
@@ -191,7 +192,7 @@ impl Search<'_> {
         let quadlets = self.quadlets(&QUADLETS_OF_ROOT, false);
         let starts = quadlets
             .into_iter()
-            .filter(|(_, file)| text(file).contains("\nWantedBy="));
+            .filter(|(_, file)| is_wanted(&text(file)));
         found.extend(starts);
         found
     }
@@ -314,15 +315,25 @@ fn service_of_quadlet(file: &Path) -> Option<String> {
 
 /// Whether a `.container` file gives its container this name. Without `ContainerName=` it is `systemd-%N`.
 fn names_container(quadlet: &str, service: &str, name: &str) -> bool {
-    let mut names = quadlet.lines().filter_map(|line| {
-        let (key, value) = line.split_once('=')?;
-        (key.trim() == "ContainerName").then(|| value.trim().to_owned())
-    });
     let stem = service.trim_end_matches(".service");
-    let given = names
-        .next_back()
-        .unwrap_or_else(|| format!("systemd-{stem}"));
+    let given = values(quadlet, "ContainerName").last().map(str::to_owned);
+    let given = given.unwrap_or_else(|| format!("systemd-{stem}"));
     expanded(&given, service) == name
+}
+
+/// Whether something starts what a `.container` file makes, at a boot or at root's login.
+fn is_wanted(quadlet: &str) -> bool {
+    ["WantedBy", "RequiredBy", "UpheldBy"]
+        .iter()
+        .any(|key| values(quadlet, key).any(|value| !value.is_empty()))
+}
+
+fn values<'q>(quadlet: &'q str, key: &str) -> impl Iterator<Item = &'q str> {
+    quadlet
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .filter(move |(name, _)| name.trim() == key)
+        .map(|(_, value)| value.trim())
 }
 
 #[cfg(test)]

@@ -262,7 +262,7 @@ impl Resource for Container {
         let (by_hand, file) = match found {
             Occupant::Foreign if self.quadlet => return Err(mark::foreign(&self.path())),
             Occupant::Foreign => (
-                ByHand::observe(&self.name, &unit, Some(self.path())).await?,
+                ByHand::observe(host, &self.name, &unit, Some(self.path())).await?,
                 None,
             ),
             // The agent's file is gone and its container still runs: nobody made that by hand.
@@ -274,7 +274,7 @@ impl Resource for Container {
                 let file = PathBuf::from(&unit.fragment_path);
                 let others = unit.is_loaded() && !unit.is_from(&self.path()) && file.exists();
                 let file = others.then_some(file);
-                (ByHand::observe(&self.name, &unit, file).await?, None)
+                (ByHand::observe(host, &self.name, &unit, file).await?, None)
             }
             // podman is slow: it is asked only if nothing of the agent's is there yet.
             Occupant::Ours(file) => (None, Some(file)),

@@ -127,7 +127,9 @@ impl Making<'_> {
         if let Some(found) = self.find_vm(vm)? {
             let network = list(&found, "nic").iter().any(|nic| {
                 text(nic, "networkid") == ground.network
-                    && text(nic, "ipaddress") == vm.address.to_string()
+                    && ["ipaddress", "ip6address"]
+                        .iter()
+                        .any(|key| text(nic, key).parse() == Ok(vm.address))
             });
             ensure!(
                 network,

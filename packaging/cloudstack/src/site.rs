@@ -107,7 +107,13 @@ impl Site {
     pub fn read(path: &Path) -> Result<Site> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).with_context(|| format!("read {name}"))?;
-        let mut site: Site = toml::from_str(&text).with_context(|| format!("read {name}"))?;
+        let mut site: Site = toml::from_str(&text).map_err(|error| {
+            // The line itself stays out: it may hold a key that belongs elsewhere.
+            let line = error
+                .span()
+                .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            anyhow::anyhow!("{name}, line {line}: {}", error.message())
+        })?;
         let beside = path.parent().unwrap_or(Path::new("."));
         let named = [
             site.ca_file.as_mut(),

@@ -1,6 +1,6 @@
 # The guide's tier on Apache CloudStack: affinity group, three VMs, data disk, internal balancer. For sites whose tools
 # sign as their server does: ABLESTACK Mold takes HmacSHA256 signatures only, and this provider makes HMAC-SHA1. On Mold
-# use wasagent-mold, which makes the same.
+# use wasagent-mold, which makes the key pair, too, and starts the storage VM with its disk.
 terraform {
   required_providers {
     cloudstack = {

@@ -160,7 +160,7 @@ fn on_debian(lab: &Lab, repositories: &Repositories, release: Release) -> Result
         guest.answer(["journalctl", "--no-pager", "-u", UNIT])?
     );
     serves(&guest)?;
-    let serving = serving(&guest)?;
+    let before = serving(&guest)?;
 
     repositories.offer(&guest, 2)?;
     apt(&guest, &["upgrade"])?;
@@ -169,11 +169,7 @@ fn on_debian(lab: &Lab, repositories: &Repositories, release: Release) -> Result
             .answer(["dpkg-query", "-W", "-f", "${Version}", "wasagent"])?
             .ends_with("-2")
     );
-    let invocation = serving.clone();
-    ensure!(
-        self::serving(&guest)? == invocation,
-        "an upgrade restarted something"
-    );
+    ensure!(serving(&guest)? == before, "an upgrade restarted something");
     serves(&guest)?;
 
     let removed = apt(

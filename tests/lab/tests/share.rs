@@ -379,7 +379,7 @@ fn what_an_operator_has_stays_to_the_byte() -> Result<()> {
 /// How an operator comes to what our share cannot stand beside, how it is taken back, and what the error has to say.
 const CONFLICTS: [(&str, &str, &str); 9] = [
     (
-        "printf '\\n[ USER1 ]\\npath = /srv\\n' >>/etc/samba/smb.conf",
+        "printf '\\n[USER1]\\npath = /srv\\n' >>/etc/samba/smb.conf",
         "",
         "already defines a share user1",
     ),

@@ -13,6 +13,7 @@ use super::exit::{self, Code};
 use super::output::Output;
 use super::view::{self, View};
 use crate::config::{Role, Tier};
+use crate::effect::history;
 use crate::engine::Work;
 use crate::engine::report::{Event, Summary};
 use crate::engine::retry::RetryPolicy;
@@ -43,6 +44,7 @@ pub struct Options {
 pub async fn run(
     role: Role,
     tier: &Tier,
+    runs: Vec<history::Run>,
     options: &Options,
     output: &Output,
 ) -> Result<Code, Failure> {
@@ -64,6 +66,7 @@ pub async fn run(
         stop: stop_on_signals(&view)?,
     });
     let options = run::Options {
+        runs,
         retry,
         rolls_back: options.rollback_on_failure,
         last_look: last_look(role, tier, &host),

@@ -52,19 +52,18 @@ struct ChangeJson<'a> {
     fields: &'a [Field],
 }
 
-/// Tells of every record that cannot be read.
-pub fn warn_of_unreadable(output: &Output) -> Result<Vec<Unreadable>> {
-    let unreadable = history::unreadable(Path::new(STATE_DIRECTORY))?;
+/// The runs on record. Tells of every record that cannot be read.
+pub fn read(output: &Output) -> Result<(Vec<Run>, Vec<Unreadable>)> {
+    let (runs, unreadable) = history::read_all(Path::new(STATE_DIRECTORY))?;
     for one in &unreadable {
         output.warning(&one.as_error());
     }
-    Ok(unreadable)
+    Ok((runs, unreadable))
 }
 
 pub fn run(output: &Output) -> Result<Code, Failure> {
-    let unreadable = warn_of_unreadable(output)?;
     let directory = Path::new(STATE_DIRECTORY);
-    let mut runs = history::runs(directory)?;
+    let (mut runs, unreadable) = read(output)?;
     let running = history::running(directory, &runs);
     if running.is_none() {
         // It may just have ended.

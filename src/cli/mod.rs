@@ -244,22 +244,22 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
                 all: *all,
                 explain: *explain,
             };
-            history::warn_of_unreadable(output)?;
+            history::read(output)?;
             block_on(plan::run(role, &tier, &options, telling, output))
         }
         Command::Apply { role, options } => {
             need_root()?;
             let lock = lock::take(options.wait)?;
             let (role, tier) = start(config, role.role, output)?;
-            history::warn_of_unreadable(output)?;
-            let code = block_on(apply::run(role, &tier, options, output));
+            let (runs, _) = history::read(output)?;
+            let code = block_on(apply::run(role, &tier, runs, options, output));
             drop(lock);
             code
         }
         Command::Revert { options } => {
             need_root()?;
             let lock = lock::take(options.wait)?;
-            history::warn_of_unreadable(output)?;
+            history::read(output)?;
             let code = block_on(revert::run(output));
             drop(lock);
             code

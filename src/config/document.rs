@@ -74,14 +74,19 @@ impl<'s> Report<'s> {
         if self.broken_lines.borrow().contains(&line) && !wrong.what.starts_with("not TOML") {
             return;
         }
+        let Wrong {
+            what,
+            expected,
+            hint,
+        } = wrong.on_one_line();
         self.faults.borrow_mut().push(Fault {
             file: self.source.file.clone(),
             line,
             column,
             text: self.source.shown(span),
-            message: wrong.what,
-            expected: wrong.expected,
-            hint: wrong.hint,
+            message: what,
+            expected,
+            hint,
             excerpt: self.source.excerpt(span),
         });
     }

@@ -163,16 +163,47 @@ pub(super) fn nearest<'k>(misspelt: &str, known: &[&'k str]) -> Option<&'k str> 
         .map(|(_, word, _)| word)
 }
 
+/// Which of [`PASSWORDS`] this key is, or was probably meant to be.
+pub(super) fn password_key(key: &str) -> Option<&'static str> {
+    // A key that the tier file has is no misspelt one, and most keys of a good file are such.
+    if is_known(key) {
+        return PASSWORDS.into_iter().find(|password| *password == key);
+    }
+    nearest(key, &PASSWORDS)
+}
+
 /// Whether the value of a key with this name may be a password. A misspelt `password_file` has a
 /// path as its value, and it helps the operator to see that path.
 pub(super) fn resembles_password(key: &str) -> bool {
     let key = key.to_lowercase();
-    if let Some("password_file" | "password_credential") = nearest(&key, &PASSWORDS) {
+    if let Some("password_file" | "password_credential") = password_key(&key) {
         return false;
     }
     ["pass", "pwd", "secret", "token"]
         .iter()
         .any(|part| key.contains(part))
-        || ("password".len().abs_diff(key.chars().count()) <= 3
+        || (!is_known(&key)
+            && "password".len().abs_diff(key.chars().count()) <= 3
             && strsim::osa_distance(&key, "password") <= 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_known_is_told_without_a_search() {
+        for key in SECTIONS.iter().flat_map(|section| section.keys) {
+            assert_eq!(
+                password_key(key.name),
+                nearest(key.name, &PASSWORDS),
+                "{}",
+                key.name
+            );
+            let resembles = key.name == "password" || key.name == "secrets";
+            assert_eq!(resembles_password(key.name), resembles, "{}", key.name);
+        }
+        assert!(resembles_password("passwort") && resembles_password("pasword"));
+        assert!(!resembles_password("pasword_file"));
+    }
 }

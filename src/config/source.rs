@@ -220,7 +220,7 @@ fn is_misplaced_password(
     key: &Spanned<toml::de::DeString<'_>>,
     value: &Spanned<DeValue<'_>>,
 ) -> bool {
-    let key = keys::nearest(key.get_ref(), &keys::PASSWORDS);
+    let key = keys::password_key(key.get_ref());
     match (key, value.get_ref()) {
         (Some("password_file"), DeValue::String(path)) => !path.starts_with('/'),
         (Some("password_credential"), DeValue::String(name)) => !super::value::is_credential(name),

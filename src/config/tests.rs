@@ -234,6 +234,17 @@ fn a_misspelt_key_is_shown_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn a_value_that_swallowed_other_lines_is_not_repeated() {
+    let swallowed = "'''sdb\r\npassword = \"planted\"\r\n'''";
+    let faults = Site::new().faults(&EXAMPLE.replace("\"auto\"", swallowed));
+    assert!(faults.contains("storage.disk.device"), "{faults}");
+    assert!(
+        !faults.contains("planted") && !faults.contains('\r'),
+        "{faults}"
+    );
+}
+
+#[test]
 fn several_faults_are_told_at_once_in_the_order_of_the_file() {
     let text = r#"
 [share]

@@ -40,6 +40,21 @@ impl Wrong {
         self.hint = Some(hint.into());
         self
     }
+
+    /// Leaves no character that a terminal obeys. A hint that repeats such a value goes: a value of several lines may
+    /// have swallowed a password that stood behind it.
+    pub(super) fn on_one_line(self) -> Self {
+        let has_control = |text: &str| text.contains(char::is_control);
+        let shown = |text: String| match has_control(&text) {
+            true => text.escape_debug().to_string(),
+            false => text,
+        };
+        Self {
+            what: shown(self.what),
+            expected: self.expected.map(shown),
+            hint: self.hint.filter(|hint| !has_control(hint)),
+        }
+    }
 }
 
 type Checked<T> = Result<T, Wrong>;

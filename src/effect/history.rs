@@ -1,5 +1,5 @@
 //! Reads the record of runs back: what a revert has to undo, and what a killed run left. What cannot be read stops
-//! nobody: it is left out and told ([`unreadable`]).
+//! nobody: it is left out and told ([`Unreadable`]).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -104,12 +104,8 @@ pub fn runs(directory: &Path) -> Result<Vec<Run>> {
     Ok(read_all(directory)?.0)
 }
 
-/// The runs whose record cannot be read, or not all of it.
-pub fn unreadable(directory: &Path) -> Result<Vec<Unreadable>> {
-    Ok(read_all(directory)?.1)
-}
-
-pub(super) fn read_all(directory: &Path) -> Result<(Vec<Run>, Vec<Unreadable>)> {
+/// The same, and what of the record cannot be read.
+pub fn read_all(directory: &Path) -> Result<(Vec<Run>, Vec<Unreadable>)> {
     let directory = directory.join(RUNS);
     let (mut runs, mut unreadable) = (Vec::new(), Vec::new());
     for number in numbers(&directory)? {

@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use crate::effect::file::{OnFile, SavedFile};
     use crate::effect::history::{
-        open_effects, runs, since_revert, sweep, unreadable, without_an_end,
+        open_effects, read_all, runs, since_revert, sweep, without_an_end,
     };
     use crate::effect::image::OnImage;
     use crate::host::fs::FileMeta;
@@ -486,7 +486,7 @@ mod tests {
             fs::write(file(2), text).unwrap();
             let read = open_effects(&runs(directory.path()).unwrap());
             assert_eq!(read.len(), effects, "{text}");
-            let told = unreadable(directory.path()).unwrap();
+            let told = read_all(directory.path()).unwrap().1;
             assert_eq!(told.len(), usize::from(why.is_some()), "{text}: {told:?}");
             for told in told {
                 let error = told.as_error();
@@ -502,7 +502,7 @@ mod tests {
         }
         fs::remove_file(file(2)).unwrap();
         fs::create_dir(file(2)).unwrap();
-        assert_eq!(unreadable(directory.path()).unwrap().len(), 1);
+        assert_eq!(read_all(directory.path()).unwrap().1.len(), 1);
         // The next run has a number of its own.
         let ledger = Ledger::new(directory.path(), Work::Apply, Role::Was);
         ledger.begin(&x(), &write("/x", None, "a"), false).unwrap();

@@ -55,6 +55,8 @@ pub type LastLook =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Option<(Address, String)>> + Send>> + Send + Sync>;
 
 pub struct Options {
+    /// The runs on record.
+    pub runs: Vec<Run>,
     pub retry: Arc<RetryPolicy>,
     pub rolls_back: bool,
     pub last_look: LastLook,
@@ -71,12 +73,12 @@ pub async fn apply(
     let retry = &options.retry;
     let mut plan = plan_with_retries(graph, host, retry, audience).await?;
 
-    let runs = history::runs(&host.state_directory)?;
-    history::sweep(&host.state_directory, &runs)?;
+    let runs = &options.runs;
+    history::sweep(&host.state_directory, runs)?;
     key::take(&host.state_directory, plan.changes().next().is_some())?;
     let ledger = Arc::new(Ledger::new(&host.state_directory, Work::Apply, role));
     let listener = listener(audience, &ledger, Work::Apply, role);
-    let mended = mend::zones(host, &ledger, &runs, &listener).await?;
+    let mended = mend::zones(host, &ledger, runs, &listener).await?;
     if !mended.is_empty() {
         audience.mended(&mended);
         // The earlier plan may be out of date.
@@ -84,7 +86,7 @@ pub async fn apply(
     }
     // An apply that took over something made by hand is rolled back if it fails, so that the original works again. That
     // includes what a killed run took over.
-    let killed = killed_adoption(&runs);
+    let killed = killed_adoption(runs);
     if plan.changes().next().is_some() {
         role_record::remember(role, false)?;
     }
@@ -109,7 +111,7 @@ pub async fn apply(
         Outcome::Failed
     };
     // The work of a killed run is complete now, even if it had left nothing to do.
-    if succeeded && !has_done_something && !history::without_an_end(&runs).is_empty() {
+    if succeeded && !has_done_something && !history::without_an_end(runs).is_empty() {
         ledger.open_and_close(Outcome::Done)?;
     }
     // Forget before the end is recorded: if this run is cut off here, the next run forgets instead.

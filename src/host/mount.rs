@@ -113,12 +113,32 @@ pub fn mount_at(path: &Path) -> Result<Option<MountInfo>> {
 /// The topmost mount on this mount point. The lines of other mount points, of which a VM with containers has many, are
 /// not read further.
 fn at(text: &str, path: &Path) -> Result<Option<MountInfo>> {
-    let is_here = |line: &&str| {
-        let mount_point = line.split(' ').nth(4);
-        mount_point.is_some_and(|mount_point| Path::new(&octal(mount_point)) == path)
-    };
+    let is_here = |line: &&str| place_of(line).is_some_and(|place| place == path);
     let here = parse_lines(text.lines().filter(is_here))?;
     Ok(topmost(&here, path).cloned())
+}
+
+/// The mount point of a line.
+fn place_of(line: &str) -> Option<PathBuf> {
+    line.split(' ').nth(4).map(|place| octal(place).into())
+}
+
+/// The mounts of file systems on block devices.
+///
+/// # Errors
+/// Those of [`mounts`].
+pub fn mounts_of_devices() -> Result<Vec<MountInfo>> {
+    parse_lines(read()?.lines().filter(|line| is_of_a_device(line)))
+}
+
+/// A file system without a device has a number of major 0. So has btrfs, whose source is a path.
+fn is_of_a_device(line: &str) -> bool {
+    let number = line.split(' ').nth(2);
+    let source = line
+        .split_once(" - ")
+        .and_then(|(_, end)| end.split(' ').nth(1));
+    !number.is_some_and(|number| number.starts_with("0:"))
+        || source.is_some_and(|source| source.starts_with('/'))
 }
 
 /// The mount that a process sees at this path in its own mount namespace. `None` where it sees
@@ -138,7 +158,9 @@ pub fn seen_by(process: u32, path: &Path) -> Result<Option<MountInfo>> {
 /// # Errors
 /// Those of [`mounts`].
 pub fn mount_of(path: &Path) -> Result<Option<MountInfo>> {
-    let mounts = mounts()?;
+    let text = read()?;
+    let is_above = |line: &&str| place_of(line).is_some_and(|place| path.starts_with(place));
+    let mounts = parse_lines(text.lines().filter(is_above))?;
     Ok(path
         .ancestors()
         .find_map(|ancestor| topmost(&mounts, ancestor))
@@ -408,6 +430,16 @@ mod tests {
         assert_eq!(mount.super_option("vers"), Some("3.1.1"));
         assert_eq!(mount.super_option("ver"), None);
         assert!(mount.has_flag("seal"));
+    }
+
+    #[test]
+    fn a_mount_of_a_device_is_told_from_the_others() {
+        let btrfs = "50 22 0:50 /@ /b rw - btrfs /dev/sdb1 rw";
+        let lines = TEXT.lines().chain([btrfs]);
+        let of_devices: Vec<&str> = lines.filter(|line| is_of_a_device(line)).collect();
+        let ids: Vec<&str> = of_devices.iter().map(|line| &line[..2]).collect();
+        // A share's source begins with a slash as well.
+        assert_eq!(ids, ["22", "30", "41", "50"]);
     }
 
     #[test]

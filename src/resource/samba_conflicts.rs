@@ -194,7 +194,7 @@ fn stray_settings(conf: &SmbConf, ours: &OurShare) -> Result<()> {
 /// share, so the agent does not raise it.
 fn older_dialects(conf: &SmbConf, ours: &OurShare) -> Option<String> {
     let lowest = conf.global("serverminprotocol");
-    let is_smb3 = lowest.is_some_and(|lowest| lowest.value.to_lowercase().starts_with("smb3"));
+    let is_smb3 = lowest.is_some_and(|lowest| compact(&lowest.value).starts_with("smb3"));
     (!ours.encrypt && !is_smb3).then(|| {
         format!(
             "without encryption, clients that speak no more than SMB 2 may use the share {}, too; `server min protocol = SMB3` in [global] keeps them out of every share",
@@ -334,6 +334,9 @@ mod tests {
             ("passdb backend = nosuch", "no such backend"),
             ("clustering = yes", "cluster"),
             ("max smbd processes = 2", "processes"),
+            ("max open files = \"20000\"", "files"),
+            ("max open files = 020", "files"),
+            ("server max protocol = N T 1", "SMB 3"),
             ("max open files = 20", "files"),
             ("smb2 max write = 1k", "65536"),
             ("unix charset = UTF-16LE", "character set"),
@@ -510,6 +513,9 @@ mod tests {
             "server role = standalone server",
             "passdb backend = smbpasswd:/etc/samba/smbpasswd",
             "max smbd processes = 1000",
+            "max open files = 0x4000",
+            "max open files = +16384 files",
+            "server max protocol = s m b 3",
             "max open files = 16384",
             "smb2 max read = 1M",
             "unix charset = utf8",

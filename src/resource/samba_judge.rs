@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use super::samba_conflicts::OurShare;
 use crate::host::samba::conf::{Setting, SmbConf, is_yes};
 use crate::host::samba::hosts;
+use crate::host::samba::parameters;
 use crate::host::samba::server::Machine;
 
 /// What a setting does to the clients of our share.
@@ -54,11 +55,10 @@ fn refuse_if(is_bad: bool, why: &str, way_out: &str) -> Verdict {
     if is_bad { refuse(why, way_out) } else { Fine }
 }
 
-/// A value is compared as Samba does it, regardless of case.
 fn is_one_of(setting: &Setting, words: &[&str]) -> bool {
     words
         .iter()
-        .any(|word| setting.value.eq_ignore_ascii_case(word))
+        .any(|word| parameters::is_word(&setting.value, word))
 }
 
 fn words(list: &str) -> impl Iterator<Item = &str> {
@@ -117,7 +117,7 @@ const DIALECTS: [&[&str]; 6] = [
 const SMB3: usize = 3;
 
 fn age(dialect: &str) -> Option<usize> {
-    let dialect = dialect.to_lowercase();
+    let dialect = parameters::compact(dialect);
     DIALECTS
         .iter()
         .position(|names| names.contains(&dialect.as_str()))
@@ -529,14 +529,20 @@ pub fn directory(setting: &Setting, view: &View) -> Verdict {
 
 /// `strtol()` with base 0, as `lp_int()` in lib/param/loadparm.c reads numbers; a text without a number is 0.
 fn number(value: &str) -> i64 {
-    let value = value.trim().trim_matches('"');
-    if let Some(digits) = value.strip_prefix("0x") {
-        return i64::from_str_radix(digits, 16).unwrap_or(0);
-    }
-    let end = value
-        .find(|c: char| !c.is_ascii_digit() && c != '-')
-        .unwrap_or(value.len());
-    value[..end].parse().unwrap_or(0)
+    let value = value.trim_start_matches(parameters::is_blank);
+    let (sign, value) = match value.strip_prefix('-') {
+        Some(value) => (-1, value),
+        None => (1, value.strip_prefix('+').unwrap_or(value)),
+    };
+    let (radix, value) = match value.strip_prefix("0x").or(value.strip_prefix("0X")) {
+        Some(digits) => (16, digits),
+        None if value.starts_with('0') => (8, value),
+        None => (10, value),
+    };
+    let digits = value.split(|c: char| !c.is_digit(radix)).next();
+    let digits = digits.filter(|digits| !digits.is_empty()).unwrap_or("0");
+    // A number that is too large is the largest.
+    sign * i64::from_str_radix(digits, radix).unwrap_or(i64::MAX)
 }
 
 /// A size as `conv_str_size_error()` in lib/util/util_str.c reads it.

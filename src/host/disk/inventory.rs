@@ -106,7 +106,7 @@ impl InUse {
         // A kernel without swap has no such file.
         let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
         Ok(Self {
-            mounts: mount::mounts()?,
+            mounts: mount::mounts_of_devices()?,
             swaps: swaps
                 .lines()
                 .skip(1)

@@ -274,7 +274,7 @@ fn files_of_pattern(name: &str) -> Vec<PathBuf> {
 pub fn is_yes(value: &str) -> bool {
     ["yes", "true", "on", "1"]
         .iter()
-        .any(|yes| value.eq_ignore_ascii_case(yes))
+        .any(|yes| parameters::is_word(value, yes))
 }
 
 #[cfg(test)]

@@ -165,7 +165,7 @@ fn place_in(text: &str, mut place_of_included: impl FnMut(&Path) -> Backend) -> 
     for line in settings {
         let (key, value) = line.split_once('=').unwrap_or((line, ""));
         // Samba ignores case and blanks in the names of its options.
-        let key: String = key.split_whitespace().collect::<String>().to_lowercase();
+        let key = parameters::compact(key);
         let value = value.trim();
         let is = |good: bool| {
             if good {
@@ -180,12 +180,12 @@ fn place_in(text: &str, mut place_of_included: impl FnMut(&Path) -> Backend) -> 
             "privatedir" | "privatedirectory" => is(value == PRIVATE_DIRECTORY),
             // An Active Directory domain controller keeps accounts in its directory.
             "serverrole" => is(matches!(
-                value.to_lowercase().as_str(),
-                "auto" | "standalone" | "standalone server" | "member" | "member server"
+                parameters::compact(value).as_str(),
+                "auto" | "standalone" | "standaloneserver" | "member" | "memberserver"
             )),
             "clustering" => is(matches!(
-                value.to_lowercase().as_str(),
-                "no" | "false" | "0"
+                parameters::compact(value).as_str(),
+                "no" | "false" | "off" | "0"
             )),
             "configfile" | "configbackend" => Backend::Unclear,
             "include" if value.starts_with('/') && !value.contains('%') => {

@@ -1,6 +1,5 @@
 //! The parameters of smb.conf(5): their names, and which values Samba takes for each.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// A parameter, as `parameters.tsv` has it.
@@ -17,17 +16,27 @@ impl Parameter {
     /// Whether Samba takes `value`. If it does not, it may load no line of the whole file: smbd then goes on with what
     /// it has, and does not start again.
     pub fn takes(&self, value: &str) -> bool {
-        if self.values == "size" {
-            return is_size(value);
-        }
-        let value = value.trim_matches('"').trim();
         match self.values {
             "any" => true,
-            "boolean" => BOOLEANS.iter().any(|one| value.eq_ignore_ascii_case(one)),
-            "octal" => !value.is_empty() && value.chars().all(|digit| ('0'..='7').contains(&digit)),
-            words => words.split('|').any(|one| value.eq_ignore_ascii_case(one)),
+            "boolean" => BOOLEANS.iter().any(|one| is_word(value, one)),
+            "octal" => is_octal(value),
+            "size" => is_size(value),
+            words => words.split('|').any(|one| is_word(value, one)),
         }
     }
+}
+
+/// Whether Samba takes a value for this word. It ignores case and blanks, and a quote is a character like any other
+/// (`strwicmp()` in lib/util/util_strlist.c).
+pub fn is_word(value: &str, word: &str) -> bool {
+    compared(value).eq(compared(word))
+}
+
+/// A number that `sscanf("%o")` finds, whatever stands behind it.
+fn is_octal(value: &str) -> bool {
+    let value = value.trim_start_matches(is_blank);
+    let number = value.strip_prefix(['+', '-']).unwrap_or(value);
+    number.starts_with(|digit| ('0'..='7').contains(&digit))
 }
 
 /// A number with a unit or without (`conv_str_size_error()` in lib/util/util_str.c).
@@ -41,36 +50,40 @@ fn is_size(value: &str) -> bool {
 /// `set_boolean()` in lib/util/util.c.
 const BOOLEANS: [&str; 8] = ["yes", "no", "true", "false", "on", "off", "1", "0"];
 
-static PARAMETERS: LazyLock<BTreeMap<String, Parameter>> = LazyLock::new(|| {
+/// The rows of the table, in the order of their names as Samba compares them.
+static ROWS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
     let lines = include_str!("parameters.tsv").lines();
-    let rows = lines.filter(|line| !line.starts_with('#'));
-    rows.flat_map(|row| {
-        let mut columns = row.split('\t');
-        let mut next = || columns.next().unwrap_or_default();
-        let (scope, values, name) = (next(), next(), next());
-        let parameter = Parameter {
-            name,
-            of_shares: scope == "share",
-            values,
-        };
-        let names = std::iter::once(name).chain(columns);
-        names.map(move |name| (compact(name), parameter))
-    })
-    .collect()
+    lines.filter(|line| !line.starts_with('#')).collect()
 });
 
 /// The parameter of this name or synonym.
-pub fn find(name: &str) -> Option<&'static Parameter> {
-    PARAMETERS.get(&compact(name))
+pub fn find(name: &str) -> Option<Parameter> {
+    let name = compact(name);
+    let found = ROWS.binary_search_by(|row| compared(columns(row)[0]).cmp(name.bytes()));
+    let [name, scope, values] = columns(ROWS[found.ok()?]);
+    if scope == "as" {
+        return find(values);
+    }
+    Some(Parameter {
+        name,
+        of_shares: scope == "share",
+        values,
+    })
+}
+
+fn columns(row: &'static str) -> [&'static str; 3] {
+    let mut columns = row.split('\t');
+    std::array::from_fn(|_| columns.next().unwrap_or_default())
 }
 
 /// Every parameter, each under its own name.
 #[cfg(test)]
-pub fn all() -> impl Iterator<Item = &'static Parameter> {
-    let named = PARAMETERS.iter();
-    named
-        .filter(|(key, parameter)| **key == compact(parameter.name))
-        .map(|(_, parameter)| parameter)
+pub fn all() -> impl Iterator<Item = Parameter> {
+    let own = ROWS
+        .iter()
+        .map(|row| columns(row))
+        .filter(|row| row[1] != "as");
+    own.map(|[name, ..]| find(name).expect(name))
 }
 
 /// A name as Samba compares it: it ignores case and blanks (`strwicmp()` in lib/util/util_strlist.c).
@@ -78,6 +91,12 @@ pub fn compact(name: &str) -> String {
     let mut name = name.to_ascii_lowercase();
     name.retain(|c| !is_blank(c));
     name
+}
+
+/// The bytes of [`compact`], without its memory.
+fn compared(name: &str) -> impl Iterator<Item = u8> {
+    let bytes = name.bytes().filter(|byte| !is_blank((*byte).into()));
+    bytes.map(|byte| byte.to_ascii_lowercase())
 }
 
 /// What Samba takes for blank: `isspace()` of C, to which a blank of another script is a letter.
@@ -105,6 +124,7 @@ mod tests {
             assert_eq!(find(name).unwrap().name, known);
         }
         assert!(find("nonsense").is_none());
+        assert!(ROWS.is_sorted_by_key(|row| compact(columns(row)[0])));
         assert!(all().count() > 500);
     }
 
@@ -112,7 +132,12 @@ mod tests {
     fn a_value_that_samba_does_not_take_is_known() {
         for (name, good, bad) in [
             ("oplocks", "On", "maybe"),
-            ("create mask", "0770", "0990"),
+            ("oplocks", "n O", "\"no\""),
+            ("available", "0", "\" no"),
+            ("create mask", "0770", "990"),
+            ("create mask", "07 70", "\"0770\""),
+            ("directory mask", "+7", "- 7"),
+            ("case sensitive", "au to", "\"auto\""),
             ("map to guest", "Bad User", "bad"),
             ("strict locking", "auto", "required"),
             ("server signing", "required", "yes please"),

@@ -48,6 +48,7 @@ pub use permit::Permit;
 pub use systemd::Systemd;
 pub use until::{Answer, until};
 
+use std::any::Any;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
@@ -105,11 +106,15 @@ impl Host {
 }
 
 /// Runs a blocking system call where it does not delay other tasks.
+///
+/// tokio's code for a task is compiled once for each type of task, so all of these are one type.
 pub async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    type Call = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
+    let call: Call = Box::new(|| Box::new(call()));
     match tokio::task::spawn_blocking(call).await {
-        Ok(result) => result,
+        Ok(result) => *result.downcast().expect("it is what the call returned"),
         Err(fault) => Err(Error::new(format!("a system call was given up: {fault}"))),
     }
 }

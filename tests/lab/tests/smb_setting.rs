@@ -123,7 +123,7 @@ fn agree(server: &Server, client: &Guest, setting: &Setting) -> Result<()> {
 fn every_parameter_is_in_the_tables(guest: &Guest) -> Result<()> {
     const TABLE: &str = include_str!("../../../src/host/samba/parameters.tsv");
     let rows = TABLE.lines().filter(|line| !line.starts_with('#'));
-    let known: Vec<&str> = rows.flat_map(|row| row.split('\t').skip(2)).collect();
+    let known: Vec<&str> = rows.filter_map(|row| row.split('\t').next()).collect();
     let printed = guest.answer(["sh", "-c", "testparm -s -v 2>/dev/null"])?;
     let names = printed
         .lines()

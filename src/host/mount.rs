@@ -98,7 +98,8 @@ pub fn mounts() -> Result<Vec<MountInfo>> {
 fn read() -> Result<String> {
     let bytes = std::fs::read(MOUNTINFO).doing(format_args!("read {MOUNTINFO}"))?;
     // A mount whose name is not UTF-8 is not one of ours; it must not hide the rest.
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let text = String::from_utf8(bytes);
+    Ok(text.unwrap_or_else(|odd| String::from_utf8_lossy(odd.as_bytes()).into_owned()))
 }
 
 /// What is visible at this mount point: the topmost mount on it. `None` when nothing is mounted

@@ -12,6 +12,7 @@
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -54,7 +55,7 @@ pub struct Content {
 #[derive(Debug)]
 pub struct Observed {
     commit: String,
-    manifest: Option<Manifest>,
+    manifest: Option<Arc<Manifest>>,
     /// The edits are those of the tier file.
     edited: bool,
     missing: Vec<PathBuf>,
@@ -107,8 +108,8 @@ impl Content {
     }
 
     /// Compares what is there with what was deployed.
-    async fn compare(&self, manifest: &Manifest) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-        let (path, disk, files) = (self.path.clone(), self.disk.clone(), manifest.files.clone());
+    async fn compare(&self, manifest: Arc<Manifest>) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+        let (path, disk) = (self.path.clone(), self.disk.clone());
         blocking(move || {
             let place = data_disk::find(&path, disk.as_ref())?;
             let root = match place.path() {
@@ -116,15 +117,15 @@ impl Content {
                 None => None,
             };
             let (mut missing, mut changed) = (Vec::new(), Vec::new());
-            for (relative, deployed) in files {
+            for (relative, deployed) in &manifest.files {
                 let look = match &root {
-                    Some(root) => deployed.look(root, &relative)?,
+                    Some(root) => deployed.look(root, relative)?,
                     None => Look::Missing,
                 };
                 match look {
                     Look::AsDeployed => {}
-                    Look::Missing => missing.push(relative),
-                    Look::Changed => changed.push(relative),
+                    Look::Missing => missing.push(relative.clone()),
+                    Look::Changed => changed.push(relative.clone()),
                 }
             }
             Ok((missing, changed))
@@ -283,7 +284,7 @@ impl Content {
         &self,
         step: &Step,
         commit: &str,
-        before: Option<Manifest>,
+        before: Option<Arc<Manifest>>,
         is_built: bool,
     ) -> Result<(Intent, Option<NoStart>)> {
         let edits = self.edits();
@@ -399,9 +400,9 @@ impl Resource for Content {
         let (manifest, unfinished, obstacle) = blocking(move || {
             let place = data_disk::find(&path, disk.as_ref())?;
             let manifest = match place.path() {
-                Some(there) => manifest::read(&there)?.map(|manifest| Manifest {
-                    path: path.clone(),
-                    ..manifest
+                Some(there) => manifest::read(&there)?.map(|manifest| {
+                    let path = path.clone();
+                    Arc::new(Manifest { path, ..manifest })
                 }),
                 None => None,
             };
@@ -423,7 +424,7 @@ impl Resource for Content {
         let deployed = same.map(|manifest| manifest.commit.as_str());
         let commit = self.git_source().resolve(deployed).await?;
         let (missing, changed) = match &manifest {
-            Some(manifest) => self.compare(manifest).await?,
+            Some(manifest) => self.compare(Arc::clone(manifest)).await?,
             None => Default::default(),
         };
         let mut compared = Vec::new();
@@ -434,7 +435,7 @@ impl Resource for Content {
             };
             compared.push(Changed { path, texts });
         }
-        let uncarriable = self.uncarriable(&commit, manifest.as_ref()).await;
+        let uncarriable = self.uncarriable(&commit, manifest.as_deref()).await;
         let edited = match &manifest {
             Some(manifest) => edit::is_deployed(&self.edits(), manifest),
             None => true,

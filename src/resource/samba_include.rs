@@ -84,7 +84,8 @@ impl SambaInclude {
     }
 
     fn has_line(&self, text: &str) -> bool {
-        text.lines().any(|line| {
+        // It is at the end, if nobody has added something since.
+        text.lines().rev().any(|line| {
             line.trim().split_once('=').is_some_and(|(key, value)| {
                 key.trim().eq_ignore_ascii_case("include")
                     && Path::new(value.trim()) == self.share.file

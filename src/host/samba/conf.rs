@@ -129,11 +129,12 @@ impl SmbConf {
         }
         // Samba passes over a line without `=` (`parse_param()` in lib/util/tini.c).
         let (written, value) = content.split_once('=')?;
-        let key = option_name(written);
-        if key.is_empty() {
+        if written.is_empty() {
             self.malformed.push(place);
             return None;
         }
+        // A continued line may begin with a blank. Samba then knows no parameter of an empty name, and goes on.
+        let key = Some(option_name(written)).filter(|key| !key.is_empty())?;
         let value = value.trim_matches(is_blank).to_owned();
         if key == "copy" && !self.has_source(&value, section) {
             self.malformed.push(place.clone());
@@ -171,52 +172,39 @@ impl SmbConf {
     }
 }
 
-/// The lines that are neither blank nor comments, with their numbers. Continued lines are joined
-/// (`get_line()` in lib/util/tini.c).
+/// The lines that are neither blank nor comments, with their numbers. Continued lines are joined, and several blanks are
+/// one (`get_line()` in lib/util/tini.c).
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
-    let mut all: Vec<(usize, String)> = Vec::new();
-    let mut continues = false;
-    for (index, line) in text.lines().enumerate() {
-        if !continues {
-            let content = line.trim_start_matches(is_blank);
-            if content.is_empty() || content.starts_with(['#', ';']) {
-                continue;
-            }
-            all.push((index + 1, String::new()));
-        }
-        let Some((_, logical)) = all.last_mut() else {
-            continue;
+    let mut all = Vec::new();
+    let mut continued = None;
+    let mut lines = text.split('\n').enumerate().peekable();
+    while let Some((index, line)) = lines.next() {
+        let (number, mut logical) = continued.take().unwrap_or((index + 1, String::new()));
+        let begins = number == index + 1;
+        let line = match begins {
+            true => line.trim_start_matches(is_blank),
+            false => line,
         };
-        logical.push_str(line);
-        let trimmed = logical.trim_end_matches(is_blank);
-        continues = trimmed.ends_with('\\');
-        if continues {
-            logical.truncate(trimmed.len() - 1);
+        if begins && (line.is_empty() || line.starts_with(['#', ';'])) {
+            continue;
         }
-    }
-    let last = all
-        .last_mut()
-        .filter(|_| continues && !text.ends_with('\n'));
-    if let Some((_, last)) = last {
-        // There is no line to go on with, nor an end of this one.
-        last.push('\\');
-    }
-    for (_, logical) in &mut all {
-        // To C a text ends with NUL.
-        let text = logical.split('\0').next().unwrap_or_default();
-        *logical = with_single_blanks(text.trim_matches(is_blank));
+        for c in line.chars() {
+            if !is_blank(c) || !logical.ends_with(is_blank) {
+                logical.push(c);
+            }
+        }
+        let before = logical.strip_suffix(is_blank).unwrap_or(&logical);
+        let before = before.strip_suffix('\\').filter(|_| lines.peek().is_some());
+        if let Some(before) = before {
+            logical.truncate(before.len());
+            continued = Some((number, logical));
+            continue;
+        }
+        // A text of C ends at a NUL.
+        logical.truncate(logical.find('\0').unwrap_or(logical.len()));
+        all.push((number, logical));
     }
     all
-}
-
-/// Of several blanks Samba keeps the first.
-fn with_single_blanks(text: &str) -> String {
-    let mut before = '\0';
-    let mut keep = |c: &char| {
-        let before = std::mem::replace(&mut before, *c);
-        !is_blank(*c) || !is_blank(before)
-    };
-    text.chars().filter(|c| keep(c)).collect()
 }
 
 /// A section name as Samba compares it: it ignores case, and takes blanks in a row for the first of them. `[ a]` is
@@ -404,6 +392,26 @@ mod tests {
         let one = directory.path().join("for-was-01.conf");
         std::fs::write(&one, "").unwrap();
         assert_eq!(read()[0].1, [one]);
+    }
+
+    #[test]
+    fn lines_are_joined_and_cut_as_samba_does() {
+        for (text, line) in [
+            (" a \t b \n", "a b "),
+            ("a \\\n b", "a b"),
+            ("a\\ \t\n\tb", "a\tb"),
+            ("\\\n#b", "#b"),
+            (" \\\n = b", " = b"),
+            ("a\\", "a\\"),
+            ("a\\\n", "a"),
+            ("a\0b", "a"),
+        ] {
+            assert_eq!(logical_lines(text), [(1, line.to_owned())], "{text:?}");
+        }
+        assert_eq!(logical_lines("\n ;a\\\nb"), [(3, "b".to_owned())]);
+        // Of these two, only the first ends the reading of the whole file.
+        assert_eq!(read("= x\n", "").malformed.len(), 1);
+        assert!(read(" \\\n = x\n", "").malformed.is_empty());
     }
 
     #[test]

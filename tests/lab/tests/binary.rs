@@ -25,8 +25,7 @@ fn answer(program: &str, arguments: &[&str]) -> Result<String> {
         + &String::from_utf8_lossy(&output.stderr))
 }
 
-/// The whole binary is copied to each VM, and an operator looks at its size before anything else. The aim is 5 MB. The
-/// manual, the schema and the completions add 0.2 MB for now.
+/// The whole binary is copied to each VM, and an operator looks at its size before anything else.
 const LARGEST: u64 = 5_000_000;
 
 #[test]

@@ -168,7 +168,9 @@ for (const one of JSON.parse(fs.readFileSync(process.argv[2]))) {
   // A value that was replaced may have been the error.
   if (was.error !== is.error && is.error === null) continue;
   if (was.error !== is.error) wrong(`it ends by ${was.error} before, and by ${is.error} after`);
-  if (was.calls.length !== is.calls.length) wrong('another number of calls');
+  // Behind the value that was the error the program went on, to a call and perhaps to another error.
+  const isFurther = was.error !== null && was.calls.length < is.calls.length;
+  if (was.calls.length !== is.calls.length && !isFurther) wrong('another number of calls');
   was.calls.forEach((pool, index) => {
     const set = is.calls[index];
     if (typeof pool !== 'object' || pool === null) return;

@@ -3,9 +3,10 @@
 
 use std::io::Write;
 use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::api::{Client, Parameters};
 use crate::plan::{Plan, Vm};
@@ -118,7 +119,7 @@ impl Making<'_> {
             ("type", STRICT),
             ("description", "WAS VMs: no two on one host"),
         ]);
-        self.change("createAffinityGroup", call, name)
+        self.create("createAffinityGroup", call, name)
     }
 
     /// The id of a VM, which is made if there is none. The storage VM is made without being started: its disk comes
@@ -184,16 +185,25 @@ impl Making<'_> {
         if let Some(group) = group {
             call.extend(parameters([("affinitygroupids", group)]));
         }
-        self.change("deployVirtualMachine", call, &vm.name)
+        self.create("deployVirtualMachine", call, &vm.name)
     }
 
     /// The VM with its name, once nothing is being done with it.
     fn find_vm(&mut self, vm: &Vm) -> Result<Option<Value>> {
+        let begun = Instant::now();
         loop {
             let lookup = parameters([("name", vm.name.as_str())]);
             let found = self.find("listVirtualMachines", "virtualmachine", &vm.name, lookup)?;
             match found.as_ref().map(|found| text(found, "state")) {
-                Some("Starting" | "Stopping" | "Migrating") => thread::sleep(self.client.poll),
+                Some(state @ ("Starting" | "Stopping" | "Migrating")) => {
+                    ensure!(
+                        begun.elapsed() < self.client.longest,
+                        "the VM {} is in the state {state} for {} minutes: see why in CloudStack's events, have it stopped or started there, and run this again",
+                        vm.name,
+                        self.client.longest.as_secs() / 60
+                    );
+                    thread::sleep(self.client.poll);
+                }
                 Some("Error") => bail!(
                     "the VM {} could not be made (state Error): see the reason in CloudStack's events, remove it with expunge, and run this again",
                     vm.name
@@ -248,7 +258,7 @@ impl Making<'_> {
         if let Some(size) = disk.size {
             call.push(("size".to_owned(), size.to_string()));
         }
-        self.change("createVolume", call, &disk.name)
+        self.create("createVolume", call, &disk.name)
     }
 
     fn balancer(&mut self, was: &[String], ground: &Ground) -> Result<()> {
@@ -298,7 +308,7 @@ impl Making<'_> {
                     ("instanceport", &instance_port),
                 ]);
                 (
-                    self.change("createLoadBalancer", call, &balancer.name)?,
+                    self.create("createLoadBalancer", call, &balancer.name)?,
                     Vec::new(),
                 )
             }
@@ -360,8 +370,21 @@ impl Making<'_> {
         })?)
     }
 
-    /// Calls a command that changes something, and returns the id of what it made.
-    fn change(&mut self, command: &str, mut call: Parameters, name: &str) -> Result<String> {
+    /// Calls a command that makes something, and returns its id.
+    fn create(&mut self, command: &str, call: Parameters, name: &str) -> Result<String> {
+        let answer = self.change(command, call, name)?;
+        if self.dry_run {
+            return Ok(format!("(id of {name})"));
+        }
+        let made = answer.as_object().into_iter().flat_map(Map::values);
+        let made = made.filter_map(|thing| thing["id"].as_str());
+        let id = made.into_iter().find(|id| !id.is_empty());
+        let id = id.with_context(|| format!("{command}: the API's answer for {name} has no id; run this again, which looks it up"))?;
+        Ok(id.to_owned())
+    }
+
+    /// Calls a command that changes something, and returns its answer.
+    fn change(&mut self, command: &str, mut call: Parameters, name: &str) -> Result<Value> {
         // Whatever names a thing by its id finds it in its project.
         let by_id = [
             "attachVolume",
@@ -378,18 +401,11 @@ impl Making<'_> {
             .collect();
         writeln!(self.out, "{command}{}", shown.concat())?;
         if self.dry_run {
-            return Ok(format!("(id of {name})"));
+            return Ok(Value::Null);
         }
-        let answer = self
-            .client
+        self.client
             .call(command, &call)
-            .with_context(|| name.to_owned())?;
-        let mut made = answer
-            .as_object()
-            .into_iter()
-            .flat_map(|object| object.values());
-        let made = made.find_map(|thing| thing["id"].as_str());
-        Ok(made.unwrap_or_default().to_owned())
+            .with_context(|| name.to_owned())
     }
 
     fn project(&self) -> Option<(String, String)> {
@@ -434,8 +450,6 @@ fn list<'v>(value: &'v Value, member: &str) -> &'v [Value] {
 }
 
 fn id(value: &Value) -> Result<String> {
-    Ok(value["id"]
-        .as_str()
-        .context("the API gives no id")?
-        .to_owned())
+    let id = value["id"].as_str().filter(|id| !id.is_empty());
+    Ok(id.context("the API gives no id")?.to_owned())
 }

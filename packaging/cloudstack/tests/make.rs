@@ -45,12 +45,17 @@ impl Ground {
     }
 
     fn run(&self, signature: Signature, dry_run: bool) -> Result<String> {
+        self.run_for(Duration::from_secs(60), signature, dry_run)
+    }
+
+    fn run_for(&self, longest: Duration, signature: Signature, dry_run: bool) -> Result<String> {
         let keys = Keys {
             api_key: API_KEY.to_owned(),
             secret_key: SECRET_KEY.to_owned(),
         };
         let mut client = Client::new(&self.server.endpoint, signature, keys, None)?;
         client.poll = Duration::from_millis(1);
+        client.longest = longest;
         let mut out = Vec::new();
         make(&client, &self.plan()?, dry_run, &mut out)?;
         Ok(String::from_utf8(out).unwrap())
@@ -160,11 +165,91 @@ fn what_was_cut_off_is_completed() {
                 Fault::Refused => "no host has room for it (533)",
                 Fault::JobFails => "the storage pool is full (530)",
                 Fault::AnswerLost => "/client/api",
+                Fault::NoId => "no id",
             };
             assert!(error.contains(words), "{command}: {error}");
             ground.run(Signature::Sha256, false).unwrap();
             ground.assert_whole();
         }
+    }
+}
+
+#[test]
+fn an_answer_without_an_id_is_an_error() {
+    let ground = Ground::new(false);
+    ground.run(Signature::Sha256, false).unwrap();
+    let calls = ground.server.state().calls.len();
+    let mut refused = 0;
+    for number in 0..calls {
+        let ground = Ground::new(false);
+        ground.server.state().fault = Some((number, Fault::NoId));
+        let first = ground.run(Signature::Sha256, false);
+        let command = ground.server.state().calls[number].0.clone();
+        let makes = [
+            "createAffinityGroup",
+            "deployVirtualMachine",
+            "createVolume",
+            "createLoadBalancer",
+        ];
+        assert_eq!(
+            first.is_err(),
+            makes.contains(&command.as_str()),
+            "{command}"
+        );
+        if let Err(error) = first {
+            let error = format!("{error:#}");
+            assert!(
+                error.contains("no id") && error.contains(&command),
+                "{error}"
+            );
+            refused += 1;
+            ground.run(Signature::Sha256, false).unwrap();
+        }
+        ground.assert_whole();
+    }
+    assert_eq!(refused, 6);
+}
+
+#[test]
+fn a_question_without_an_answer_is_asked_again() {
+    let ground = Ground::new(false);
+    ground.server.state().answers_one_of = 3;
+    ground.run(Signature::Sha256, false).unwrap();
+    ground.assert_whole();
+    let calls = ground.server.state().calls.len();
+    let well = Ground::new(false);
+    well.run(Signature::Sha256, false).unwrap();
+    assert_eq!(
+        well.server.state().calls.len(),
+        calls,
+        "nothing is made twice"
+    );
+
+    ground.server.state().answers_one_of = usize::MAX;
+    let error = format!("{:#}", ground.run(Signature::Sha256, false).unwrap_err());
+    assert!(error.contains("listZones"), "{error}");
+}
+
+#[test]
+fn a_vm_that_does_not_come_up_is_not_waited_for_without_end() {
+    for state in ["Starting", "Stopping", "Migrating"] {
+        let ground = Ground::new(false);
+        ground.run(Signature::Sha256, false).unwrap();
+        let mut things = ground.server.state();
+        let vm = things
+            .things
+            .iter_mut()
+            .find(|(kind, _)| kind == "virtualmachine")
+            .unwrap();
+        vm.1["state"] = state.into();
+        drop(things);
+        let longest = Duration::from_millis(50);
+        let error = ground
+            .run_for(longest, Signature::Sha256, false)
+            .unwrap_err();
+        let error = format!("{error:#}");
+        let words = ["linux-3tier-was-storage", state, "events"];
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
     }
 }
 

@@ -4,13 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+/// A resource by its type and its name, and the arguments that it has.
+type Arguments = BTreeMap<(String, String), BTreeSet<String>>;
+
 /// The arguments of each resource of the module, without those of Terraform itself.
-fn arguments(module: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+fn arguments(module: &str) -> Arguments {
+    let mut found = Arguments::new();
     let mut resource = None;
     for line in module.lines() {
         if let Some(rest) = line.strip_prefix("resource \"") {
-            resource = rest.split('"').next().map(str::to_owned);
+            let mut words = rest.split('"').step_by(2);
+            let word = |word: Option<&str>| word.map(str::to_owned);
+            resource = word(words.next()).zip(word(words.next()));
+            found.extend(resource.clone().map(|resource| (resource, BTreeSet::new())));
         } else if line == "}" {
             resource = None;
         }
@@ -35,8 +41,8 @@ fn each_argument_is_one_of_the_provider() {
     let provider: Value =
         serde_json::from_str(include_str!("../api/terraform-provider.json")).unwrap();
     let found = arguments(include_str!("../terraform/main.tf"));
-    assert_eq!(found.len(), 4, "{found:?}");
-    for (resource, arguments) in found {
+    assert_eq!(found.len(), 5, "{found:?}");
+    for ((resource, name), arguments) in found {
         let known = &provider["resources"][&resource];
         let names = |kind: &str| {
             let names = known[kind].as_array().unwrap().iter();
@@ -47,10 +53,10 @@ fn each_argument_is_one_of_the_provider() {
         let (required, optional) = (names("required"), names("optional"));
         assert!(
             required.is_subset(&arguments),
-            "{resource} lacks one of {required:?}"
+            "{resource} {name} lacks one of {required:?}"
         );
         let all: BTreeSet<_> = required.union(&optional).cloned().collect();
         let unknown: Vec<_> = arguments.difference(&all).collect();
-        assert!(unknown.is_empty(), "{resource}: {unknown:?}");
+        assert!(unknown.is_empty(), "{resource} {name}: {unknown:?}");
     }
 }

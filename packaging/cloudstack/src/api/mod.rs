@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use ureq::http::StatusCode;
 
 pub use keys::Keys;
 pub use sign::Signature;
@@ -19,6 +20,8 @@ use sign::{query, signature};
 const REQUEST: Duration = Duration::from_secs(120);
 /// How long a job may take: a VM is copied from a template that its host may not have yet.
 const JOB: Duration = Duration::from_secs(45 * 60);
+/// How often a question is asked, if no answer of the API comes.
+const TRIES: u32 = 5;
 
 /// The parameters of a call, by name.
 pub type Parameters = Vec<(String, String)>;
@@ -31,6 +34,8 @@ pub struct Client {
     agent: ureq::Agent,
     /// The time between two questions about a job.
     pub poll: Duration,
+    /// How long a job or the start of a VM is waited for.
+    pub longest: Duration,
 }
 
 impl Client {
@@ -61,6 +66,7 @@ impl Client {
             keys,
             agent: config.build().into(),
             poll: Duration::from_secs(2),
+            longest: JOB,
         })
     }
 
@@ -78,8 +84,33 @@ impl Client {
         }
     }
 
-    /// One request, signed and sent in a body: user data is too long for an address.
+    /// One call. A question is asked again where the server cannot be reached or has a fault of its own: that may pass.
+    /// What changes something is sent once, because it may have been done.
     fn ask(&self, command: &str, parameters: &Parameters) -> Result<Value> {
+        let is_question = command.starts_with("list") || command == "queryAsyncJobResult";
+        let tries = if is_question { TRIES } else { 1 };
+        for _ in 1..tries {
+            match self.send(command, parameters) {
+                Ok((status, answer)) if !status.is_server_error() => {
+                    return self.judged(status, answer);
+                }
+                _ => thread::sleep(self.poll),
+            }
+        }
+        let (status, answer) = self.send(command, parameters)?;
+        self.judged(status, answer)
+    }
+
+    /// The answer, unless it says that there is an error.
+    fn judged(&self, status: StatusCode, answer: Value) -> Result<Value> {
+        if !status.is_success() || answer.get("errorcode").is_some() {
+            bail!("{}", told(&answer, self.signature));
+        }
+        Ok(answer)
+    }
+
+    /// One request, signed and sent in a body: user data is too long for an address.
+    fn send(&self, command: &str, parameters: &Parameters) -> Result<(StatusCode, Value)> {
         let mut all = parameters.clone();
         for (name, value) in [
             ("command", command),
@@ -103,19 +134,15 @@ impl Client {
             .body_mut()
             .read_to_string()
             .with_context(|| format!("read the answer of {}", self.endpoint))?;
-        let answer: Value = serde_json::from_str(&text).with_context(|| {
-            format!("{} answers {status}, and nothing that is the API's: is the endpoint right? It ends in /client/api", self.endpoint)
-        })?;
         // The one member is named after the command.
-        let answer = answer
-            .as_object()
-            .and_then(|object| object.values().next())
-            .cloned()
-            .unwrap_or_default();
-        if !status.is_success() || answer.get("errorcode").is_some() {
-            bail!("{}", told(&answer, self.signature));
-        }
-        Ok(answer)
+        let answer = serde_json::from_str::<Value>(&text)
+            .ok()
+            .and_then(|answer| answer.as_object()?.values().next().cloned())
+            .filter(Value::is_object)
+            .with_context(|| {
+                format!("{} answers {status}, and nothing that is the API's: is the endpoint right? It ends in /client/api", self.endpoint)
+            })?;
+        Ok((status, answer))
     }
 
     /// Waits for a job and returns its result.
@@ -126,10 +153,10 @@ impl Client {
             let answer = self.ask("queryAsyncJobResult", &parameters)?;
             match answer["jobstatus"].as_i64() {
                 Some(1) => return Ok(answer["jobresult"].clone()),
-                Some(0) if begun.elapsed() < JOB => thread::sleep(self.poll),
+                Some(0) if begun.elapsed() < self.longest => thread::sleep(self.poll),
                 Some(0) => bail!(
                     "job {job} has not ended after {} minutes; run this again",
-                    JOB.as_secs() / 60
+                    self.longest.as_secs() / 60
                 ),
                 _ => bail!("{}", told(&answer["jobresult"], self.signature)),
             }

@@ -31,6 +31,8 @@ pub enum Fault {
     JobFails,
     /// It is done, and the answer is lost.
     AnswerLost,
+    /// It is done, and the answer does not say what was made.
+    NoId,
 }
 
 #[derive(Default)]
@@ -41,6 +43,9 @@ pub struct State {
     pub calls: Vec<(String, Map<String, Value>)>,
     /// Which of the calls that change something goes wrong, counted from 0, and how.
     pub fault: Option<(usize, Fault)>,
+    /// Of this many questions, one is answered: the others get one of the answers of a server that is ill.
+    pub answers_one_of: usize,
+    questions: usize,
     /// Results of jobs, and how often each was asked for.
     jobs: Vec<(Value, u32)>,
     sha1: bool,
@@ -56,6 +61,7 @@ impl StandIn {
     pub fn start(sha1: bool) -> StandIn {
         let mut state = State {
             sha1,
+            answers_one_of: 1,
             ..State::default()
         };
         for (kind, id, name) in [
@@ -154,6 +160,16 @@ impl State {
         {
             return error(431, why);
         }
+        if command == "queryAsyncJobResult" || command.starts_with("list") {
+            self.questions += 1;
+            if !self.questions.is_multiple_of(self.answers_one_of) {
+                return match self.questions % 3 {
+                    0 => None,
+                    1 => Some((503, Value::Null)),
+                    _ => error(530, "the database is not there".to_owned()),
+                };
+            }
+        }
         if command == "queryAsyncJobResult" {
             let job: usize = call["jobid"].as_str().unwrap().parse().unwrap();
             let (result, asked) = &mut self.jobs[job];
@@ -187,7 +203,15 @@ impl State {
                     return (fault != Some(Fault::AnswerLost))
                         .then(|| (200, json!({member: result})));
                 }
-                Ok(result) => self.jobs.push((result, 0)),
+                Ok(mut result) => {
+                    if fault == Some(Fault::NoId)
+                        && let Some(made) = result.as_object_mut().unwrap().values_mut().next()
+                        && let Some(made) = made.as_object_mut()
+                    {
+                        made.remove("id");
+                    }
+                    self.jobs.push((result, 0));
+                }
                 Err(why) => return error(431, why),
             },
         }

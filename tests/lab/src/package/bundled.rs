@@ -7,12 +7,16 @@ use anyhow::Result;
 use crate::agent::checkout;
 use crate::process::ok;
 
+/// Those for which the spec builds: one list has the crates of both.
+const MACHINES: [&str; 2] = ["x86_64", "aarch64"];
+
 /// The lines of the spec, sorted.
 pub fn bundled() -> Result<Vec<String>> {
     let mut tree = Command::new(env!("CARGO"));
     tree.args(["tree", "--locked", "--quiet", "--package", "wasagent"])
         .args(["--edges", "no-dev,no-build", "--prefix", "none"])
-        .args(["--target", "x86_64-unknown-linux-gnu", "--format", "{p}"])
+        .args(MACHINES.map(|machine| format!("--target={machine}-unknown-linux-gnu")))
+        .args(["--format", "{p}"])
         .current_dir(checkout());
     let mut crates: Vec<String> = ok(tree)?.stdout.lines().filter_map(provides).collect();
     crates.sort();
@@ -36,6 +40,7 @@ mod tests {
     #[test]
     fn the_spec_names_each_crate_that_is_linked_in() {
         let spec = include_str!("../../../../packaging/rpm/wasagent.spec");
+        assert!(spec.contains(&format!("\nExclusiveArch:  {}\n", MACHINES.join(" "))));
         let named: Vec<&str> = spec
             .lines()
             .filter(|line| line.contains("bundled("))

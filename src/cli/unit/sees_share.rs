@@ -1,5 +1,7 @@
 //! `wasagent sees-share`, which the container's unit runs once podman has started it. A container keeps the mounts that
-//! it was made with, and the share may have gone between the check before the start and that moment.
+//! it was made with, and the share may have gone between the check before the start and that moment. The unit does not
+//! look at the exit code, because it has to start the container where the agent was removed: unless it is proved that
+//! the container sees the share, the container is ended here.
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,7 @@ use crate::cli::exit::{self, Code};
 use crate::error::{Error, Result};
 use crate::host::mount::{self, MountInfo};
 use crate::host::podman::conmon;
+use crate::host::process_fd::Process;
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -27,19 +30,26 @@ pub fn run(options: &Options) -> Result<Code, Failure> {
     let Some(main) = options.main else {
         return Ok(exit::DONE);
     };
+    let processes = conmon::watched(main);
+    let checked = all_see_the_share(options, &processes);
+    if checked.is_err() {
+        // systemd would ask the container to end, and wait.
+        processes.iter().try_for_each(conmon::end)?;
+    }
+    checked?;
+    Ok(exit::DONE)
+}
+
+fn all_see_the_share(options: &Options, processes: &[Process]) -> Result<()> {
     let share = mount::mount_at(&options.mount)?;
-    for process in conmon::watched(main) {
+    for process in processes {
         // A process that has just ended sees no mounts.
-        let Some(seen) = mount::seen_by(process.number(), &options.workdir)? else {
-            continue;
-        };
-        if !is_the_share(share.as_ref(), &seen) {
-            // End it here: systemd would ask the container to end, and wait.
-            conmon::end(&process)?;
-            return Err(not_the_share(&options.mount, &seen).into());
+        let seen = mount::seen_by(process.number(), &options.workdir)?;
+        if let Some(seen) = seen.filter(|seen| !is_the_share(share.as_ref(), seen)) {
+            return Err(not_the_share(&options.mount, &seen));
         }
     }
-    Ok(exit::DONE)
+    Ok(())
 }
 
 /// Whether a bind mount shows the files of the share that is mounted now.
@@ -59,7 +69,31 @@ fn not_the_share(mount_point: &Path, seen: &MountInfo) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
     use super::*;
+
+    /// The unit does not look at the exit code.
+    #[test]
+    fn a_container_that_is_not_on_the_share_is_ended() {
+        // It stands for conmon, and its child for the container.
+        let mut main = Command::new("timeout")
+            .args(["60", "sleep", "60"])
+            .spawn()
+            .unwrap();
+        while conmon::watched(main.id()).is_empty() {
+            std::thread::yield_now();
+        }
+        let options = Options {
+            mount: "/".into(),
+            workdir: "/".into(),
+            main: Some(main.id()),
+        };
+        assert!(run(&options).is_err());
+        // It ends as its child did; 124 where the time is over.
+        assert_eq!(main.wait().unwrap().signal(), Some(libc::SIGKILL));
+    }
 
     #[test]
     fn a_bare_directory_or_an_older_mount_is_not_the_share() {

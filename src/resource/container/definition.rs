@@ -44,14 +44,16 @@ impl Container {
         }
     }
 
-    /// Publishes the container's ports again after firewalld has reloaded its settings.
+    /// Publishes the container's ports again after firewalld has reloaded its settings. Where the agent's package was
+    /// removed, it is not tried again and again.
     fn ports_unit(&self) -> Companion {
         let (name, agent) = (&self.name, self.agent.path.display());
         Companion {
             unit: format!("{name}-ports.service"),
             body: format!(
                 "[Unit]\nDescription=Ports of {name} after a reload of firewalld\n\
-                 BindsTo={name}.service\nAfter={name}.service firewalld.service\n\n\
+                 BindsTo={name}.service\nAfter={name}.service firewalld.service\n\
+                 ConditionPathExists={agent}\n\n\
                  [Service]\nType=notify\n\
                  ExecStart={agent} keep-ports {name}\n\
                  Restart=always\nRestartSec={RESTART_SECONDS}\n"
@@ -105,7 +107,7 @@ impl Container {
              ExecStartPre=-{agent} back-off --mount={mount} {name}\n\
              ExecStartPre=/usr/bin/findmnt --noheadings --types cifs --mountpoint {mount}\n\
              ExecStartPre={}\n\
-             ExecStartPost={}\n\
+             ExecStartPost=-{}\n\
              Restart=always\nRestartSec={RESTART_SECONDS}\nTimeoutStartSec={START_SECONDS}\n",
             self.start_lock(),
             self.sees_share(),
@@ -117,7 +119,8 @@ impl Container {
     }
 
     /// The share may go after ExecStartPre= has checked it and before podman has made the container. The companion
-    /// then finds nothing to stop.
+    /// then finds nothing to stop. With `-`, here as in the other lines that name the agent, the container also starts
+    /// where the agent's package was removed; the command itself ends a container that does not see the share.
     fn sees_share(&self) -> String {
         format!(
             "{} sees-share --mount={} --workdir={} $MAINPID",

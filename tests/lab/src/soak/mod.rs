@@ -30,6 +30,7 @@ pub mod revert;
 pub mod selinux;
 pub mod stage;
 mod start;
+pub mod unit;
 
 use ground::Scenario;
 
@@ -40,7 +41,7 @@ pub struct Campaign {
     run: fn(&Scope) -> Result<()>,
 }
 
-pub const CAMPAIGNS: [Campaign; 16] = [
+pub const CAMPAIGNS: [Campaign; 17] = [
     Campaign {
         name: "kill",
         proves: "killed at any fail point, the next apply converges and revert restores",
@@ -120,6 +121,11 @@ pub const CAMPAIGNS: [Campaign; 16] = [
         name: "selinux",
         proves: "a storage VM that enforces SELinux's policy: both WAS write, nothing is denied, a full relabel changes nothing",
         run: selinux::run,
+    },
+    Campaign {
+        name: "unit",
+        proves: "the boot's unit applies both roles in its sandbox, under SELinux too, and all comes back at a boot without the agent",
+        run: unit::run,
     },
 ];
 

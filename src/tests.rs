@@ -1,5 +1,6 @@
 //! The top-level modules are floors: a module uses those below its own, and none above.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +74,34 @@ fn no_module_uses_one_above_it() {
         }
     }
     assert!(upward.is_empty(), "{upward:#?}");
+}
+
+/// The words that stand in quotes behind this text, in all sources but tests.
+fn quoted_behind(text: &str) -> BTreeSet<String> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let sources = files(&sources)
+        .into_iter()
+        .filter(|file| !file.ends_with("tests.rs"));
+    sources
+        .flat_map(|file| {
+            let source = fs::read_to_string(file).unwrap();
+            let found = without_tests(&source).split(text).skip(1);
+            let found = found.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()));
+            found.collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Else an apply or a revert would fail midway on a VM that lacks one.
+#[test]
+fn each_helper_program_is_asked_for_before_a_run() {
+    // systemd's, which no VM lacks, and which only adds to an error.
+    let mut asked = quoted_behind("Requirement::Program(\"");
+    asked.insert("journalctl".to_owned());
+    let run = quoted_behind("Helper::new(\"");
+    assert!(run.len() > 10, "{run:?}");
+    let missing: Vec<_> = run.difference(&asked).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

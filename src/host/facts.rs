@@ -196,6 +196,8 @@ impl PackageManager {
             "getent" => "glibc-common",
             "semanage" => "policycoreutils-python-utils",
             "restorecon" => "policycoreutils",
+            "userdel" if self == Self::Dnf => "shadow-utils",
+            "userdel" => "passwd",
             "net" if self == Self::Dnf => "samba-common-tools",
             "net" => "samba-common-bin",
             other => other,

@@ -50,6 +50,8 @@ impl Resource for Account {
         vec![
             Requirement::Program("systemd-sysusers"),
             Requirement::Program("getent"),
+            // A revert runs it.
+            Requirement::Program("userdel"),
         ]
     }
 

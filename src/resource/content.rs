@@ -389,9 +389,11 @@ impl Resource for Content {
     }
 
     fn requirements(&self) -> Vec<Requirement> {
-        let ssh = self.git_source().is_over_ssh();
-        let programs = ["git"].into_iter().chain(ssh.then_some("ssh"));
-        programs.map(Requirement::Program).collect()
+        let mut requirements = vec![Requirement::Program("git")];
+        if self.git_source().is_over_ssh() {
+            requirements.push(Requirement::Program("ssh"));
+        }
+        requirements
     }
 
     async fn observe(&self, host: &Host) -> Result<Observed> {

@@ -24,6 +24,8 @@ impl Resource for SambaUser {
         vec![
             Requirement::Program("pdbedit"),
             Requirement::Program("smbpasswd"),
+            // Which VMs an account may be used from is set by it alone.
+            Requirement::Program("net"),
         ]
     }
 

@@ -177,7 +177,10 @@ enum Command {
         options: man::Options,
     },
     /// Print the completions for a shell
-    Completions { shell: completions::Shell },
+    Completions {
+        /// The shell that is to complete the command line
+        shell: completions::Shell,
+    },
     /// Wait before an application that ended again and again is started anew: what the container's unit runs
     #[command(hide = true)]
     BackOff {

@@ -93,6 +93,7 @@ fn told(argument: &Arg) -> String {
         .get_help()
         .map(ToString::to_string)
         .unwrap_or_default();
+    debug_assert!(!help.is_empty(), "{} has no help", argument.get_id());
     let mut text = format!("{help}.");
     let takes_values = argument.get_action().takes_values();
     let values = argument.get_possible_values();

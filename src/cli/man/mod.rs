@@ -188,14 +188,33 @@ mod tests {
         }
     }
 
+    /// As man(1) shows it: examples are not broken into lines, and have a margin of 7.
+    #[test]
+    fn every_example_fits_80_columns() {
+        for page in pages() {
+            // Its addresses and checksums are longer.
+            if page.name == "wasagent-userdata" {
+                continue;
+            }
+            for example in page.prose.split("\n```").skip(1).step_by(2) {
+                let wide = example.lines().find(|line| line.chars().count() > 73);
+                assert_eq!(wide, None, "{}", page.name);
+            }
+        }
+    }
+
     #[test]
     fn no_page_has_an_unknown_mark_or_a_line_that_roff_would_obey() {
         for page in pages() {
             let roff = page.roff();
-            for mark in ["{options}", "{commands}", "{keys}", "`"] {
-                let outside: String = roff.lines().filter(|line| !line.contains("\\fB")).collect();
-                assert!(!outside.contains(mark), "{}: {mark}", page.name);
-            }
+            // What roff() took for text. It sees by itself a backtick or star that is not closed.
+            let mark = roff.lines().find(|line| {
+                let name = line
+                    .strip_prefix('{')
+                    .and_then(|line| line.strip_suffix('}'));
+                name.is_some_and(|name| name.chars().all(|c| c.is_ascii_lowercase()))
+            });
+            assert_eq!(mark, None, "{}", page.name);
             for line in roff.lines().filter(|line| line.starts_with(['.', '\''])) {
                 let request = line[1..].split(' ').next().unwrap();
                 let known = ["TH", "SH", "SS", "PP", "TP", "IP", "EX", "EE", "br"];

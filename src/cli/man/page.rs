@@ -1,16 +1,20 @@
 //! Reads a page's Markdown: headings, paragraphs, lists, tables of two columns, fenced blocks, and marks such as
 //! `{options}` on a line of their own.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use super::Page;
 use super::generated;
 use super::roff::Roff;
 
-/// When the manual was last looked over; it is the date of every page.
-const DATE: &str = "2026-11-29";
+/// When the sources were last changed, in seconds since 1970: who builds a package says so
+/// (<https://reproducible-builds.org/specs/source-date-epoch/>). A program that was built by hand has pages without a date.
+const EPOCH: Option<&str> = option_env!("SOURCE_DATE_EPOCH");
 
 /// The page as man(1) reads it.
 pub fn roff(page: &Page) -> String {
-    let mut roff = Roff::new(&page.name, page.section, DATE, env!("CARGO_PKG_VERSION"));
+    let date = EPOCH.and_then(day).unwrap_or_default();
+    let mut roff = Roff::new(&page.name, page.section, &date, env!("CARGO_PKG_VERSION"));
     let (title, body) = page.prose.split_once('\n').unwrap_or((&page.prose, ""));
     roff.section("Name");
     roff.paragraph(title.trim_start_matches("# "));
@@ -20,6 +24,14 @@ pub fn roff(page: &Page) -> String {
         writer.block(&block);
     }
     writer.roff.finish()
+}
+
+/// The day, as YYYY-MM-DD.
+fn day(epoch: &str) -> Option<String> {
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(epoch.parse().ok()?))?;
+    let mut text = humantime::format_rfc3339_seconds(time).to_string();
+    text.truncate("2026-11-29".len());
+    Some(text)
 }
 
 /// What stands between empty lines. A fenced block is one, whatever is in it.
@@ -91,9 +103,13 @@ fn rows(block: &str) -> Vec<(String, String)> {
 }
 
 fn ended(text: String) -> String {
+    let ends_in_code = text.ends_with('`') && !text.contains(". ");
     let is_sentence =
-        text.starts_with(|c: char| c.is_uppercase()) && !text.ends_with(['.', ':', '`']);
-    if is_sentence { text + "." } else { text }
+        text.starts_with(|c: char| c.is_uppercase() || c == '`') || text.contains(". ");
+    if is_sentence && !ends_in_code && !text.ends_with(['.', ':']) {
+        return text + ".";
+    }
+    text
 }
 
 /// The cells of a row. A bar in a cell is written `\|`.
@@ -108,6 +124,27 @@ fn cells(row: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sentence_ends_with_a_full_stop() {
+        for (cell, shown) in [
+            ("It goes", "It goes."),
+            ("`plan` only: it goes", "`plan` only: it goes."),
+            ("`a` goes. It goes on", "`a` goes. It goes on."),
+            ("It runs. Type `b`", "It runs. Type `b`."),
+            ("It goes:", "It goes:"),
+            ("`a` or `b`", "`a` or `b`"),
+            ("the number", "the number"),
+        ] {
+            assert_eq!(ended(cell.to_owned()), shown);
+        }
+    }
+
+    #[test]
+    fn the_date_is_that_of_the_sources() {
+        assert_eq!(day("1795910400").as_deref(), Some("2026-11-29"));
+        assert_eq!(day("not a number"), None);
+    }
 
     #[test]
     fn a_page_is_read_block_by_block() {

@@ -103,6 +103,7 @@ impl Roff {
 
 /// A text with its marks as fonts.
 fn inline(text: &str) -> String {
+    debug_assert!(are_closed(text), "a mark is not closed: {text}");
     let mut out = String::with_capacity(text.len() + 16);
     for (at, part) in text.split('`').enumerate() {
         if at % 2 == 1 {
@@ -112,6 +113,13 @@ fn inline(text: &str) -> String {
         }
     }
     out
+}
+
+/// Whether each mark has its other end. A `*` in code is none.
+fn are_closed(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('`').collect();
+    let stars = |part: &&str| part.matches('*').count().is_multiple_of(2);
+    parts.len() % 2 == 1 && parts.iter().step_by(2).all(stars)
 }
 
 fn emphasized(text: &str) -> String {
@@ -171,6 +179,16 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_without_its_other_end_is_seen() {
+        for text in ["a `b", "a *b", "`a` **b* c", "*a `b` c*"] {
+            assert!(!are_closed(text), "{text}");
+        }
+        for text in ["", "a", "`*.service`", "*a* `b` **c**"] {
+            assert!(are_closed(text), "{text}");
+        }
+    }
 
     #[test]
     fn marks_become_fonts_and_nothing_becomes_a_request() {

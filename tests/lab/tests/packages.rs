@@ -23,12 +23,13 @@ fn packages_are_installed_upgraded_and_removed() -> Result<()> {
     let source = Source::as_it_is(agent::checkout())?;
     build(&source, Program::Built(&agent::build()?), &scratch)?;
     let repositories = Repositories::of(&workshop, &source, &scratch)?;
-    let lintian = repositories.lintian()?;
+    let lintian = repositories.found("lintian")?;
     ensure!(
         !lintian.contains("\nE: ") && !lintian.starts_with("E: "),
         "{lintian}"
     );
     ensure!(!lintian.contains("lintian: "), "{lintian}");
+    people_are_helped(&repositories)?;
     thread::scope(|scope| {
         let guests = scope.spawn(|| {
             for release in Release::BOTH {
@@ -40,6 +41,23 @@ fn packages_are_installed_upgraded_and_removed() -> Result<()> {
         let guests: Result<()> = guests.join().expect("the thread does not panic");
         rpms.and(guests)
     })
+}
+
+/// The pages of the manual are as mandoc(1) would have them, and each shell completes an option.
+fn people_are_helped(repositories: &Repositories) -> Result<()> {
+    let pages = repositories.found("pages")?;
+    // The program was built by hand, and so nobody has said of which day its sources are.
+    let of_the_pages = pages.lines().filter(|line| !line.contains("missing date"));
+    ensure!(of_the_pages.count() == 0, "{pages}");
+    for shell in ["bash", "fish", "zsh"] {
+        let completed = repositories.found(&format!("completed-{shell}"))?;
+        let both = ["--role", "--rollback-on-failure"];
+        ensure!(
+            both.iter().all(|option| completed.contains(option)) && !completed.contains("--wait"),
+            "{shell}: {completed}"
+        );
+    }
+    Ok(())
 }
 
 /// What a fresh root with rpm's tools alone made of the RPMs.
@@ -118,7 +136,44 @@ fn on_el(life: &Life) -> Result<()> {
         ensure!(left.contains(stays), "{stays} is not in\n{left}");
     }
     ensure!(!left.contains("usr/"), "{left}");
-    ensure!(life.found("still-installed")?.contains("podman"));
+    what_dnf_takes_along(life)
+}
+
+/// A removal of the agent leaves what serves. That of a role's package takes along what came in because of it, as dnf
+/// does with any package (clean_requirements_on_remove in dnf.conf(5)); files that somebody wrote stay even then.
+fn what_dnf_takes_along(life: &Life) -> Result<()> {
+    let is_in = |found: &str, name: &str| -> Result<bool> {
+        Ok(life.found(found)?.lines().any(|line| line == name))
+    };
+    let serving = [
+        "samba",
+        "samba-common",
+        "podman",
+        "cifs-utils",
+        "nftables",
+        "firewalld",
+    ];
+    for name in serving {
+        ensure!(
+            is_in("without-the-agent", name)?,
+            "the agent took {name} along"
+        );
+        let is_there = is_in("without-the-roles", name)?;
+        ensure!(
+            is_there == (name == "podman"),
+            "{name}: {is_there}, and podman alone was marked"
+        );
+    }
+    for (found, name) in [
+        ("without-the-agent", "wasagent"),
+        ("without-the-roles", "wasagent-was"),
+    ] {
+        ensure!(!is_in(found, name)?, "{name} is {found}");
+    }
+    let of_samba = life.found("of-samba")?;
+    for file in ["smb.conf.rpmsave", "wasagent.conf", "private/passdb.tdb"] {
+        ensure!(of_samba.contains(file), "{file} is not in\n{of_samba}");
+    }
     Ok(())
 }
 
@@ -172,15 +227,23 @@ fn on_debian(lab: &Lab, repositories: &Repositories, release: Release) -> Result
     ensure!(serving(&guest)? == before, "an upgrade restarted something");
     serves(&guest)?;
 
-    let removed = apt(
-        &guest,
-        &["remove", "wasagent", "wasagent-storage", "wasagent-was"],
-    )?;
+    // As where they came with the package of the role, which is what keeps them.
+    guest.ok([
+        "apt-mark",
+        "auto",
+        "samba",
+        "smbclient",
+        "firewalld",
+        "xfsprogs",
+    ])?;
+    let removed = apt(&guest, &["remove", "--autoremove", "wasagent"])?;
     ensure!(
         removed.stdout.contains("stays as it is") && removed.stdout.contains("wasagent revert"),
         "{removed}"
     );
     ensure!(!guest.run(["test", "-e", "/usr/bin/wasagent"])?.success());
+    let of_the_role = ["dpkg-query", "-W", "-f", "${Status}", "wasagent-storage"];
+    ensure!(guest.answer(of_the_role)? == "install ok installed");
     guest.ok(["test", "-s", RECORD])?;
     share_is_there(&guest)?;
 
@@ -208,23 +271,42 @@ fn of_the_roles(guest: &Guest) -> Result<String> {
     guest.answer([show.as_slice(), &units].concat())
 }
 
-/// What systemd-analyze(1) has to say of the unit.
+/// The highest exposure that `systemd-analyze security` may find, from 0 to 10, by unit: the root part works without mount
+/// namespaces, and the file says why for each option that it leaves off.
+const EXPOSURE: [(&str, f64); 1] = [(UNIT, 6.6)];
+
+/// What systemd-analyze(1) has to say of each unit of the package.
 fn as_systemd_reads_it(guest: &Guest) -> Result<()> {
-    let verified = guest.ok(["systemd-analyze", "verify", "--man=no", UNIT])?;
-    let of_ours = verified
-        .stderr
+    let files = guest.answer(["dpkg", "--listfiles", "wasagent"])?;
+    let units: Vec<&str> = files
         .lines()
-        .filter(|line| line.contains("wasagent"));
-    ensure!(of_ours.count() == 0, "{verified}");
-    let security = guest.answer(["systemd-analyze", "security", "--no-pager", UNIT])?;
-    let overall = security
-        .lines()
-        .find(|line| line.contains("exposure level"));
-    progress::say(format!(
-        "{}: {}",
-        guest.release(),
-        overall.unwrap_or_default().trim()
-    ));
+        .filter_map(|path| path.split_once("/systemd/system/"))
+        .map(|(_, unit)| unit)
+        .collect();
+    ensure!(units.len() == EXPOSURE.len(), "{units:?}");
+    for (unit, highest) in EXPOSURE {
+        ensure!(units.contains(&unit), "{unit} is not in {units:?}");
+        let verified = guest.ok(["systemd-analyze", "verify", unit])?;
+        let of_ours = verified
+            .stderr
+            .lines()
+            .filter(|line| line.contains("wasagent"));
+        ensure!(of_ours.count() == 0, "{verified}");
+        let security = guest.answer(["systemd-analyze", "security", "--no-pager", unit])?;
+        let overall = security
+            .lines()
+            .find_map(|line| line.split_once("exposure level"))
+            .with_context(|| security.clone())?
+            .1;
+        progress::say(format!("{} {unit}{overall}", guest.release()));
+        let exposure = overall
+            .split_whitespace()
+            .find_map(|word| word.parse().ok());
+        ensure!(
+            exposure.is_some_and(|exposure: f64| exposure <= highest),
+            "{unit} is more exposed than {highest}: {security}"
+        );
+    }
     Ok(())
 }
 

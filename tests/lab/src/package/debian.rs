@@ -33,9 +33,9 @@ impl Repositories {
         })
     }
 
-    /// What lintian says, with the tags that the package overrides.
-    pub fn lintian(&self) -> Result<String> {
-        let path = self.scratch.join("found/lintian");
+    /// One of the files that deb-life.sh writes; in `lintian`, with the tags that the package overrides.
+    pub fn found(&self, name: &str) -> Result<String> {
+        let path = self.scratch.join("found").join(name);
         fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
     }
 

@@ -20,11 +20,11 @@ for name in wasagent wasagent-storage wasagent-was; do
 done
 rpm -qp --provides packages/wasagent-[0-9]*.rpm >found/provides
 
+root='--assumeyes --installroot=/build/el --setopt=module_platform_id=platform:el9 --setopt=reposdir=/nowhere --nogpgcheck'
 dnf() {
-	command dnf --quiet --assumeyes --installroot=/build/el --setopt=module_platform_id=platform:el9 \
-		--setopt=reposdir=/nowhere --nogpgcheck "$@"
+	command dnf --quiet $root "$@"
 }
-dnf --repofrompath=one,file:///build/repository/1 --repo=one install wasagent-storage wasagent-was
+dnf --repofrompath=one,file:///build/repository/1 --repo=one install systemd wasagent-storage wasagent-was
 mv el/scriptlets found/installed
 rpm --root /build/el -V wasagent wasagent-storage wasagent-was >found/verified 2>&1 || true
 rpm --root /build/el -ql wasagent >found/files
@@ -40,7 +40,18 @@ cp el/usr/share/wasagent/tier.toml el/etc/wasagent/tier.toml
 dnf --repofrompath=two,file:///build/repository/2 --repo=two upgrade
 mv el/scriptlets found/upgraded 2>/dev/null || : >found/upgraded
 rpm --root /build/el -q wasagent >found/version
-rpm --root /build/el -e wasagent-storage wasagent-was wasagent >found/erased 2>&1
+
+# The agent alone goes, from a VM on which Samba has its configuration and accounts.
+echo 'include = /etc/samba/wasagent.conf' >>el/etc/samba/smb.conf
+echo '[user1]' >el/etc/samba/wasagent.conf
+install -D -m 600 /dev/null el/var/lib/samba/private/passdb.tdb
+command dnf $root remove wasagent >found/erased 2>&1
 mv el/scriptlets found/removed
 find el/etc/wasagent el/var/lib/wasagent el/usr -name '*wasagent*' -o -path '*/wasagent/*' | sort >found/left
-rpm --root /build/el -qa --qf '%{name}\n' | sort >found/still-installed
+rpm --root /build/el -qa --qf '%{name}\n' | sort >found/without-the-agent
+
+# Then what a role needs goes, but for what an operator has marked.
+dnf mark install podman
+dnf remove wasagent-storage wasagent-was
+rpm --root /build/el -qa --qf '%{name}\n' | sort >found/without-the-roles
+find el/etc/samba el/var/lib/samba -type f | sort >found/of-samba

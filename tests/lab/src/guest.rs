@@ -347,6 +347,11 @@ impl Guest {
         Ok(self.ok(arguments)?.stdout.trim_end().to_owned())
     }
 
+    /// The same of a line of sh(1), which ends at the first command that fails.
+    pub fn shell(&self, line: &str) -> Result<String> {
+        self.answer(["sh", "-ec", line])
+    }
+
     /// Writes a file of root's with this mode, and the directories above it.
     pub fn write(&self, path: &str, bytes: impl AsRef<[u8]>, mode: u32) -> Result<()> {
         // Through a pipe, because sshd gives a socket as standard input and /dev/stdin does not open one.

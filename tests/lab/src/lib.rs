@@ -46,6 +46,7 @@ pub mod uml;
 pub mod user_data;
 pub mod vm;
 pub mod wasagent;
+pub mod way_out;
 pub mod writer;
 
 mod control_group;

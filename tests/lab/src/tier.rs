@@ -118,6 +118,13 @@ pub fn without_content() -> String {
     format!("{before}[was]{after}")
 }
 
+/// The same with the disk of a container guest by its path: a container sees the names of its machine's disks, which are
+/// none of its business.
+pub fn with_disk_of(guest: &Guest, tier_file: &str) -> String {
+    let device = guest.devices().first().cloned().unwrap_or_default();
+    tier_file.replacen("\"auto\"", &format!("{device:?}"), 1)
+}
+
 /// The guests of the tier and what stands around them.
 pub struct Tier<'lab> {
     lab: &'lab Lab,

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use wasagent_lab::process::until;
 use wasagent_lab::tier::{
     Role, SHARE_PASSWORD, SHARE_PASSWORD_FILE, TIER_FILE, apply, install_repository,
-    install_tier_file, tier_file,
+    install_tier_file, tier_file, with_disk_of,
 };
 use wasagent_lab::wasagent::{Apply, Plan};
 use wasagent_lab::{Disk, Guest, Lab, Output, Release, Spec, agent, progress, smb, trace};
@@ -22,11 +22,8 @@ fn storage_guest(lab: &Lab, release: Release) -> Result<Guest> {
     Ok(guest)
 }
 
-/// The guide's tier file, with the disk by its path: a container sees the names of its machine's disks, which are
-/// none of its business.
 fn tier_file_of(guest: &Guest) -> String {
-    let device = format!("device     = {:?}", guest.devices()[0]);
-    tier_file().replace("device     = \"auto\"", &device)
+    with_disk_of(guest, &tier_file())
 }
 
 /// What of the guest an apply could have touched, as one text.
@@ -186,7 +183,7 @@ fn nothing_is_changed_twice(guest: &Guest) -> Result<()> {
 /// Every resource that can drift while the guest runs, how it is made to, and its address.
 fn what_drifts_is_mended(guest: &Guest) -> Result<()> {
     let rule = r#"--remove-rich-rule=rule family="ipv4" source address="192.168.2.0/24" port port="445" protocol="tcp" accept"#;
-    let drifts: [(&[&str], &str); 10] = [
+    let drifts: &[(&[&str], &str)] = &[
         (&["umount", "--lazy", "/mnt/data"], "mount:/mnt/data"),
         (
             &["systemctl", "disable", "mnt-data.mount"],
@@ -218,7 +215,7 @@ fn what_drifts_is_mended(guest: &Guest) -> Result<()> {
         (&["firewall-cmd", rule], "firewall:public"),
         (&["firewall-cmd", "--permanent", rule], "firewall:public"),
     ];
-    for (drift, resource) in drifts {
+    for &(drift, resource) in drifts {
         guest.ok(drift)?;
         if drift[0] == "umount" {
             // The bare directory is not served: Samba goes with the mount, once systemd has seen that.

@@ -8,13 +8,12 @@ use anyhow::{Context, Result, ensure};
 use wasagent_lab::foreign::{SIZE, TABLE};
 use wasagent_lab::process::{command, ok};
 use wasagent_lab::snapshot::{Snapshot, same};
-use wasagent_lab::tier::{Role, apply, install_tier_file, without_content};
+use wasagent_lab::tier::{Role, apply, install_tier_file, with_disk_of, without_content};
 use wasagent_lab::wasagent::{Apply, Plan};
 use wasagent_lab::writer::Writer;
 use wasagent_lab::{Disk, Guest, Lab, Release, Spec, agent, progress};
 
-/// A guest with the agent, a disk of this size, and a tier file that means it by its path: a container sees the names of
-/// its machine's disks, which are none of its business.
+/// A guest with the agent, a disk of this size, and a tier file for it.
 fn storage_guest(lab: &Lab, release: Release, size: u64, filesystem: &str) -> Result<Guest> {
     let binary = agent::build()?;
     let disk = Disk {
@@ -23,10 +22,8 @@ fn storage_guest(lab: &Lab, release: Release, size: u64, filesystem: &str) -> Re
     };
     let guest = lab.container(&Spec::storage(release).disk(disk))?;
     guest.install_agent(&binary)?;
-    let device = format!("{:?}", guest.devices()[0]);
-    let tier_file = without_content()
-        .replace("\"auto\"", &device)
-        .replace("\"xfs\"", &format!("{filesystem:?}"));
+    let tier_file =
+        with_disk_of(&guest, &without_content()).replace("\"xfs\"", &format!("{filesystem:?}"));
     install_tier_file(&guest, &tier_file)?;
     Ok(guest)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use wasagent_lab::process::run_with;
 use wasagent_lab::soak::stage::{Machine, Stage};
-use wasagent_lab::tier::{TIER_FILE, without_content};
+use wasagent_lab::tier::{TIER_FILE, with_disk_of, without_content};
 use wasagent_lab::wasagent::{Apply, Plan};
 use wasagent_lab::{Guest, Release, agent, progress};
 
@@ -153,10 +153,6 @@ const PRIORITY: Case = case(
     Opens("first"),
 );
 
-fn sh(guest: &Guest, script: &str) -> Result<()> {
-    guest.ok(["sh", "-ec", script]).map(drop)
-}
-
 /// Whether a client outside the guest, of 192.168.2.0/24, gets a connection.
 fn gets_in(stage: &Stage, port: u16) -> Result<bool> {
     let open = format!("exec 3<>/dev/tcp/{}/{port}", stage.guest.address());
@@ -184,7 +180,7 @@ fn plan(guest: &Guest) -> Result<Plan> {
 
 fn try_case(stage: &Stage, case: &Case) -> Result<()> {
     let guest = &stage.guest;
-    sh(guest, case.make)?;
+    guest.shell(case.make)?;
     let client = gets_in(stage, 445)?;
     ensure!(client != case.shuts_out, "the client gets in: {client}");
     health_agrees(stage, client)?;
@@ -220,7 +216,7 @@ fn try_case(stage: &Stage, case: &Case) -> Result<()> {
             ensure!(applied.output.status == 0, "{}", applied.output);
         }
     }
-    sh(guest, case.back)?;
+    guest.shell(case.back)?;
     Apply::on(guest).ok()?;
     ensure!(
         gets_in(stage, 445)?,
@@ -236,8 +232,7 @@ fn try_case(stage: &Stage, case: &Case) -> Result<()> {
 fn clients_and_health_agree(release: Release) -> Result<()> {
     let stage = Stage::storage(&agent::build()?, Machine::Container, release)?;
     let guest = &stage.guest;
-    let device = format!("device     = {:?}", guest.devices()[0]);
-    let tier = without_content().replace("device     = \"auto\"", &device);
+    let tier = with_disk_of(guest, &without_content());
     guest.write(TIER_FILE, &tier, 0o644)?;
     stage.apply(None)?;
     health_agrees(&stage, gets_in(&stage, 445)?)?;
@@ -246,7 +241,7 @@ fn clients_and_health_agree(release: Release) -> Result<()> {
     for case in CASES.iter().chain(priority) {
         if let Err(error) = try_case(&stage, case) {
             wrong.push(format!("{}: {error:#}", case.make));
-            sh(guest, case.back)?;
+            guest.shell(case.back)?;
             Apply::on(guest).run()?;
         }
         progress::say(format!("{release}: {}", case.make));
@@ -265,8 +260,7 @@ fn clients_and_health_agree(release: Release) -> Result<()> {
     guest.write(TIER_FILE, tier, 0o644)?;
 
     // A container's published port is rewritten before the zones, and so gets in by any of them.
-    sh(
-        guest,
+    guest.shell(
         "nft add table ip published; nft add chain ip published in '{ type nat hook prerouting priority -100; }'; \
          nft add rule ip published in tcp dport 5000 dnat to :445; firewall-cmd --zone=drop --change-interface=host0",
     )?;

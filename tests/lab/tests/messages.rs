@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use wasagent_lab::process::until;
 use wasagent_lab::tier::{
-    REPOSITORY, Role, TIER_FILE, install_repository, install_tier_file, tier_file,
+    REPOSITORY, Role, TIER_FILE, install_repository, install_tier_file, tier_file, with_disk_of,
 };
 use wasagent_lab::wasagent::Apply;
-use wasagent_lab::{Disk, Guest, Lab, Output, Release, Spec, agent, image, progress, sample_app};
+use wasagent_lab::{
+    Disk, Guest, Lab, Output, Release, Spec, agent, image, progress, sample_app, way_out,
+};
 
 #[test]
 fn each_fault_comes_with_a_way_out_that_works() -> Result<()> {
@@ -28,10 +30,7 @@ fn each_fault_comes_with_a_way_out_that_works() -> Result<()> {
 }
 
 fn tier_of(guest: &Guest) -> String {
-    let device = format!("device     = {:?}", guest.devices()[0]);
-    tier_file()
-        .replace("device     = \"auto\"", &device)
-        .replace("was-container-{index}", "was-container")
+    with_disk_of(guest, &tier_file()).replace("was-container-{index}", "was-container")
 }
 
 /// Runs plan and apply of a role, which must be refused with these words.
@@ -53,16 +52,6 @@ fn says(output: &Output, status: i32, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Types what the first hint says.
-fn take_the_way_out(guest: &Guest, refused: &Output) -> Result<()> {
-    let mut lines = refused.stderr.lines();
-    let hint = lines
-        .find_map(|line| line.split_once("hint: run: "))
-        .with_context(|| format!("no command: {refused}"))?;
-    let command = hint.1.split(", and").next().unwrap_or_default();
-    guest.ok(["sh", "-c", command]).map(drop)
-}
-
 /// The role is known from the first try on, and each command works.
 fn what_stops_a_service(guest: &Guest) -> Result<()> {
     let unknown = guest.run(["wasagent", "health"])?;
@@ -74,23 +63,23 @@ fn what_stops_a_service(guest: &Guest) -> Result<()> {
     ensure!(health.status == 3, "{health}");
     ensure!(health.stdout.contains("its unit is masked"), "{health}");
     says(&guest.run(["wasagent", "plan"])?, 1, &["masked"])?;
-    take_the_way_out(guest, &masked)?;
+    way_out::take(guest, &masked)?;
     ensure!(guest.answer(["firewall-cmd", "--state"])? == "running");
 
     for how in [&["mask"][..], &["mask", "--runtime"]] {
         guest.ok([&["systemctl"], how, &["smbd"]].concat())?;
         let masked = refused(guest, Role::Storage, &["smbd.service is masked"])?;
-        take_the_way_out(guest, &masked)?;
+        way_out::take(guest, &masked)?;
     }
 
     let conf = "/etc/samba/smb.conf";
     guest.ok(["mv", conf, "/srv/smb.conf"])?;
     guest.ok(["ln", "-s", "/srv/smb.conf", conf])?;
     let link = refused(guest, Role::Storage, &["a symbolic link", "/srv/smb.conf"])?;
-    take_the_way_out(guest, &link)?;
+    way_out::take(guest, &link)?;
     guest.ok(["rm", conf])?;
     let missing = refused(guest, Role::Storage, &["smb.conf is missing"])?;
-    take_the_way_out(guest, &missing)?;
+    way_out::take(guest, &missing)?;
     guest.ok(["wasagent", "check"])?;
     let plan = guest.run(["wasagent", "plan"])?;
     ensure!(plan.status == 2, "the commands did not help: {plan}");
@@ -107,7 +96,7 @@ fn what_is_no_container(guest: &Guest) -> Result<()> {
         guest.ok(["systemctl", "mask", unit])?;
         let masked = Apply::on(guest).role(Role::Was).run()?.output;
         says(&masked, 1, &[&format!("{unit} is masked")])?;
-        take_the_way_out(guest, &masked)?;
+        way_out::take(guest, &masked)?;
         let free = guest.run(["wasagent", "plan", "--role", "was"])?;
         ensure!(!free.stderr.contains("masked"), "{free}");
     }

@@ -9,7 +9,8 @@ use wasagent_lab::process::{command, ok};
 use wasagent_lab::snapshot::{Snapshot, same};
 use wasagent_lab::soak::Size;
 use wasagent_lab::tier::{
-    REPOSITORY, Role, SHARE_PASSWORD, TIER_FILE, install_tier_file, tier_file, without_content,
+    REPOSITORY, Role, SHARE_PASSWORD, TIER_FILE, install_tier_file, tier_file, with_disk_of,
+    without_content,
 };
 use wasagent_lab::wasagent::Apply;
 use wasagent_lab::{Disk, Guest, Lab, Release, Spec, agent, progress, smb};
@@ -26,16 +27,10 @@ fn storage_guest(lab: &Lab, release: Release, tier_file: &str) -> Result<(Guest,
     let spec = Spec::storage(release).disk(disk(SIZE)).disk(disk(64 << 20));
     let guest = lab.container(&spec)?;
     guest.install_agent(&binary)?;
-    let tier_file = tier_file
-        .replace("\"auto\"", &format!("{:?}", guest.devices()[0]))
-        .replace("was-container-{index}", "was-container");
+    let tier_file =
+        with_disk_of(&guest, tier_file).replace("was-container-{index}", "was-container");
     install_tier_file(&guest, &tier_file)?;
     Ok((guest, tier_file))
-}
-
-fn shell(guest: &Guest, line: &str) -> Result<()> {
-    let done = guest.ok(["sh", "-ec", line]);
-    done.map(drop).with_context(|| line.to_owned())
 }
 
 /// What stands in the way: how it comes, what is said of it, how it goes.
@@ -87,9 +82,9 @@ fn plan_says_what_stops_a_was(guest: &Guest) -> Result<()> {
     let free = plan()?;
     ensure!(free.status == 2, "{free}");
     for Obstacle { comes, said, goes } in OBSTACLES_OF_A_WAS {
-        shell(guest, comes)?;
+        guest.shell(comes)?;
         let refused = plan();
-        shell(guest, goes)?;
+        guest.shell(goes)?;
         let refused = refused?;
         ensure!(
             refused.status == 1
@@ -106,9 +101,9 @@ fn plan_says_what_apply_would_refuse() -> Result<()> {
     let lab = Lab::new()?;
     let (guest, tier) = storage_guest(&lab, Release::Trixie, &without_content())?;
     for Obstacle { comes, said, goes } in OBSTACLES {
-        shell(&guest, comes)?;
+        guest.shell(comes)?;
         let refused = is_refused(&guest, said).context(*comes);
-        shell(&guest, goes)?;
+        guest.shell(goes)?;
         refused?;
     }
     let small = tier.replace(&guest.devices()[0], &guest.devices()[1]);
@@ -150,9 +145,8 @@ fn is_refused(guest: &Guest, said: &str) -> Result<()> {
 
 /// The rest is planned, made and mended; the failure is told by plan and apply.
 fn a_git_server_that_is_away(guest: &Guest, tier: &str) -> Result<()> {
-    let away = tier_file()
-        .replace("\"auto\"", &format!("{:?}", guest.devices()[0]))
-        .replace(REPOSITORY, "https://127.0.0.1:9/away.git");
+    let away =
+        with_disk_of(guest, &tier_file()).replace(REPOSITORY, "https://127.0.0.1:9/away.git");
     guest.write(TIER_FILE, away, 0o644)?;
     for mended in ["mount:/mnt/data", "unit:smbd.service"] {
         let plan = guest.run([&PLAN[..], &["--format", "json"]].concat())?;
@@ -191,7 +185,7 @@ fn records_that_cannot_be_read(guest: &Guest) -> Result<()> {
         printf '{\"run\":{\"version\":99,\"of\":\"another form\"}}\\n' >000101.jsonl
         sed -i '3s/.\\{20\\}$//' 000001.jsonl; mkdir 000102.jsonl
         echo '{' >/var/lib/wasagent/record.json";
-    shell(guest, odd)?;
+    guest.shell(odd)?;
     let healthy = guest.ok(["wasagent", "health"])?;
     ensure!(
         !healthy.stderr.contains("run 100")
@@ -301,7 +295,7 @@ fn accounts_of_somebody_else(guest: &Guest) -> Result<()> {
         pdbedit -r user1 '--user SID=5555'
         net sam set workstations user1 PC1,PC2
         smbpasswd -d user1";
-    shell(guest, theirs)?;
+    guest.shell(theirs)?;
     let before = samba_account(guest)?;
     Apply::on(guest).role(Role::Storage).ok()?;
     smb::client(guest, "user1", ("user1", SHARE_PASSWORD), "ls")?;
@@ -316,7 +310,7 @@ fn accounts_of_somebody_else(guest: &Guest) -> Result<()> {
     let same = format!(
         "printf '{SHARE_PASSWORD}\\n{SHARE_PASSWORD}\\n' | smbpasswd -s user1; smbpasswd -d user1"
     );
-    shell(guest, &same)?;
+    guest.shell(&same)?;
     let before = samba_account(guest)?;
     Apply::on(guest).role(Role::Storage).ok()?;
     smb::client(guest, "user1", ("user1", SHARE_PASSWORD), "ls")?;
@@ -330,7 +324,7 @@ fn accounts_of_somebody_else(guest: &Guest) -> Result<()> {
 
     // What the administrator sets after the apply stays: an expiry, or a password.
     Apply::on(guest).role(Role::Storage).ok()?;
-    shell(guest, "pdbedit -r user1 --kickoff-time=1900000000")?;
+    guest.shell("pdbedit -r user1 --kickoff-time=1900000000")?;
     let set = samba_account(guest)?;
     let reverted = guest.ok(["wasagent", "revert"])?;
     ensure!(
@@ -339,7 +333,7 @@ fn accounts_of_somebody_else(guest: &Guest) -> Result<()> {
         samba_account(guest)?
     );
     Apply::on(guest).role(Role::Storage).ok()?;
-    shell(guest, "sleep 1; printf 'new\\nnew\\n' | smbpasswd -s user1")?;
+    guest.shell("sleep 1; printf 'new\\nnew\\n' | smbpasswd -s user1")?;
     let set = samba_account(guest)?;
     let reverted = guest.ok(["wasagent", "revert"])?;
     ensure!(
@@ -352,16 +346,16 @@ fn accounts_of_somebody_else(guest: &Guest) -> Result<()> {
     );
 
     // And so does an account of ours that somebody uses by now.
-    shell(guest, "pdbedit -x user1; userdel user1")?;
+    guest.shell("pdbedit -x user1; userdel user1")?;
     Apply::on(guest).role(Role::Storage).ok()?;
-    shell(guest, "usermod --comment 'in use' user1")?;
+    guest.shell("usermod --comment 'in use' user1")?;
     let reverted = guest.ok(["wasagent", "revert"])?;
     ensure!(
         reverted.stdout.contains("the account user1 stays"),
         "{reverted}"
     );
     guest.ok(["getent", "passwd", "user1"])?;
-    shell(guest, "userdel user1")?;
+    guest.shell("userdel user1")?;
     Apply::on(guest).role(Role::Storage).ok()?;
     guest.ok(["wasagent", "revert"])?;
     let gone = guest.run(["getent", "passwd", "user1"])?;

@@ -1,9 +1,9 @@
 //! What else starts the container of a WAS, and where the agent's own program is: what `plan` says, and a way out that
 //! works when it is typed. A WAS needs a kernel with cifs to be applied, but none to be planned.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use wasagent_lab::tier::{TIER_FILE, install_tier_file, tier_file};
-use wasagent_lab::{Guest, Lab, Output, Release, Spec, agent, progress};
+use wasagent_lab::{Guest, Lab, Output, Release, Spec, agent, progress, way_out};
 
 /// Files, made by lines of sh(1), and what is said of them.
 struct Case {
@@ -86,7 +86,7 @@ fn on(release: Release) -> Result<()> {
         if let Err(error) = try_case(&guest, case) {
             wrong.push(format!("{}: {error:#}", case.made));
         }
-        shell(&guest, case.gone)?;
+        guest.shell(case.gone)?;
     }
     for (directory, mounted, said) in PROGRAMS {
         if let Err(error) = try_program(&guest, directory, mounted, *said) {
@@ -101,20 +101,12 @@ fn on(release: Release) -> Result<()> {
     Ok(())
 }
 
-fn shell(guest: &Guest, line: &str) -> Result<()> {
-    let done = guest.ok(["sh", "-ec", line]);
-    done.map(drop).with_context(|| line.to_owned())
-}
-
 fn plan(guest: &Guest, program: &str) -> Result<Output> {
     guest.run([program, "--config", TIER_FILE, "plan", "--role", "was"])
 }
 
 fn try_case(guest: &Guest, case: &Case) -> Result<()> {
-    shell(
-        guest,
-        &format!("{UNIT}cd /etc/systemd/system; {}", case.made),
-    )?;
+    guest.shell(&format!("{UNIT}cd /etc/systemd/system; {}", case.made))?;
     let told = plan(guest, "wasagent")?;
     let Some(said) = case.said else {
         ensure!(told.status == 2, "a false alarm: {told}");
@@ -125,7 +117,7 @@ fn try_case(guest: &Guest, case: &Case) -> Result<()> {
         "{said:?} is not said: {told}"
     );
     progress::say(told.stderr.trim());
-    take_the_way_out(guest, &told)?;
+    way_out::take(guest, &told)?;
     let free = plan(guest, "wasagent")?;
     ensure!(
         free.status == 2,
@@ -134,33 +126,10 @@ fn try_case(guest: &Guest, case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// Types what the hint says: takes the line out of a file, runs the command, removes the file.
-fn take_the_way_out(guest: &Guest, told: &Output) -> Result<()> {
-    let hint = told.stderr.split_once("keep one of them: ");
-    let (_, hint) = hint.with_context(|| format!("no way out: {told}"))?;
-    let hint = hint.replace('\n', " ");
-    let (hint, _) = hint.split_once(", and apply again").unwrap_or((&hint, ""));
-    for part in hint.split(", ") {
-        let part = part.trim().trim_start_matches("and ");
-        let word = |name: &str| part.strip_prefix(name).map(str::trim);
-        if let Some(command) = word("run: ") {
-            shell(guest, command)?;
-        } else if let Some(file) = word("take its line out of ") {
-            shell(
-                guest,
-                &format!("sed -i -E '/podman|opt|systemctl/d' {file}"),
-            )?;
-        } else if let Some(file) = word("remove ") {
-            shell(guest, &format!("rm {file}"))?;
-        }
-    }
-    Ok(())
-}
-
 fn try_program(guest: &Guest, directory: &str, mounted: &str, said: Option<&str>) -> Result<()> {
     let program = format!("{directory}/wasagent");
     let make = format!("{mounted}; mkdir -p {directory}; cp /usr/bin/wasagent {program}");
-    shell(guest, &make)?;
+    guest.shell(&make)?;
     let told = plan(guest, &program)?;
     match said {
         None => ensure!(
@@ -175,5 +144,5 @@ fn try_program(guest: &Guest, directory: &str, mounted: &str, said: Option<&str>
             "{said:?} is not said: {told}"
         ),
     }
-    shell(guest, &format!("rm {program}"))
+    guest.shell(&format!("rm {program}")).map(drop)
 }

@@ -18,11 +18,6 @@ fn stage(release: Release) -> Result<Stage> {
     Stage::storage(&agent::build()?, Machine::Container, release)
 }
 
-/// Runs a line of sh(1) that must exit with 0.
-fn sh(guest: &Guest, script: &str) -> Result<String> {
-    guest.answer(["sh", "-ec", script])
-}
-
 fn edit_tier_file(guest: &Guest, from: &str, to: &str) -> Result<()> {
     let text = String::from_utf8(guest.read(TIER_FILE)?)?;
     ensure!(text.contains(from), "{from:?} is not in the tier file");
@@ -45,7 +40,7 @@ ls -A | grep health || true";
 fn health_leaves_nothing_behind() -> Result<()> {
     let stage = stage(Release::Trixie)?;
     stage.apply(None)?;
-    let left = sh(&stage.guest, KILLED)?;
+    let left = stage.guest.shell(KILLED)?;
     ensure!(left.is_empty(), "left behind: {left}");
     let health = stage.guest.ok(["wasagent", "health"])?;
     ensure!(
@@ -151,7 +146,7 @@ fn change_the_share(guest: &Guest) -> Result<()> {
 
 fn still_written(guest: &Guest) -> Result<()> {
     let size = || -> Result<u64> {
-        let answer = sh(guest, &format!("stat -c %s {HELD} 2>/dev/null || echo 0"))?;
+        let answer = guest.shell(&format!("stat -c %s {HELD} 2>/dev/null || echo 0"))?;
         Ok(answer.parse()?)
     };
     let before = size()?;
@@ -206,7 +201,7 @@ type Tree = BTreeMap<String, String>;
 
 fn etc(guest: &Guest) -> Result<Tree> {
     let mut tree = Tree::new();
-    for line in sh(guest, ETC)?.lines() {
+    for line in guest.shell(ETC)?.lines() {
         let (path, value) = line.split_once('\t').context("a line of /etc")?;
         let all = tree.entry(path.to_owned()).or_default();
         all.push_str(value);
@@ -223,13 +218,12 @@ fn differing(before: &Tree, after: &Tree) -> BTreeSet<String> {
 
 /// The rules in force, with counters and handles left out: traffic moves the former.
 fn rules(guest: &Guest) -> Result<String> {
-    sh(guest, "nft --stateless list ruleset")
+    guest.shell("nft --stateless list ruleset")
 }
 
 /// The permanent settings of all zones, the operator's passdb entry, its units.
 fn operators(guest: &Guest) -> Result<String> {
-    sh(
-        guest,
+    guest.shell(
         "firewall-cmd --list-all-zones; firewall-cmd --permanent --list-all-zones; firewall-cmd --permanent --direct --get-all-rules;\
          pdbedit --list --smbpasswd-style --user alice; getent passwd alice alice2; systemctl is-active operator.service;\
          systemctl show -P Nice smbd; systemctl show -P MainPID operator.service",
@@ -278,7 +272,7 @@ fn what_an_operator_has_stays_to_the_byte() -> Result<()> {
     for release in Release::BOTH {
         let stage = stage(release)?;
         let guest = &stage.guest;
-        sh(guest, OPERATORS)?;
+        guest.shell(OPERATORS)?;
         let (files, firewall, others) = (etc(guest)?, rules(guest)?, operators(guest)?);
         let texts = |guest: &Guest| -> Result<Vec<String>> {
             let files = [SMB_CONF, "/etc/passwd", "/etc/group", "/etc/shadow"];
@@ -455,7 +449,7 @@ fn refuse_all(guest: &Guest) -> Result<()> {
 }
 
 fn refuse(guest: &Guest, make: &str, back: &str, said: &str) -> Result<()> {
-    sh(guest, make)?;
+    guest.shell(make)?;
     let before = (etc(guest)?, rules(guest)?);
     let refused = Apply::on(guest)
         .role(wasagent_lab::tier::Role::Storage)
@@ -469,6 +463,6 @@ fn refuse(guest: &Guest, make: &str, back: &str, said: &str) -> Result<()> {
         before == (etc(guest)?, rules(guest)?),
         "{make:?}: something changed"
     );
-    sh(guest, &format!("cp -a /root/smb.conf {SMB_CONF}; {back}"))?;
+    guest.shell(&format!("cp -a /root/smb.conf {SMB_CONF}; {back}"))?;
     Ok(())
 }

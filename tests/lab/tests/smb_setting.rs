@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use wasagent_lab::smb_setting::{Client, Plan, SETTINGS, Server, Setting, said, session, works};
-use wasagent_lab::tier::{Role, apply, install_tier_file, without_content};
+use wasagent_lab::tier::{Role, apply, install_tier_file, with_disk_of, without_content};
 use wasagent_lab::wasagent::Apply;
 use wasagent_lab::{Disk, Guest, Lab, Release, Spec, agent, progress};
 
@@ -36,11 +36,7 @@ fn on(release: Release) -> Result<()> {
     let client = lab.container(&Spec::was(1, release))?;
     let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
     guest.install_agent(&binary)?;
-    let device = format!("device     = {:?}", guest.devices()[0]);
-    install_tier_file(
-        &guest,
-        &without_content().replace("device     = \"auto\"", &device),
-    )?;
+    install_tier_file(&guest, &with_disk_of(&guest, &without_content()))?;
 
     guest.ok(["sh", "-c", BARRED])?;
     let barred = guest.answer(["sh", "-c", ENTRY])?;

@@ -10,7 +10,7 @@ use crate::failpoint::{Point, kill_at, passed};
 use crate::guest::{Disk, Guest, Spec};
 use crate::lab::Lab;
 use crate::release::Release;
-use crate::tier::{Role, apply, install_tier_file, tier_file};
+use crate::tier::{Role, apply, install_tier_file, tier_file, with_disk_of};
 use crate::wasagent::Apply;
 use crate::{agent, progress};
 
@@ -73,10 +73,7 @@ pub fn prepare(guest: &Guest) -> Result<()> {
 
 /// The tier file with these lines in its `[storage.content]`.
 pub fn tier(guest: &Guest, content: &str) -> String {
-    let tier = tier_file().replace(
-        "device     = \"auto\"",
-        &format!("device     = {:?}", guest.devices()[0]),
-    );
+    let tier = with_disk_of(guest, &tier_file());
     let from = tier.find("[storage.content]").unwrap_or_default();
     let to = tier.find("[was]").unwrap_or_default();
     format!(

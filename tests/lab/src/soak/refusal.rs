@@ -9,7 +9,6 @@ use anyhow::{Context, Result, ensure};
 use super::stage::{Image, Machine, Stage};
 use super::{Scope, Tally};
 use crate::agent;
-use crate::guest::Guest;
 use crate::kind::Need;
 use crate::progress::say;
 use crate::release::Release;
@@ -64,7 +63,7 @@ while True:
     client.close()
 ";
 const INSTEAD_FILE: &str = "/root/instead.py";
-const ENDS: &str = "systemctl stop instead.service; systemctl start smbd.service";
+const ENDS: &str = "systemctl stop instead.service || true; systemctl start smbd.service";
 macro_rules! instead {
     ($how:literal) => {
         (
@@ -168,7 +167,7 @@ fn refusals() -> Vec<Refusal> {
             name: "an account that is locked",
             server: (
                 "pdbedit --account-policy='bad lockout attempt' --value=1 && \
-                 for try in 1 2; do smbclient --user=user1%wrong --command=exit //127.0.0.1/user1; done; true",
+                 for try in 1 2; do smbclient --user=user1%wrong --command=exit //127.0.0.1/user1 || true; done",
                 "pdbedit --account-policy='bad lockout attempt' --value=0 && net sam set autolock user1 no",
             ),
             errno: "EACCES",
@@ -331,14 +330,6 @@ fn prepared(agent: &std::path::Path, release: Release) -> Result<Stage> {
     Ok(stage)
 }
 
-/// A line of shell on a guest, if there is one.
-fn shell(guest: &Guest, line: &str) -> Result<()> {
-    if !line.is_empty() {
-        guest.ok(["sh", "-c", line])?;
-    }
-    Ok(())
-}
-
 impl Refusal {
     /// What the agent says of it.
     fn is_told(&self, stage: &Stage) -> Result<String> {
@@ -347,12 +338,12 @@ impl Refusal {
         let (from, to) = self.tier;
         ensure!(good.contains(from), "{from:?} is not in the tier file");
         guest.write(TIER_FILE, good.replacen(from, to, 1), 0o644)?;
-        shell(server, self.server.0)?;
-        shell(guest, self.guest.0)?;
+        server.shell(self.server.0)?;
+        guest.shell(self.guest.0)?;
         let at_boot = guest.answer(AT_BOOT)?;
         let refused = Apply::on(guest).run_with(&["--timeout", "0s"]);
-        shell(guest, self.guest.1)?;
-        shell(server, self.server.1)?;
+        guest.shell(self.guest.1)?;
+        server.shell(self.server.1)?;
         guest.write(TIER_FILE, good, 0o644)?;
         guest.write(SHARE_PASSWORD_FILE, format!("{SHARE_PASSWORD}\n"), 0o600)?;
 

@@ -269,31 +269,20 @@ fn both_write_and_read(clients: &[Guest; 2], turn: &str) -> Result<()> {
     let [one, other] = clients;
     for (writer, reader) in [(one, other), (other, one)] {
         let directory = format!("/mnt/{turn}/{}", writer.name());
-        let written = sh(
-            writer,
-            &format!(
-                "mkdir -p {directory} && head -c 1048576 /dev/urandom >{directory}/made && flock {directory}/made true && \
-                 sha256sum <{directory}/made"
-            ),
-        )?;
-        let read = sh(
-            reader,
-            &format!(
-                "sha256sum <{directory}/made && echo more >>{directory}/made && mv {directory}/made {directory}/moved"
-            ),
-        )?;
+        let written = writer.shell(&format!(
+            "mkdir -p {directory} && head -c 1048576 /dev/urandom >{directory}/made && flock {directory}/made true && \
+             sha256sum <{directory}/made"
+        ))?;
+        let read = reader.shell(&format!(
+            "sha256sum <{directory}/made && echo more >>{directory}/made && mv {directory}/made {directory}/moved"
+        ))?;
         ensure!(
             read == written,
             "{turn}: {} read something else",
             reader.name()
         );
-        let last = sh(writer, &format!("tail -n 1 {directory}/moved | tail -c 5"))?;
+        let last = writer.shell(&format!("tail -n 1 {directory}/moved | tail -c 5"))?;
         ensure!(last == "more", "{turn}: {} read {last:?}", writer.name());
     }
     Ok(())
-}
-
-/// Runs a line of sh(1) that must exit with 0.
-fn sh(guest: &Guest, script: &str) -> Result<String> {
-    guest.answer(["sh", "-ec", script])
 }

@@ -56,11 +56,6 @@ impl Error {
         self
     }
 
-    /// Whether it only keeps one resource from being looked at. Anything else is a refusal: then nothing is changed.
-    pub fn lets_others_go_on(&self) -> bool {
-        self.elsewhere || self.is_transient()
-    }
-
     /// Adds the way out.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

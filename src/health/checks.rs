@@ -199,8 +199,6 @@ async fn application_answers(tier: Tier, was: Was, node: String) -> Finding {
     Ok(format!("GET {} answers {status}", wanted.path))
 }
 
-use std::future::Future;
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};

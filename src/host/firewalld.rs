@@ -68,8 +68,6 @@ trait RuntimeZone {
 trait Config {
     #[zbus(name = "getZoneByName")]
     async fn get_zone_by_name(&self, zone: &str) -> zbus::Result<OwnedObjectPath>;
-    #[zbus(name = "getZoneNames")]
-    async fn get_zone_names(&self) -> zbus::Result<Vec<String>>;
 }
 
 #[zbus::proxy(

@@ -1,67 +1,54 @@
 //! The guide's tier and the guests that it runs on, for tests.
 
-use crate::config::{
-    Container, Content, Device, Dialect, Disk, Filesystem, Firewall, Health, Image, Protocol,
-    Publish, Role, Secret, Serve, Share, Storage, Tier, Was,
-};
+use std::io::Write;
+
+use crate::config::{self, Role, Tier};
 use crate::engine::{Diff, Graph, Plan};
 use crate::host::Facts;
 use crate::host::facts::PackageManager;
 
 pub const PASSWORD: &str = "pass,word of the share";
 
+/// As an operator writes it, so that a new key that may be left out changes nothing here.
+const TIER: &str = r#"
+[share]
+name     = "user1"
+server   = "192.168.2.13"
+user     = "user1"
+password = "pass,word of the share"
+clients  = ["192.168.2.0/24"]
+
+[storage]
+path = "/mnt/data/shared_folder"
+
+[storage.disk]
+device     = "auto"
+filesystem = "xfs"
+mount      = "/mnt/data"
+
+[storage.content]
+git    = "https://github.com/ablecloud-team/ablestack-docs-sample.git"
+rev    = "main"
+subdir = "linux-3tier-example"
+
+[was]
+mount = "/mnt/data/shared_folder"
+vers  = "3.1.1"
+
+[was.container]
+name     = "nodejs-server"
+image    = "docker.io/ablecloudteam/nodejs-server:linux-0.1"
+hostname = "was-container-{index}"
+publish  = ["5000:3000"]
+workdir  = "/usr/src/app"
+env      = { NODE_ENV = "production" }
+"#;
+
 pub fn tier() -> Tier {
-    Tier {
-        share: Share {
-            name: "user1".to_owned(),
-            server: "192.168.2.13".to_owned(),
-            user: "user1".to_owned(),
-            password: Secret::new(PASSWORD.to_owned()),
-            clients: vec!["192.168.2.0/24".parse().unwrap()],
-            encrypt: true,
-        },
-        storage: Some(Storage {
-            path: "/mnt/data/shared_folder".into(),
-            disk: Some(Disk {
-                device: Device::Auto,
-                filesystem: Filesystem::Xfs,
-                mount: "/mnt/data".into(),
-            }),
-            content: Some(Content {
-                git: "https://github.com/ablecloud-team/ablestack-docs-sample.git".to_owned(),
-                rev: "main".to_owned(),
-                subdir: Some("linux-3tier-example".into()),
-                build: Vec::new(),
-                edit: Vec::new(),
-            }),
-        }),
-        database: None,
-        was: Some(Was {
-            mount: "/mnt/data/shared_folder".into(),
-            vers: Dialect::V3_1_1,
-            container: Container {
-                name: "nodejs-server".to_owned(),
-                image: Image::Registry(
-                    "docker.io/ablecloudteam/nodejs-server:linux-0.1".to_owned(),
-                ),
-                hostname: "was-container-{index}".to_owned(),
-                publish: vec![Publish {
-                    address: None,
-                    host_port: 5000,
-                    container_port: 3000,
-                    protocol: Protocol::Tcp,
-                }],
-                workdir: "/usr/src/app".into(),
-                privileged: false,
-                read_only: false,
-                env: [("NODE_ENV".to_owned(), "production".to_owned())].into(),
-                secrets: Default::default(),
-            },
-        }),
-        firewall: Firewall::default(),
-        serve: Serve::default(),
-        health: Health::default(),
-    }
+    // Of mode 0600, as a tier file with a password has to be.
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(TIER.as_bytes()).unwrap();
+    config::load(file.path(), None).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
 pub fn graph(role: Role) -> Graph {

@@ -213,23 +213,12 @@ fn of_the_tier(parameter: &str, share: &Share, storage: &Storage) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::role::samples;
 
     #[test]
     fn the_share_as_samba_reads_it() {
-        let share = Share {
-            name: "user1".to_owned(),
-            server: "192.168.2.13".to_owned(),
-            user: "user1".to_owned(),
-            password: Secret::new("x".to_owned()),
-            clients: vec!["192.168.2.0/24".parse().unwrap()],
-            encrypt: true,
-        };
-        let storage = Storage {
-            path: "/mnt/data/shared_folder".into(),
-            disk: None,
-            content: None,
-        };
-        insta::assert_snapshot!(share_definition(&share, &storage));
+        let tier = samples::tier();
+        let storage = tier.storage.unwrap();
+        insta::assert_snapshot!(share_definition(&tier.share, &storage));
     }
 }

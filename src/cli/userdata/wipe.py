@@ -1,21 +1,44 @@
 # Written by wasagent userdata: wipes the tier's secrets from cloud-init's copies of the user data.
+import email
+import email.encoders
 import glob
+import gzip
 import os
 import re
+import sys
 import tempfile
 
 from cloudinit import sources
 
-SECRETS = re.compile(rb"# wasagent secrets begin\n.*?# wasagent secrets end", re.DOTALL)
+SECRETS = re.compile(rb"# wasagent secrets begin\r?\n.*?# wasagent secrets end", re.DOTALL)
 
 
 def wiped(data):
     if isinstance(data, str):
         return wiped(data.encode()).decode()
-    return SECRETS.sub(b"# wasagent secrets wiped", data)
+    if data.startswith(b"\x1f\x8b"):
+        plain = gzip.decompress(data)
+        return data if wiped(plain) == plain else wiped(plain)
+    if SECRETS.search(data):
+        return SECRETS.sub(b"# wasagent secrets wiped", data)
+    return wiped_parts(data)
 
 
-for instance in glob.glob("/var/lib/cloud/instances/*"):
+# Whoever joins parts may encode them.
+def wiped_parts(data):
+    message, found = email.message_from_bytes(data), False
+    for part in message.walk():
+        text = None if part.is_multipart() else part.get_payload(decode=True)
+        if text and message.is_multipart() and wiped(text) != text:
+            del part["Content-Transfer-Encoding"]
+            part.set_payload(wiped(text))
+            email.encoders.encode_base64(part)
+            found = True
+    return message.as_bytes() if found else data
+
+
+base = sys.argv[1] if len(sys.argv) > 1 else "/var/lib/cloud"
+for instance in glob.glob(base + "/instances/*"):
     patterns = ("user-data.txt*", "scripts/*", "scripts/vendor/*")
     for name in (name for pattern in patterns for name in glob.glob(os.path.join(instance, pattern))):
         if not os.path.isfile(name):

@@ -19,12 +19,13 @@ have() {
 # Installs packages from the VM's repositories: EL's names first, then Debian's.
 install_packages() {
     if have dnf; then
-        dnf -y install $1
+        dnf -y install $1 || fail "dnf could not install $1, as is said above: does this VM reach its repositories?"
     elif have apt-get; then
         # An installation that a power cut ended has to be completed first.
         DEBIAN_FRONTEND=noninteractive dpkg --configure -a --force-confold &&
             apt-get -q -o DPkg::Lock::Timeout=300 update &&
-            DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install $2
+            DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install $2 ||
+            fail "apt-get could not install $2, as is said above: does this VM reach its repositories?"
     else
         fail "neither dnf nor apt-get is here to install packages with"
     fi

@@ -115,7 +115,20 @@ impl Container {
                 symlink("/dev/null", link)?;
             }
         }
+        for (local, path) in &spec.template {
+            self.put(local, path)?;
+        }
         Ok(())
+    }
+
+    fn put(&self, local: &Path, path: &str) -> Result<()> {
+        let there = self.root().join(path.trim_start_matches('/'));
+        if let Some(directory) = there.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let mut copy = command(["cp", "--recursive", "--no-preserve=ownership"]);
+        copy.arg("--preserve=mode").arg(local).arg(&there);
+        ok(copy).map(drop)
     }
 
     /// A disk is a sparse file on a loop device; the container sees the device under the machine's name for it.

@@ -55,8 +55,11 @@ pub struct Spec {
     pub system: System,
     pub address: Ipv4Addr,
     pub disks: Vec<Disk>,
-    /// cloud-init's seed, an image with the label CIDATA; only for a VM that boots for the first time.
+    /// cloud-init's seed, an image of a disk; only for a VM that boots for the first time.
     pub seed: Option<PathBuf>,
+    /// Files and directories of this machine that its root has before it boots, each with its path there; only for a
+    /// container.
+    pub template: Vec<(PathBuf, String)>,
     /// What it must have beyond a kernel of its own.
     pub needs: Vec<Need>,
 }
@@ -70,6 +73,7 @@ impl Spec {
             address,
             disks: Vec::new(),
             seed: None,
+            template: Vec::new(),
             needs: Vec::new(),
         }
     }
@@ -97,6 +101,12 @@ impl Spec {
     /// With cloud-init's seed.
     pub fn seed(mut self, image: &Path) -> Spec {
         self.seed = Some(image.to_owned());
+        self
+    }
+
+    /// With a file or a directory of this machine in its root before it boots. Everything arrives as root's.
+    pub fn template(mut self, local: &Path, path: &str) -> Spec {
+        self.template.push((local.to_owned(), path.to_owned()));
         self
     }
 
@@ -132,7 +142,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// A container guest that has booted.
+    /// A container guest that is booting.
     pub(crate) fn container(
         network: &Network,
         root: &Root,
@@ -142,7 +152,7 @@ impl Guest {
     ) -> Result<Guest> {
         if spec.seed.is_some() {
             bail!(
-                "{}: a container has no first boot that cloud-init could see; take a VM",
+                "{}: cloud-init sees no disk in a container: put the seed into its template",
                 spec.name
             );
         }
@@ -150,9 +160,7 @@ impl Guest {
         let (_, address) = Network::management(number);
         let ssh = Ssh::new(network, key.private.clone(), &spec.name, address, 22);
         let container = Container::create(network, root, spec, number, directory)?;
-        let guest = Guest::assemble(network, spec, container, ssh);
-        guest.wait_ready(BOOT)?;
-        Ok(guest)
+        Ok(Guest::assemble(network, spec, container, ssh))
     }
 
     /// A VM guest from a saved state: it answers as if it had just booted.

@@ -43,6 +43,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("cryptsetup-bin", "/usr/sbin/cryptsetup"),
     ("fdisk", "/usr/sbin/sfdisk"),
     ("genisoimage", "/usr/bin/genisoimage"),
+    ("mtools", "/usr/bin/mcopy"),
     ("mount", "/usr/sbin/losetup"),
     ("file", "/usr/bin/file"),
     ("strace", "/usr/bin/strace"),

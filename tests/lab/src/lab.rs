@@ -68,17 +68,18 @@ impl Lab {
         timed(
             &format!("guest {} ({}, container)", spec.name, spec.system),
             || {
-                let root = Root::get(&self.cache, spec.release()?)?;
-                let directory = self.directory(spec);
-                Guest::container(
-                    &self.network,
-                    &root,
-                    &Key::get(&self.cache)?,
-                    spec,
-                    directory,
-                )
+                let guest = self.booting_container(spec)?;
+                guest.wait_ready(BOOT)?;
+                Ok(guest)
             },
         )
+    }
+
+    /// A container guest that is still at it: `wait_ready` waits for the end.
+    pub fn booting_container(&self, spec: &Spec) -> Result<Guest> {
+        let root = Root::get(&self.cache, spec.release()?)?;
+        let key = Key::get(&self.cache)?;
+        Guest::container(&self.network, &root, &key, spec, self.directory(spec))
     }
 
     /// A guest with a kernel of its own, booted, on the quickest kind that has what it needs ([`Kind::choose`]).
@@ -145,7 +146,14 @@ impl Lab {
     /// A VM guest that boots for the first time and is still at it: `wait_ready` waits for the end. One of a cloud image
     /// gets a seed that lets the lab in, unless the test has one for it; `wait_cloud_init` waits for its end.
     pub fn first_boot(&self, spec: &Spec) -> Result<Guest> {
-        let kind = self.kind_for(&[Need::DistributionKernel])?;
+        let kind = match &spec.system {
+            System::Debian(_) => self.kind_for(&spec.needs)?,
+            System::Image(_) => self.kind_for(&[Need::DistributionKernel])?,
+        };
+        if kind == Kind::Uml {
+            say(format!("guest {} ({}, {kind})", spec.name, spec.system));
+            return self.uml(spec);
+        }
         let mut hardware = self.hardware(spec, kind)?;
         let key = Key::get(&self.cache)?;
         say(format!("guest {} ({}, {kind})", spec.name, spec.system));

@@ -34,6 +34,7 @@ pub mod release;
 pub mod root;
 pub mod sample_app;
 pub mod selinux;
+pub mod site;
 pub mod smb;
 pub mod smb_setting;
 pub mod snapshot;

@@ -161,7 +161,8 @@ fn packages(release: Release) -> Vec<&'static str> {
     let mut packages = PACKAGES.to_vec();
     match release {
         Release::Bookworm | Release::Trixie => {}
-        Release::BookwormCloud => packages.push("cloud-init"),
+        // cloud-init asks CloudStack's password server by wget(1), and does not depend on it.
+        Release::BookwormCloud => packages.extend(["cloud-init", "wget"]),
         Release::BookwormSelinux | Release::TrixieSelinux => packages.extend(SELINUX_PACKAGES),
     }
     packages

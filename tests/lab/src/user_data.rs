@@ -1,177 +1,178 @@
-//! How a role reaches a new VM: cloud-init user data on a NoCloud seed disk, which also carries the agent's binary and,
-//! where there is no network to clone from, the content.
+//! How a role reaches a new VM: the user data that `wasagent userdata` prints, and the disks and directories on which
+//! cloud-init finds it.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::image::hex;
-use crate::process::ok;
+use crate::process::{Output, command, ok, run_with};
+use crate::tier::{Role, TIER_FILE};
 
-/// The seed's volume label, by which cloud-init finds it (NoCloud takes it in either case).
-pub const LABEL: &str = "CIDATA";
+/// The label of a NoCloud disk (NoCloud takes it in either case).
+pub const NO_CLOUD: &str = "CIDATA";
+/// The label of a config drive.
+pub const CONFIG_DRIVE: &str = "config-2";
+/// Where cloud-init looks for NoCloud's files in the VM's own file system.
+pub const SEED_DIRECTORY: &str = "/var/lib/cloud/seed/nocloud";
 
-/// The name under which [`seed_disk`] has to be given the agent's binary for [`apply_role`] to install it.
-pub const AGENT: &str = "wasagent";
+/// Texts by the path that they have on a seed.
+pub type Files = Vec<(String, String)>;
 
-/// Where the password that [`apply_role`] carries is written: `share.password_file` of the tier file.
-pub const SHARE_PASSWORD_FILE: &str = "/etc/wasagent/share.password";
+/// `wasagent userdata` as an operator runs it.
+#[derive(Clone, Copy)]
+pub struct Printed<'a> {
+    pub role: Role,
+    /// The tier file.
+    pub tier: &'a str,
+    /// Files that the tier file and the options name, by path.
+    pub files: &'a [(&'a str, &'a str)],
+    pub options: &'a [&'a str],
+}
 
-const TIER_FILE: &str = "/etc/wasagent/tier.toml";
-const SEED_MOUNT: &str = "/run/wasagent-seed";
+impl Printed<'_> {
+    /// What it prints.
+    pub fn by(&self, agent: &Path) -> Result<String> {
+        let output = self.run(agent)?;
+        ensure!(output.success(), "wasagent userdata: {output}");
+        Ok(output.stdout)
+    }
 
-/// Builds the NoCloud seed disk of one VM, `run_dir/HOSTNAME-seed.iso`, and returns its path. The instance id follows
-/// from the host name and the user data, so a VM that boots with other user data counts as new. `extra_files` are
-/// further files at the root of the disk, by name (`network-config` is one that NoCloud reads itself). The disk holds
-/// secrets: only its owner can read it. Needs `genisoimage`.
+    /// What it does. It sees nothing of this machine, whose `/etc/wasagent` is none of the lab's business.
+    pub fn run(&self, agent: &Path) -> Result<Output> {
+        let root = tempfile::tempdir()?;
+        let program = root.path().join("wasagent");
+        fs::copy(agent, &program).with_context(|| format!("copy {}", agent.display()))?;
+        for (path, text) in [(TIER_FILE, self.tier)].iter().chain(self.files) {
+            write_private(&root.path().join(path.trim_start_matches('/')), text)?;
+        }
+        let mut chroot = command(["chroot"]);
+        chroot
+            .arg(root.path())
+            .args(["/wasagent", "userdata", "--role", &self.role.to_string()])
+            .args(self.options);
+        run_with(chroot, b"", std::time::Duration::from_secs(60))
+    }
+}
+
+/// NoCloud's files. The instance id follows from the host name and the user data, so a VM that boots with other user
+/// data counts as new.
+pub fn no_cloud(hostname: &str, user_data: &str) -> Files {
+    let meta_data = format!(
+        "instance-id: \"{}\"\nlocal-hostname: \"{hostname}\"\n",
+        instance(hostname, user_data)
+    );
+    vec![
+        ("user-data".to_owned(), user_data.to_owned()),
+        ("meta-data".to_owned(), meta_data),
+    ]
+}
+
+/// A config drive's files, as far as cloud-init reads them (CloudStack: engine/storage/configdrive, ConfigDriveBuilder).
+pub fn config_drive(hostname: &str, user_data: &str) -> Files {
+    let meta_data = json!({
+        "uuid": instance(hostname, user_data),
+        "hostname": hostname,
+        "name": hostname,
+    });
+    let mut files = vec![(
+        "openstack/latest/meta_data.json".to_owned(),
+        meta_data.to_string(),
+    )];
+    for path in [
+        "openstack/latest/user_data",
+        "cloudstack/userdata/user_data.txt",
+    ] {
+        files.push((path.to_owned(), user_data.to_owned()));
+    }
+    for path in ["vendor_data.json", "network_data.json"] {
+        files.push((format!("openstack/latest/{path}"), "{}".to_owned()));
+    }
+    files
+}
+
+/// Which VM this is for cloud-init.
+pub fn instance(hostname: &str, user_data: &str) -> String {
+    let digest = hex(&Sha256::digest(user_data));
+    format!("{hostname}-{}", &digest[..12])
+}
+
+/// A directory with these files, which only its owner can read.
+pub fn directory(into: &Path, files: &Files) -> Result<()> {
+    for (path, text) in files {
+        write_private(&into.join(path), text)?;
+    }
+    Ok(())
+}
+
+/// Builds an ISO with NoCloud's files, `run_dir/HOSTNAME-seed.iso`, and returns its path. `extra_files` are further files at
+/// the root of the disk, by name (`network-config` is one that NoCloud reads itself). The disk may hold secrets: only its
+/// owner can read it. Needs `genisoimage`.
 pub fn seed_disk(
     run_dir: &Path,
     hostname: &str,
     user_data: &str,
     extra_files: &[(&str, &Path)],
 ) -> Result<PathBuf> {
-    ensure!(
-        !hostname.is_empty()
-            && hostname
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.'),
-        "{hostname:?} is no host name"
-    );
-    fs::create_dir_all(run_dir).with_context(|| format!("creating {}", run_dir.display()))?;
+    let seed = new_image(run_dir, hostname, "iso")?;
     let work = tempfile::tempdir_in(run_dir)?;
-    let seed = run_dir.join(format!("{hostname}-seed.iso"));
     let mut command = Command::new("genisoimage");
     command
-        .args([
-            "-quiet",
-            "-joliet",
-            "-rational-rock",
-            "-volid",
-            LABEL,
-            "-graft-points",
-        ])
+        .args(["-quiet", "-joliet", "-rational-rock", "-graft-points"])
+        .args(["-volid", NO_CLOUD])
         .arg("-output")
         .arg(&seed);
-    for (name, text) in [
-        ("user-data", user_data.to_owned()),
-        ("meta-data", meta_data(hostname, user_data)),
-    ] {
-        let path = work.path().join(name);
+    for (name, text) in no_cloud(hostname, user_data) {
+        let path = work.path().join(&name);
         write_private(&path, &text)?;
-        command.arg(graft(name, &path)?);
+        command.arg(graft(&name, &path)?);
     }
     for (name, path) in extra_files {
         command.arg(graft(name, path)?);
     }
-    // Made by us and empty, so that it is never readable by others.
-    write_private(&seed, "")?;
     ok(command).with_context(|| format!("building the seed disk of {hostname}"))?;
     Ok(seed)
 }
 
-/// The user data that makes a new VM take a role: the tier file and the share's password, both 0600, then the agent from
-/// the seed to `/usr/bin/wasagent` and `wasagent apply --role ROLE`. See [`RoleData`] for more than that.
-pub fn apply_role(role: &str, tier_toml: &str, share_password: &str) -> String {
-    RoleData {
-        role,
-        tier_toml,
-        secrets: &[(SHARE_PASSWORD_FILE, share_password)],
-        unpack: &[],
+/// Builds a FAT image of these files, `run_dir/NAME-seed.fat`, with a label: the kernel of User-Mode Linux reads no ISO. Needs
+/// `mkfs.vfat` and mtools(1).
+pub fn fat_disk(run_dir: &Path, name: &str, label: &str, files: &Files) -> Result<PathBuf> {
+    let seed = new_image(run_dir, name, "fat")?;
+    let mut mkfs = command(["mkfs.vfat", "-C", "-n", label]);
+    // In blocks of 1 KiB. A small one has 12-bit entries, which every reader knows.
+    fs::remove_file(&seed)?;
+    ok({
+        mkfs.arg(&seed).arg("4096");
+        mkfs
+    })?;
+    fs::set_permissions(&seed, fs::Permissions::from_mode(0o600))?;
+    let work = tempfile::tempdir_in(run_dir)?;
+    directory(work.path(), files)?;
+    let mut copy = command(["mcopy", "-s", "-Q", "-i"]);
+    copy.arg(&seed);
+    for entry in fs::read_dir(work.path())? {
+        copy.arg(entry?.path());
     }
-    .user_data()
+    copy.arg("::");
+    ok(copy)?;
+    Ok(seed)
 }
 
-/// What the user data of a role carries.
-#[derive(Clone, Copy)]
-pub struct RoleData<'a> {
-    /// `storage` or `was`.
-    pub role: &'a str,
-    /// The tier file, written to `/etc/wasagent/tier.toml`.
-    pub tier_toml: &'a str,
-    /// Files that only root may read, by path.
-    pub secrets: &'a [(&'a str, &'a str)],
-    /// Tar archives on the seed, each with the directory to unpack it into before the role is applied.
-    pub unpack: &'a [(&'a str, &'a str)],
-}
-
-impl std::fmt::Debug for RoleData<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RoleData")
-            .field("role", &self.role)
-            .finish_non_exhaustive()
+/// An empty image that others cannot read from its first byte on.
+fn new_image(run_dir: &Path, name: &str, kind: &str) -> Result<PathBuf> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+    if name.is_empty() || !name.bytes().all(plain) {
+        bail!("{name:?} is no host name");
     }
-}
-
-impl RoleData<'_> {
-    /// The `#cloud-config`. Files travel in base64 and words as JSON strings, which are YAML: nothing has to be escaped.
-    /// `apply` is the last command, so its exit code is the one that cloud-init reports.
-    pub fn user_data(&self) -> String {
-        let mut text = String::from("#cloud-config\nwrite_files:\n");
-        for (path, content) in std::iter::once(&(TIER_FILE, self.tier_toml)).chain(self.secrets) {
-            text += &format!(
-                "  - path: {}\n    owner: \"root:root\"\n    permissions: \"0600\"\n    encoding: b64\n    content: \"{}\"\n",
-                quoted(path),
-                BASE64.encode(content)
-            );
-        }
-        text += "runcmd:\n";
-        for words in self.commands() {
-            let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
-            text += &format!("  - [{}]\n", words.join(", "));
-        }
-        text
-    }
-
-    fn commands(&self) -> Vec<Vec<String>> {
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        let mut commands = vec![
-            words(&["mkdir", "-p", SEED_MOUNT]),
-            words(&["mount", "-o", "ro", &format!("LABEL={LABEL}"), SEED_MOUNT]),
-            words(&[
-                "install",
-                "-m",
-                "0755",
-                &format!("{SEED_MOUNT}/{AGENT}"),
-                "/usr/bin/wasagent",
-            ]),
-        ];
-        for (archive, directory) in self.unpack {
-            let archive = format!("{SEED_MOUNT}/{archive}");
-            commands.push(words(&["mkdir", "-p", directory]));
-            // Owned by root whoever packed it: git refuses a repository of somebody else's.
-            commands.push(words(&[
-                "tar",
-                "--extract",
-                "--no-same-owner",
-                "--directory",
-                directory,
-                "--file",
-                &archive,
-            ]));
-        }
-        commands.push(words(&["umount", SEED_MOUNT]));
-        commands.push(words(&["wasagent", "apply", "--role", self.role]));
-        commands
-    }
-}
-
-fn meta_data(hostname: &str, user_data: &str) -> String {
-    let instance = hex(&Sha256::digest(user_data));
-    format!(
-        "instance-id: \"{hostname}-{}\"\nlocal-hostname: \"{hostname}\"\n",
-        &instance[..12]
-    )
-}
-
-fn quoted(word: &str) -> String {
-    serde_json::Value::from(word).to_string()
+    let path = run_dir.join(format!("{name}-seed.{kind}"));
+    write_private(&path, "")?;
+    Ok(path)
 }
 
 /// `NAME=PATH` for genisoimage, which wants an equals sign and a backslash escaped in either part.
@@ -183,6 +184,10 @@ fn graft(name: &str, path: &Path) -> Result<String> {
 }
 
 fn write_private(path: &Path, text: &str) -> Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("creating {}", directory.display()))?;
+    }
     let _ = fs::remove_file(path);
     let mut options = OpenOptions::new();
     let mut file = options
@@ -200,44 +205,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_content_arrives_in_base64() {
-        let text = apply_role("was", "[share]\nname = \"a: 'b' #\"\n", "p'\"\n:{}\u{1}ä");
-        assert!(text.starts_with("#cloud-config\n"));
-        assert!(text.contains(&BASE64.encode("p'\"\n:{}\u{1}ä")));
-        assert!(text.ends_with("  - [\"wasagent\", \"apply\", \"--role\", \"was\"]\n"));
-        assert_eq!(text.matches("permissions: \"0600\"").count(), 2);
-    }
-
-    #[test]
-    fn an_archive_is_unpacked_before_the_role_is_applied() {
-        let data = RoleData {
-            role: "storage",
-            tier_toml: "",
-            secrets: &[],
-            unpack: &[("content.tar", "/srv")],
-        };
-        let commands = data.commands();
-        let place = |word: &str| commands.iter().position(|c| c[0] == word).unwrap();
-        assert!(place("mount") < place("tar"));
-        assert!(place("tar") < place("umount"));
-        assert!(place("umount") < place("wasagent"));
-    }
-
-    #[test]
     fn other_user_data_is_another_instance() {
-        assert_ne!(meta_data("was-01", "a"), meta_data("was-01", "b"));
-        assert!(meta_data("was-01", "a").contains("local-hostname: \"was-01\""));
-    }
-
-    #[test]
-    fn a_secret_is_not_in_the_debug_text() {
-        let data = RoleData {
-            role: "was",
-            tier_toml: "",
-            secrets: &[("/x", "hunter2")],
-            unpack: &[],
-        };
-        assert!(!format!("{data:?}").contains("hunter2"));
+        assert_ne!(instance("was-01", "a"), instance("was-01", "b"));
+        let files = no_cloud("was-01", "a");
+        assert!(files[1].1.contains("local-hostname: \"was-01\""));
     }
 
     #[test]

@@ -15,6 +15,28 @@ pub struct Repositories {
     scratch: PathBuf,
 }
 
+/// A repository as a site has it.
+#[derive(Debug)]
+pub struct Signed {
+    /// The directory to serve.
+    pub directory: PathBuf,
+    /// The public key, in ASCII armour.
+    pub key: String,
+}
+
+impl Signed {
+    /// Of the packages that were built in `scratch`.
+    pub fn of(workshop: &Workshop, scratch: &Path) -> Result<Signed> {
+        let script = include_str!("deb-repository.sh");
+        workshop.run(scratch, script, &[], Duration::from_secs(300))?;
+        let key = scratch.join("key.asc");
+        Ok(Signed {
+            directory: scratch.join("site"),
+            key: fs::read_to_string(&key).with_context(|| format!("read {}", key.display()))?,
+        })
+    }
+}
+
 impl Repositories {
     /// # Errors
     /// When the upgrade cannot be built. What lintian says is the test's to judge.

@@ -37,6 +37,8 @@ const DETACH: Duration = Duration::from_secs(30);
 /// The root disk: an overlay of the release's image in the driver's own format (Linux: arch/um/drivers/cow.h).
 const ROOT_DISK: &str = "root.cow";
 const ROOT_IMAGE: &str = "root.img";
+/// The last number of the driver's (Linux: arch/um/drivers/ubd_kern.c, MAX_DEV).
+const SEED_DISK: usize = 15;
 
 #[derive(Debug)]
 pub(crate) struct Uml {
@@ -50,6 +52,8 @@ pub(crate) struct Uml {
     /// Where its disks are.
     directory: PathBuf,
     disks: Vec<Attached>,
+    /// A disk with cloud-init's seed, read-only.
+    seed: Option<PathBuf>,
     /// How many blank disks it was given.
     plugged: usize,
     group: ControlGroup,
@@ -77,6 +81,7 @@ impl Uml {
             number,
             directory,
             disks: Vec::new(),
+            seed: spec.seed.clone(),
             plugged: 0,
             group: ControlGroup::create(network.undo(), &format!("guest{number}"))?,
             machine: None,
@@ -124,6 +129,9 @@ impl Uml {
                 attached.number,
                 attached.file.display()
             ));
+        }
+        if let Some(seed) = &self.seed {
+            linux.arg(format!("ubd{SEED_DISK}r={}", seed.display()));
         }
         linux.args(["root=/dev/ubda", "rootfstype=ext4", "rw"]);
         linux.arg(format!("mem={MEMORY}"));

@@ -365,6 +365,31 @@ mod tests {
         }
     }
 
+    /// systemd goes on after a command with `-` whose program is missing (systemd.service(5)).
+    #[test]
+    fn units_do_not_fail_where_the_agent_was_removed() {
+        for quadlet in [true, false] {
+            let mut container = container(quadlet);
+            container.loses_ports = true;
+            let text = container.text().replace(" \\\n", " ");
+            let naming = text
+                .lines()
+                .filter(|line| line.contains("/usr/bin/wasagent"));
+            let fatal: Vec<&str> = naming
+                .filter(|line| !line.contains("=-/usr/bin/"))
+                .collect();
+            assert!(fatal.is_empty(), "{fatal:?}");
+            for companion in container.companions() {
+                let body = companion.body;
+                let condition = "ConditionPathExists=/usr/bin/wasagent\n";
+                assert!(
+                    body.contains(condition) || !body.contains("/usr/bin/wasagent"),
+                    "{body}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn the_plain_unit() {
         insta::assert_snapshot!(container(false).text());

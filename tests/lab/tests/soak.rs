@@ -3,7 +3,7 @@
 use anyhow::Result;
 use wasagent_lab::Release;
 use wasagent_lab::soak::{
-    Scope, adopt, boots, confined, disk, fault, image, kill, outage, password, revert, unit,
+    Scope, adopt, boots, confined, disk, fault, image, kill, outage, password, revert,
 };
 use wasagent_lab::tier::Role;
 
@@ -70,10 +70,4 @@ fn a_boot_without_the_share() -> Result<()> {
 #[test]
 fn a_vm_set_up_by_hand_is_taken_over() -> Result<()> {
     adopt::run(&Scope::sample(1, Role::Was, Release::Bookworm))
-}
-
-#[test]
-fn a_boot_after_the_agent_was_removed() -> Result<()> {
-    // With the most lines in its units that name the agent.
-    unit::run(&Scope::sample(1, Role::Was, Release::Bookworm))
 }

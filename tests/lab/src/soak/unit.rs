@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::stage::{Image, Machine, Stage};
 use super::{Scope, Tally};
@@ -14,7 +14,7 @@ use crate::guest::Guest;
 use crate::progress::say;
 use crate::release::Release;
 use crate::selinux::{Denials, denials, nothing_is_denied, semanage_by_hand};
-use crate::tier::{Role, SHARE_PASSWORD};
+use crate::tier::{Role, SHARE_PASSWORD, TIER_FILE, tier_file};
 use crate::{agent, confinement, smb};
 
 const UNIT: &str = "wasagent-apply.service";
@@ -52,6 +52,9 @@ fn applied_by_the_unit(agent: &Path, role: Role, release: Release) -> Result<()>
         Role::Was => Stage::was(agent, release, Image::There)?,
     };
     let guest = &stage.guest;
+    if role == Role::Was {
+        guest.write(TIER_FILE, tier_of_the_idle()?, 0o644)?;
+    }
     installed(guest, role, release)?;
     let denied = denied_before(guest, role, release)?;
     let started = guest.run(["systemctl", "start", UNIT])?;
@@ -74,6 +77,13 @@ fn applied_by_the_unit(agent: &Path, role: Role, release: Release) -> Result<()>
     guest.ok(["rm", "/usr/bin/wasagent", UNIT_FILE])?;
     guest.reboot()?;
     stage.serves()
+}
+
+/// The stage's application answers without a page.
+fn tier_of_the_idle() -> Result<String> {
+    let whole = tier_file();
+    let (before, _) = whole.split_once("[health]").context("[health]")?;
+    Ok(format!("{before}[health]\nhttp = {{ status = 204 }}\n"))
 }
 
 /// The unit as a package brings it, and the role as the first apply records it.

@@ -325,6 +325,7 @@ fn a_clone_has_its_own_name(site: &Site, was: &Guest) -> Result<()> {
     ensure!(site.page("192.168.2.17").is_err());
 
     was.ok(["systemctl", "unmask", APPLY])?;
+    was.ok(["systemctl", "enable", APPLY])?;
     was.reboot()?;
     until("the clone to serve", BOOT, || {
         Ok(was.run(["wasagent", "health"])?.success().then_some(()))

@@ -138,7 +138,7 @@ impl FirstBoot<'_> {
             Origin::Packages(repository) => {
                 let setup = repository.as_ref().map(set_up).unwrap_or_default();
                 format!(
-                    "    if ! have wasagent {programs}; then\n{setup}        install_packages 'wasagent-{role} {el}' 'wasagent-{role} {debian}'\n    fi\n"
+                    "    if ! have wasagent {programs}; then\n{setup}        install_packages 'wasagent wasagent-{role} {el}' 'wasagent wasagent-{role} {debian}'\n    fi\n"
                 )
             }
             Origin::Binary(url, sha256) => format!(

@@ -85,7 +85,6 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, options: &Options) -> Result<G
             image: podman::reference(&container.image),
             image_name: container.image.to_string(),
             hostname: container_hostname(was, &facts.node)?,
-            node: tells_the_node(&container.hostname).then(|| facts.node.clone()),
             publish: container.publish.clone(),
             mount: was.mount.clone(),
             workdir: container.workdir.clone(),
@@ -103,12 +102,6 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, options: &Options) -> Result<G
         &needs,
     );
     Ok(graph)
-}
-
-fn tells_the_node(hostname: &str) -> bool {
-    ["{node}", "{index}"]
-        .iter()
-        .any(|part| hostname.contains(part))
 }
 
 /// The container's host name: `{node}` is the VM's, and `{index}` the digits at its end, without leading

@@ -95,24 +95,10 @@ impl Container {
              After=sysinit.target basic.target network-online.target firewalld.service {mount} {share}\n\
              Conflicts=shutdown.target\n\
              Before=shutdown.target\n\
-             StartLimitIntervalSec=0\n{}\n",
+             StartLimitIntervalSec=0\n\n",
             self.name,
-            wanted.join(" "),
-            self.condition(),
+            wanted.join(" ")
         )
-    }
-
-    /// A VM cloned from this one has the definition before an apply has run there, and would serve under this one's name.
-    /// In brackets, so that a name of hexadecimal digits is no machine ID for systemd (systemd: src/shared/condition.c).
-    fn condition(&self) -> String {
-        let name = self.node.as_deref().unwrap_or_default();
-        let mut rest = name.chars();
-        let pattern = rest
-            .next()
-            .map(|first| format!("[{first}]{}", rest.as_str()));
-        // The name is the part before the first dot.
-        let lines = pattern.map(|name| format!("ConditionHost=|{name}\nConditionHost=|{name}.*\n"));
-        lines.unwrap_or_default()
     }
 
     fn service_lines(&self) -> String {
@@ -323,15 +309,6 @@ mod tests {
         assert!(container.text().contains("ip_unprivileged_port_start=0"));
         container.privileged = true;
         assert!(!container.text().contains("--sysctl"));
-    }
-
-    #[test]
-    fn a_fixed_host_name_holds_on_every_vm() {
-        let mut container = container(true);
-        assert!(container.text().contains("\nConditionHost=|[w]as-01\n"));
-        assert!(container.text().contains("\nConditionHost=|[w]as-01.*\n"));
-        container.node = None;
-        assert!(!container.text().contains("Condition"));
     }
 
     #[test]

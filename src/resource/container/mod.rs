@@ -68,8 +68,6 @@ pub struct Container {
     /// The image as the tier file names it.
     pub image_name: String,
     pub hostname: String,
-    /// The VM's name, if the container's comes from it: on a VM with another name, the container does not start.
-    pub node: Option<String>,
     pub publish: Vec<Publish>,
     /// Where the share is mounted on the VM.
     pub mount: PathBuf,
@@ -594,7 +592,6 @@ mod tests {
             image: "docker.io/ablecloudteam/nodejs-server:linux-0.1".to_owned(),
             image_name: "docker.io/ablecloudteam/nodejs-server:linux-0.1".to_owned(),
             hostname: "was-container-1".to_owned(),
-            node: Some("was-01".to_owned()),
             publish: vec![Publish {
                 address: None,
                 host_port: 5000,

@@ -541,20 +541,9 @@ fn number(value: &str) -> i64 {
     };
     let digits = value.split(|c: char| !c.is_digit(radix)).next();
     let digits = digits.filter(|digits| !digits.is_empty()).unwrap_or("0");
-    // A number that is too large is the largest.
-    sign * i64::from_str_radix(digits, radix).unwrap_or(i64::MAX)
-}
-
-/// A size as `conv_str_size_error()` in lib/util/util_str.c reads it.
-fn size(value: &str) -> i64 {
-    let value = value.trim();
-    let factor = match value.chars().last().map(|unit| unit.to_ascii_lowercase()) {
-        Some('k') => 1 << 10,
-        Some('m') => 1 << 20,
-        Some('g') => 1 << 30,
-        _ => 1,
-    };
-    number(value).saturating_mul(factor)
+    // The largest number stands for one that is too large, and of a long one an `int` keeps the lower half.
+    let long = i64::from_str_radix(digits, radix).map_or(i64::MAX, |number| sign * number);
+    i64::from(long as i32)
 }
 
 /// Two processes are Samba's own (source3/smbd/server.c: notifyd, cleanupd). Two WAS VMs take two, and while they
@@ -585,17 +574,18 @@ pub fn open_files(setting: &Setting, _: &View) -> Verdict {
 /// Without two spare ones the kernel's client turns its echoes off (`change_conf()` in fs/smb/client/smb2ops.c).
 pub fn credits(setting: &Setting, _: &View) -> Verdict {
     match number(&setting.value) {
-        ..=9 => Note("with so few, a WAS VM waits for one answer before it asks again".to_owned()),
+        // What is not positive is the default.
+        1..=9 => Note("with so few, a WAS VM waits for one answer before it asks again".to_owned()),
         _ => Fine,
     }
 }
 
 /// The least that a server offers ([MS-SMB2] 2.2.4).
-const LEAST: i64 = 65536;
+const LEAST: u64 = 65536;
 
 pub fn largest(setting: &Setting, _: &View) -> Verdict {
     refuse_if(
-        size(&setting.value) < LEAST,
+        parameters::size(&setting.value).unwrap_or_default() < LEAST,
         "a client needs at least 65536 bytes in a message",
         "remove that line",
     )

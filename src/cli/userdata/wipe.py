@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import zlib
 
 from cloudinit import sources
 
@@ -15,13 +16,15 @@ SECRETS = re.compile(rb"# wasagent secrets begin\r?\n.*?# wasagent secrets end",
 
 def wiped(data):
     if isinstance(data, str):
-        return wiped(data.encode()).decode()
+        return wiped(data.encode(errors="surrogatepass")).decode(errors="surrogatepass")
     if data.startswith(b"\x1f\x8b"):
-        plain = gzip.decompress(data)
+        try:
+            plain = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error):
+            # cloud-init could not read it, either. The other files are still to be wiped.
+            return data
         return data if wiped(plain) == plain else wiped(plain)
-    if SECRETS.search(data):
-        return SECRETS.sub(b"# wasagent secrets wiped", data)
-    return wiped_parts(data)
+    return wiped_parts(SECRETS.sub(b"# wasagent secrets wiped", data))
 
 
 # Whoever joins parts may encode them.

@@ -153,7 +153,10 @@ impl SmbConf {
     /// Whether a section can be copied into `section` (`handle_copy()` in source3/param/loadparm.c).
     fn has_source(&self, name: &str, section: &str) -> bool {
         let name = section_name(name);
-        name != section && name != GLOBAL && self.sections.iter().any(|(there, _)| *there == name)
+        name != section
+            && name != GLOBAL
+            && section != GLOBAL
+            && self.sections.iter().any(|(there, _)| *there == name)
     }
 
     /// What Samba may be unable to read. Then it would not start again.

@@ -20,7 +20,9 @@ impl Parameter {
             "any" => true,
             "boolean" => BOOLEANS.iter().any(|one| is_word(value, one)),
             "octal" => is_octal(value),
-            "size" => is_size(value),
+            "size" => size(value).is_some_and(|size| i32::try_from(size).is_ok()),
+            "ports" => words(value).all(|word| word.parse().is_ok_and(|port: u16| port > 0)),
+            "range" => is_range_of_ports(value),
             words => words.split('|').any(|one| is_word(value, one)),
         }
     }
@@ -39,12 +41,35 @@ fn is_octal(value: &str) -> bool {
     number.starts_with(|digit| ('0'..='7').contains(&digit))
 }
 
+/// The words of a list (`LIST_SEP` in lib/param/loadparm.h).
+pub fn words(list: &str) -> impl Iterator<Item = &str> {
+    let words = list.split([' ', '\t', ',', ';']);
+    words.filter(|word| !word.is_empty())
+}
+
+/// `handle_rpc_server_dynamic_port_range()` in lib/param/loadparm.c.
+fn is_range_of_ports(value: &str) -> bool {
+    let Some((low, high)) = value.split_once('-') else {
+        return false;
+    };
+    let port = |text: &str| text.trim_matches(is_blank).parse::<u16>();
+    matches!((port(low), port(high)), (Ok(low), Ok(high)) if 1024 <= low && low <= high)
+}
+
 /// A number with a unit or without (`conv_str_size_error()` in lib/util/util_str.c).
-fn is_size(value: &str) -> bool {
+pub fn size(value: &str) -> Option<u64> {
     let value = value.trim_start_matches(is_blank);
     let number = value.strip_prefix('+').unwrap_or(value);
     let unit = number.trim_start_matches(|c: char| c.is_ascii_digit());
-    number.len() > unit.len() && matches!(compact(unit).as_str(), "" | "k" | "m" | "g")
+    let factor = match compact(unit).as_str() {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        _ => return None,
+    };
+    let number: u64 = number[..number.len() - unit.len()].parse().ok()?;
+    number.checked_mul(factor)
 }
 
 /// `set_boolean()` in lib/util/util.c.
@@ -147,6 +172,11 @@ mod tests {
             ("server signing", "required", "yes please"),
             ("max log size", "1 K", "1kb"),
             ("max xmit", "+5", "-1"),
+            ("max xmit", "2147483647", "2G"),
+            ("smb ports", "445, 139", "445 smb"),
+            ("smb ports", "65535", "0"),
+            ("rpc server dynamic port range", "50000 - 51000", "49152"),
+            ("rpc server dynamic port range", "1024-1024", "51000-50000"),
             ("block size", "1024", ""),
         ] {
             let parameter = find(name).unwrap();

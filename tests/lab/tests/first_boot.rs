@@ -65,19 +65,6 @@ done
 true
 "#;
 
-/// What an image of a VM goes through until another boots from it: the name and the address are the other's, the machine ID
-/// is made at the boot, cloud-init has no user data. The apply of the boot is held back, to see what is without it.
-const CLONE: &str = r#"
-systemctl disable --quiet lab-boot.service
-touch /etc/cloud/cloud-init.disabled
-echo was-07 >/etc/hostname
-sed -i 's,192.168.2.11/24,192.168.2.17/24,' /etc/systemd/network/20-service.network
-: >/etc/machine-id
-systemctl disable --quiet wasagent-apply.service
-systemctl mask --quiet wasagent-apply.service
-sync
-"#;
-
 /// The guide's tier file without its data disk, whose name in a container only the container's start gives.
 fn tier() -> String {
     let whole = tier_file();
@@ -270,8 +257,7 @@ fn a_tier_comes_up_by_user_data_alone() -> Result<()> {
     drop(web);
 
     only_where_documented_on_storage(&storage)?;
-    only_where_documented_on_was(&was)?;
-    a_clone_has_its_own_name(&site, &was)
+    only_where_documented_on_was(&was)
 }
 
 /// The places that the manual names (wasagent-userdata(8), wasagent.8, wasagent-content(7)).
@@ -305,38 +291,6 @@ fn only_where_documented_on_was(was: &Guest) -> Result<()> {
     );
     let of_was = places_of(was, DATABASE_PASSWORD)?;
     ensure!(of_was.is_empty(), "{of_was:#?}");
-    Ok(())
-}
-
-/// A VM made from an image of this one: another name, address and machine ID from the moment that it boots.
-fn a_clone_has_its_own_name(site: &Site, was: &Guest) -> Result<()> {
-    was.ok(["sh", "-eu", "-c", CLONE])?;
-    was.reboot()?;
-    // Nothing of the one that it was made from, until an apply has run.
-    let state = was.answer(["systemctl", "show", "-P", "ActiveState", CONTAINER])?;
-    let running = was.answer(["podman", "ps", "--quiet"])?;
-    ensure!(
-        state == "inactive" && running.is_empty(),
-        "the container of was-01 is {state} on was-07: {running}"
-    );
-    let health = was.run(["wasagent", "health"])?;
-    ensure!(health.status == 3, "{health}");
-    say(format!("health of a clone: {}", health.stdout.trim_end()));
-    ensure!(site.page("192.168.2.17").is_err());
-
-    was.ok(["systemctl", "unmask", APPLY])?;
-    was.ok(["systemctl", "enable", APPLY])?;
-    was.reboot()?;
-    until("the clone to serve", BOOT, || {
-        Ok(was.run(["wasagent", "health"])?.success().then_some(()))
-    })?;
-    let page = site.page("192.168.2.17")?;
-    ensure!(
-        page.contains("was-container-7") && !page.contains("was-container-1"),
-        "{page}"
-    );
-    let plan = was.run(["wasagent", "plan"])?;
-    ensure!(plan.status == 0, "{plan}");
     Ok(())
 }
 

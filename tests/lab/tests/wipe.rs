@@ -48,7 +48,9 @@ joined.attach(MIMEText("bootcmd: [date]\n", "cloud-config", "utf-8"))
 joined.attach(MIMEText(script, "x-shellscript", "utf-8"))
 joined = joined.as_bytes()
 assert b"hunter2" not in joined and b"aHVudGVyMg" not in joined
-raw = {"plain": plain, "bytes": plain.encode(), "gzip": gzip.compress(plain.encode()), "joined": joined,
+mixed = plain.replace("--x--", "--x\nContent-Type: text/x-shellscript\nContent-Transfer-Encoding: base64\n\n"
+                      + base64.b64encode(script.encode()).decode() + "\n--x--")
+raw = {"mixed": mixed, "plain": plain, "bytes": plain.encode(), "gzip": gzip.compress(plain.encode()), "joined": joined,
        "packed": gzip.compress(joined), "other": "#cloud-config\n{}\n"}
 for name, data in raw.items():
     instance = sys.argv[1] + "/instances/" + name
@@ -56,7 +58,7 @@ for name, data in raw.items():
     data_file = data.encode() if isinstance(data, str) else data
     for file, content in (("user-data.txt", data_file), ("user-data.txt.i", data_file),
                           ("scripts/wasagent-was", script.encode()), ("scripts/vendor/mine", b"#!/bin/sh\n"),
-                          ("cloud-config.txt", b"{}\n")):
+                          ("scripts/cut", gzip.compress(b"#!/bin/sh\n")[:12]), ("cloud-config.txt", b"{}\n")):
         if name == "other" and file == "scripts/wasagent-was":
             continue
         with open(instance + "/" + file, "wb") as written:
@@ -73,7 +75,10 @@ from cloudinit import sources
 
 def decoded(data):
     data = data.encode() if isinstance(data, str) else data
-    data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    try:
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    except EOFError:
+        return b""
     parts = [part.get_payload(decode=True) for part in email.message_from_bytes(data).walk() if not part.is_multipart()]
     return data + b"".join(parts)
 
@@ -135,9 +140,9 @@ fn no_form_of_the_user_data_keeps_the_secrets() {
     fs::write(work.join("cloudinit/sources.py"), STUB).unwrap();
     python(work, COPIES);
     let before = state(&work.join("cloud"));
-    // Five forms of the user data, and four copies of each.
+    // Six forms of the user data, and four copies of each.
     let sections = |left: &str| left.split("== ").filter(|one| one.contains(SECRET)).count();
-    assert_eq!(sections(&python(work, LEFT)), 20);
+    assert_eq!(sections(&python(work, LEFT)), 24);
 
     let wipe = include_str!("../../../src/cli/userdata/wipe.py");
     python(work, wipe);
@@ -154,7 +159,7 @@ fn no_form_of_the_user_data_keeps_the_secrets() {
     let after = state(&work.join("cloud"));
     for (was, is) in before.iter().zip(&after) {
         assert_eq!((&was.0, was.2), (&is.0, is.2), "the mode of a file");
-        let had_none = ["/other/", "cloud-config.txt", "vendor/mine"]
+        let had_none = ["/other/", "cloud-config.txt", "vendor/mine", "scripts/cut"]
             .iter()
             .any(|part| was.0.contains(part));
         if had_none {

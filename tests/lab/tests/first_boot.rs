@@ -29,7 +29,6 @@ const KEY_FILE: &str = "/repository.asc";
 const EMBED: &str = "--embed-secrets";
 const FIRST_BOOT: &str = "wasagent-first-boot.service";
 const APPLY: &str = "wasagent-apply.service";
-const CONTAINER: &str = "nodejs-server.service";
 
 /// Passwords that no escape changes: they are searched for in whatever form a file may have.
 const SHARE_PASSWORD: &str = "Share-4711-pass-0815-word";

@@ -35,7 +35,7 @@ impl<'s> Source<'s> {
     /// such a key is hidden, too.
     pub(super) fn hide_secrets(&mut self, document: &DeTable<'_>, broken: bool) {
         let mut masks = Vec::new();
-        hide_table(document, &mut masks);
+        hide_table(self.text, document, &mut masks);
         if broken {
             hide_by_words(self.text, &mut masks);
         }
@@ -178,7 +178,7 @@ fn comment_start(line: &str) -> Option<usize> {
     None
 }
 
-fn hide_table(table: &DeTable<'_>, masks: &mut Vec<Span>) {
+fn hide_table(text: &str, table: &DeTable<'_>, masks: &mut Vec<Span>) {
     for (key, value) in table {
         if keys::resembles_password(key.get_ref())
             || is_misplaced_password(key, value)
@@ -186,18 +186,30 @@ fn hide_table(table: &DeTable<'_>, masks: &mut Vec<Span>) {
         {
             hide_value(value, masks);
         } else {
-            hide_below(value, masks);
+            hide_below(text, value, masks);
         }
     }
 }
 
 /// Looks for secrets in a value whose own key does not resemble a password.
-fn hide_below(value: &Spanned<DeValue<'_>>, masks: &mut Vec<Span>) {
+fn hide_below(text: &str, value: &Spanned<DeValue<'_>>, masks: &mut Vec<Span>) {
     match value.get_ref() {
-        DeValue::Table(table) => hide_table(table, masks),
-        DeValue::Array(items) => items.iter().for_each(|item| hide_below(item, masks)),
+        DeValue::Table(table) => hide_table(text, table, masks),
+        DeValue::Array(items) => items.iter().for_each(|item| hide_below(text, item, masks)),
+        DeValue::String(string) if string.contains('\n') => {
+            hide_swallowed(text, value.span(), masks);
+        }
         _ => {}
     }
+}
+
+/// A string of several lines may have swallowed what stood behind it, so its lines are looked at like those of a
+/// broken file.
+fn hide_swallowed(text: &str, string: Span, masks: &mut Vec<Span>) {
+    let mut within = Vec::new();
+    hide_by_words(&text[string.clone()], &mut within);
+    let moved = |mask: Span| string.start + mask.start..string.start + mask.end;
+    masks.extend(within.into_iter().map(moved));
 }
 
 /// Hides every scalar of a value.

@@ -62,8 +62,7 @@ fn is_one_of(setting: &Setting, words: &[&str]) -> bool {
 }
 
 fn words(list: &str) -> impl Iterator<Item = &str> {
-    let words = list.split([' ', '\t', ',', ';']);
-    words
+    parameters::words(list)
         .map(|word| word.trim_matches('"'))
         .filter(|word| !word.is_empty())
 }
@@ -530,9 +529,9 @@ pub fn directory(setting: &Setting, view: &View) -> Verdict {
 /// `strtol()` with base 0, as `lp_int()` in lib/param/loadparm.c reads numbers; a text without a number is 0.
 fn number(value: &str) -> i64 {
     let value = value.trim_start_matches(parameters::is_blank);
-    let (sign, value) = match value.strip_prefix('-') {
-        Some(value) => (-1, value),
-        None => (1, value.strip_prefix('+').unwrap_or(value)),
+    let (sign, largest, value) = match value.strip_prefix('-') {
+        Some(value) => (-1, i64::MIN, value),
+        None => (1, i64::MAX, value.strip_prefix('+').unwrap_or(value)),
     };
     let (radix, value) = match value.strip_prefix("0x").or(value.strip_prefix("0X")) {
         Some(digits) => (16, digits),
@@ -542,7 +541,7 @@ fn number(value: &str) -> i64 {
     let digits = value.split(|c: char| !c.is_digit(radix)).next();
     let digits = digits.filter(|digits| !digits.is_empty()).unwrap_or("0");
     // The largest number stands for one that is too large, and of a long one an `int` keeps the lower half.
-    let long = i64::from_str_radix(digits, radix).map_or(i64::MAX, |number| sign * number);
+    let long = i64::from_str_radix(digits, radix).map_or(largest, |number| sign * number);
     i64::from(long as i32)
 }
 

@@ -177,7 +177,7 @@ impl SmbConf {
 
 /// The lines that are neither blank nor comments, with their numbers. Continued lines are joined, and several blanks are
 /// one (`get_line()` in lib/util/tini.c).
-fn logical_lines(text: &str) -> Vec<(usize, String)> {
+pub(super) fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut all = Vec::new();
     let mut continued = None;
     let mut lines = text.split('\n').enumerate().peekable();
@@ -191,11 +191,7 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
         if begins && (line.is_empty() || line.starts_with(['#', ';'])) {
             continue;
         }
-        for c in line.chars() {
-            if !is_blank(c) || !logical.ends_with(is_blank) {
-                logical.push(c);
-            }
-        }
+        push_with_single_blanks(&mut logical, line);
         let before = logical.strip_suffix(is_blank).unwrap_or(&logical);
         let before = before.strip_suffix('\\').filter(|_| lines.peek().is_some());
         if let Some(before) = before {
@@ -210,18 +206,24 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     all
 }
 
+/// Of blanks in a row Samba keeps the first.
+fn push_with_single_blanks(to: &mut String, text: &str) {
+    for c in text.chars() {
+        if !is_blank(c) || !to.ends_with(is_blank) {
+            to.push(c);
+        }
+    }
+}
+
 /// A section name as Samba compares it: it ignores case, and takes blanks in a row for the first of them. `[ a]` is
 /// another section than `[a]`. The name of [global] it compares without any blanks (`strwicmp()`).
 pub fn section_name(name: &str) -> String {
     if let GLOBAL | "globals" = compact(name).as_str() {
         return GLOBAL.to_owned();
     }
-    let mut last = None;
-    let kept = name.chars().filter(|c| {
-        let before = last.replace(*c);
-        !(is_blank(*c) && before.is_some_and(is_blank))
-    });
-    kept.collect::<String>().to_lowercase()
+    let mut kept = String::with_capacity(name.len());
+    push_with_single_blanks(&mut kept, name);
+    kept.to_lowercase()
 }
 
 /// An option name as Samba compares it: it ignores case and blanks.

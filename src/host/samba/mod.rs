@@ -157,13 +157,10 @@ fn place_of_accounts(smb_conf: &Path, depth: u32) -> Backend {
 
 /// Where accounts are kept according to a text in the form of smb.conf(5).
 fn place_in(text: &str, mut place_of_included: impl FnMut(&Path) -> Backend) -> Backend {
-    let settings = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with(['#', ';']));
+    let lines = conf::logical_lines(text);
+    let settings = lines.iter().filter_map(|(_, line)| line.split_once('='));
     let mut place = Backend::Passdb;
-    for line in settings {
-        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+    for (key, value) in settings {
         // Samba ignores case and blanks in the names of its options.
         let key = parameters::compact(key);
         let value = value.trim();
@@ -175,7 +172,6 @@ fn place_in(text: &str, mut place_of_included: impl FnMut(&Path) -> Backend) -> 
             }
         };
         let said = match key.as_str() {
-            _ if line.ends_with('\\') => Backend::Unclear,
             "passdbbackend" => is(value == "tdbsam"),
             "privatedir" | "privatedirectory" => is(value == PRIVATE_DIRECTORY),
             // An Active Directory domain controller keeps accounts in its directory.
@@ -519,7 +515,8 @@ mod tests {
             ("include = registry\n", Unclear),
             ("include = /etc/samba/%m.conf\n", Unclear),
             ("config backend = registry\n", Unclear),
-            ("passdb \\\nbackend = ldapsam\n", Unclear),
+            ("passdb \\\nbackend = ldapsam\n", Elsewhere),
+            ("passdb backend = \\\n tdbsam\n", Passdb),
             ("include = /plain\n", Passdb),
             ("include = /ldap\n", Elsewhere),
             ("include = registry\nprivate dir = /srv\n", Elsewhere),

@@ -146,12 +146,21 @@ fn is_of_a_device(line: &str) -> bool {
 /// nothing mounted there, or has ended (`proc_pid_mountinfo(5)`).
 ///
 /// # Errors
-/// When its mountinfo cannot be understood.
+/// When its mountinfo cannot be read or understood.
 pub fn seen_by(process: u32, path: &Path) -> Result<Option<MountInfo>> {
-    let Ok(bytes) = std::fs::read(format!("/proc/{process}/mountinfo")) else {
-        return Ok(None);
-    };
-    at(&String::from_utf8_lossy(&bytes), path)
+    let file = format!("/proc/{process}/mountinfo");
+    match std::fs::read(&file) {
+        Ok(bytes) => at(&String::from_utf8_lossy(&bytes), path),
+        Err(error) if has_ended(&error) => Ok(None),
+        Err(error) => Err(error).doing(format_args!("read {file}")),
+    }
+}
+
+/// Whether a file in `/proc` says that its process has ended. One that nobody has waited for yet has no mount namespace
+/// any more, which is EINVAL (`mounts_open_common()` in fs/proc_namespace.c).
+fn has_ended(error: &std::io::Error) -> bool {
+    let errno = error.raw_os_error();
+    matches!(errno, Some(libc::ENOENT | libc::ESRCH | libc::EINVAL))
 }
 
 /// The mount that contains `path`: the one with the longest mount point that is `path` or above it.

@@ -1,7 +1,7 @@
 //! `wasagent sees-share`, which the container's unit runs once podman has started it. A container keeps the mounts that
 //! it was made with, and the share may have gone between the check before the start and that moment. The unit does not
-//! look at the exit code, because it has to start the container where the agent was removed: unless it is proved that
-//! the container sees the share, the container is ended here.
+//! look at the exit code, because it has to start the container where the agent was removed. So a container that sees
+//! something else than the share, or of which that cannot be told, is ended here.
 
 use std::path::{Path, PathBuf};
 
@@ -33,8 +33,9 @@ pub fn run(options: &Options) -> Result<Code, Failure> {
     let processes = conmon::watched(main);
     let checked = all_see_the_share(options, &processes);
     if checked.is_err() {
-        // systemd would ask the container to end, and wait.
-        processes.iter().try_for_each(conmon::end)?;
+        // systemd would ask the container to end, and wait. All are ended before an error is told.
+        let ended: Vec<_> = processes.iter().map(conmon::end).collect();
+        ended.into_iter().collect::<Result<()>>()?;
     }
     checked?;
     Ok(exit::DONE)

@@ -121,11 +121,6 @@ impl Staging {
             })
     }
 
-    /// Whether nothing is in it.
-    pub fn is_empty(&self) -> Result<bool> {
-        Ok(self.dir.names()?.is_empty())
-    }
-
     /// The replaced trees with their manifests, oldest first.
     pub fn replaced(&self) -> Result<Vec<(OsString, Manifest)>> {
         let mut replaced: Vec<(u32, OsString)> = self

@@ -107,9 +107,8 @@ impl Reversible for OnContent {
 /// Whether a run was cut off after the exchange, before it had cleared what lies beside the shared directory. A tree that
 /// a whole run left there is in use, and goes with the next change.
 pub fn is_cut_off(record: &Path, shared: &Path) -> Result<bool> {
-    match Staging::open(shared)? {
-        Some(staging) if !staging.is_empty()? => {}
-        _ => return Ok(false),
+    if Staging::open(shared)?.is_none() {
+        return Ok(false);
     }
     let effects = history::open_effects(&history::runs(record)?);
     Ok(!ends_cleared(&effects, shared))

@@ -34,6 +34,7 @@ pub fn shown(path: &Path) -> String {
 
 /// Replaces each `prefix` that is followed by so many digits with the byte that they name.
 fn decode(text: &str, prefix: &str, digits: usize, radix: u32) -> Vec<u8> {
+    // Every prefix begins with a backslash.
     if !text.as_bytes().contains(&b'\\') {
         return text.as_bytes().to_vec();
     }

@@ -178,6 +178,13 @@ impl Site {
         self.was(NO_CLOUD, &user_data::no_cloud("was-01", &data))
     }
 
+    /// The first WAS answers, under its own name.
+    fn serves_the_page(&self) -> Result<()> {
+        let page = self.page("192.168.2.11")?;
+        ensure!(page.contains("was-container-1"), "{page}");
+        Ok(())
+    }
+
     /// The page of a WAS at an address.
     fn page(&self, address: &str) -> Result<String> {
         let page = format!("http://{address}:5000/");
@@ -247,7 +254,7 @@ fn a_tier_comes_up_by_user_data_alone() -> Result<()> {
     let was = site.was_with(SHARE_PASSWORD)?;
     served(&storage)?;
     served(&was)?;
-    ensure!(site.page("192.168.2.11")?.contains("was-container-1"));
+    site.serves_the_page()?;
     say(format!(
         "a page after {:.0} s",
         begun.elapsed().as_secs_f64()
@@ -354,7 +361,7 @@ fn a_wrong_password_is_told_and_mended() -> Result<()> {
     ensure!(seen.health.status == 3 && seen.health.stdout.contains("password"));
     was.write(SHARE_PASSWORD_FILE, SHARE_PASSWORD, 0o600)?;
     mends_itself(&was)?;
-    ensure!(site.page("192.168.2.11")?.contains("was-container-1"));
+    site.serves_the_page()?;
     Ok(())
 }
 
@@ -377,7 +384,7 @@ fn a_storage_vm_that_is_minutes_late_is_waited_for() -> Result<()> {
         begun.elapsed().as_secs_f64()
     ));
     served(&storage)?;
-    ensure!(site.page("192.168.2.11")?.contains("was-container-1"));
+    site.serves_the_page()?;
     Ok(())
 }
 
@@ -394,7 +401,7 @@ fn packages_that_are_away_are_told_and_waited_for() -> Result<()> {
     let storage = site.storage()?;
     mends_itself(&was)?;
     served(&storage)?;
-    ensure!(site.page("192.168.2.11")?.contains("was-container-1"));
+    site.serves_the_page()?;
     Ok(())
 }
 
@@ -414,7 +421,7 @@ fn a_config_drive_brings_user_data_and_a_secret() -> Result<()> {
     served(&storage)?;
     served(&was)?;
     ensure!(source(&was)?.contains("ConfigDrive"));
-    ensure!(site.page("192.168.2.11")?.contains("was-container-1"));
+    site.serves_the_page()?;
     let places = places_of(&was, SHARE_PASSWORD)?;
     ensure!(places.len() == 2, "{places:#?}");
     ensure!(
@@ -446,7 +453,7 @@ fn a_virtual_router_brings_user_data() -> Result<()> {
     served(&storage)?;
     served(&was)?;
     ensure!(source(&was)?.contains("CloudStack"));
-    ensure!(site.page("192.168.2.11")?.contains("was-container-1"));
+    site.serves_the_page()?;
     // The password server's is the login's, which is not the share's.
     ensure!(
         was.answer(["passwd", "--status", "debian"])?
@@ -481,7 +488,7 @@ fn a_first_boot_on_the_distributions_kernel() -> Result<()> {
     let was = site.lab.first_boot(&spec)?;
     served(&storage)?;
     served(&was)?;
-    ensure!(site.page("192.168.2.11")?.contains("was-container-1"));
+    site.serves_the_page()?;
     say(format!(
         "a page after {:.0} s",
         begun.elapsed().as_secs_f64()

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Halt, Past, Reversible, Undo, Undone, last_left};
+use super::{Address, Halt, Kind, Past, Reversible, Undo, Undone, last_left};
 use crate::error::Result;
 use crate::host::{Host, account, blocking, samba};
 
@@ -58,6 +58,11 @@ impl Reversible for OnAccount {
         let Some(found) = account::look_up(name).await? else {
             return Ok(Undone::Already);
         };
+        // Samba's account of that name stays for now, and the Linux account beneath it with all that makes it again.
+        let samba_user = Address::new(Kind::SambaUser, name);
+        if undo.later.failed.contains(&samba_user) {
+            return Err(Halt::Waits(samba_user));
+        }
         if let Some(why) = used_since(name, &found, last_left(past)).await? {
             return Ok(Undone::Kept(format!("the account {name} stays: {why}")));
         }

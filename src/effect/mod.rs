@@ -163,6 +163,8 @@ pub enum Halt {
         /// How long that was tried.
         took: Duration,
     },
+    /// The undo of this has failed, and was told: it has to come first.
+    Waits(Address),
 }
 
 impl From<Error> for Halt {

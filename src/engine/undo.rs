@@ -92,6 +92,7 @@ impl<'a> Undoing<'a> {
                 // No resource is left to be skipped.
                 Err(Halt::Needs { first, error, took }) => self.failed(&first, took, error),
                 Err(Halt::Failed(error)) => self.failed(resource, started.elapsed(), error),
+                Err(Halt::Waits(first)) => self.skipped(resource, format!("it needs {first}")),
             }
         }
         self.summary.took = started.elapsed();
@@ -105,6 +106,7 @@ impl<'a> Undoing<'a> {
 
     fn failed(&mut self, resource: &Address, took: Duration, error: Error) {
         self.summary.failed += 1;
+        self.later.failed.push(resource.clone());
         let error = error.or_hint(AGAIN);
         (self.listener)(&Event::failed(resource, took, error));
     }
@@ -139,6 +141,9 @@ impl<'a> Undoing<'a> {
                 }
                 Err(Halt::Needs { first, error, took }) => {
                     self.failed(&first, took, error);
+                    return self.skipped(address, format!("it needs {first}"));
+                }
+                Err(Halt::Waits(first)) => {
                     return self.skipped(address, format!("it needs {first}"));
                 }
             }

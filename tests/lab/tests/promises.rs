@@ -357,8 +357,27 @@ fn accounts_of_somebody_else(guest: &Guest) -> Result<()> {
     guest.ok(["getent", "passwd", "user1"])?;
     guest.shell("userdel user1")?;
     Apply::on(guest).role(Role::Storage).ok()?;
+    an_account_that_samba_keeps_is_kept_whole(guest)?;
     guest.ok(["wasagent", "revert"])?;
     let gone = guest.run(["getent", "passwd", "user1"])?;
     ensure!(!gone.success(), "{gone}");
     Ok(())
+}
+
+/// The Linux account beneath Samba's, and the file that makes it again, wait for the next revert.
+fn an_account_that_samba_keeps_is_kept_whole(guest: &Guest) -> Result<()> {
+    guest.shell("mv /usr/bin/pdbedit /usr/bin/pdbedit.away")?;
+    let deletes_nothing = r#"#!/bin/sh
+case "$*" in *--delete*) exit 1 ;; esac
+exec /usr/bin/pdbedit.away "$@"
+"#;
+    guest.write("/usr/bin/pdbedit", deletes_nothing, 0o755)?;
+    let reverted = guest.run(["wasagent", "revert"])?;
+    guest.shell("mv /usr/bin/pdbedit.away /usr/bin/pdbedit")?;
+    ensure!(
+        reverted.status == 1 && reverted.stdout.contains("it needs samba-user:user1"),
+        "{reverted}"
+    );
+    let there = "getent passwd user1 && pdbedit -Lw user1 && test -s /etc/sysusers.d/wasagent.conf";
+    guest.shell(there).map(drop)
 }

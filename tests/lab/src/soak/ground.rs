@@ -14,7 +14,7 @@ use crate::agent;
 use crate::failpoint::{self, Point};
 use crate::progress::say;
 use crate::release::Release;
-use crate::snapshot::{Except, Snapshot, same};
+use crate::snapshot::{self, Except, Snapshot, same};
 use crate::tier::Role;
 
 /// Whether a change falls into the same second as the last one is chance.
@@ -214,6 +214,8 @@ impl Ground {
     pub fn converge(&self, course: &Course) -> Result<()> {
         failpoint::settle(&self.stage.guest)?;
         self.stage.apply(course.scenario.config())?;
+        let left = snapshot::leftovers(&self.stage.guest)?;
+        ensure!(left.is_empty(), "applied again, it left {left:?}");
         let end = self.now()?.since(&self.before);
         let mut except = COPIES.to_vec();
         if course.scenario == Scenario::Revert {

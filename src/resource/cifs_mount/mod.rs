@@ -375,7 +375,14 @@ impl Resource for CifsShare {
         // The unit is loaded first, so that systemd knows the mount by its unit when it appears.
         self.unit()?.converge(step, &observed.unit).await?;
         if let Some(new) = new {
-            self.place(step, observed, new).await?;
+            // A container that waits for the share has systemd mount it as soon as the unit is known.
+            let has_come =
+                observed.unit.mounted.is_none() && self.is_mounted(&self.observe(step).await?);
+            if has_come {
+                end(new).await?;
+            } else {
+                self.place(step, observed, new).await?;
+            }
         }
         self.clear_fstab(step, observed).await
     }
@@ -385,13 +392,7 @@ impl CifsShare {
     /// Checks that the server accepts a mount with these options and this password. The mount is not attached
     /// anywhere.
     pub async fn is_let_in(&self) -> Result<()> {
-        let mounted = self.mount_detached().await?;
-        // Its end is an unmount, which waits for the server.
-        blocking(move || {
-            drop(mounted);
-            Ok(())
-        })
-        .await
+        end(self.mount_detached().await?).await
     }
 
     async fn mount_detached(&self) -> Result<Detached> {
@@ -404,16 +405,22 @@ impl CifsShare {
     /// Makes the wanted mount beside the present one: CIFS takes none of these options on a remount. `None` if the
     /// present mount is right.
     async fn new_mount(&self, observed: &Observed) -> Result<Option<Detached>> {
-        if let Some(state) = observed.unit.mounted.as_ref().and_then(cifs::observe) {
-            let mut differs = Diff::update("");
-            differs.field("source", Some(state.source.clone()), self.source());
-            self.diff_options(&state, &mut differs);
-            self.diff_address(&state, observed, &mut differs);
-            if differs.is_empty() && !observed.password_is_older {
-                return Ok(None);
-            }
+        if self.is_mounted(observed) {
+            return Ok(None);
         }
         self.mount_detached().await.map(Some)
+    }
+
+    /// Whether the wanted mount is there.
+    fn is_mounted(&self, observed: &Observed) -> bool {
+        let Some(state) = observed.unit.mounted.as_ref().and_then(cifs::observe) else {
+            return false;
+        };
+        let mut differs = Diff::update("");
+        differs.field("source", Some(state.source.clone()), self.source());
+        self.diff_options(&state, &mut differs);
+        self.diff_address(&state, observed, &mut differs);
+        differs.is_empty() && !observed.password_is_older
     }
 
     /// Puts the new mount in the place of the old one.
@@ -452,6 +459,15 @@ async fn is_seen_to_be_gone(step: &Step, unit: &str) -> Result<()> {
     };
     // If this matters, the verification that follows reports it.
     until(SEEN_PAUSE, SEEN, is_gone).await.map(drop)
+}
+
+/// Drops a mount that is attached nowhere. That is an unmount, which waits for the server.
+async fn end(mounted: Detached) -> Result<()> {
+    blocking(move || {
+        drop(mounted);
+        Ok(())
+    })
+    .await
 }
 
 #[cfg(test)]

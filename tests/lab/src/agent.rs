@@ -18,14 +18,14 @@ pub fn checkout() -> &'static Path {
 /// Builds the agent by plain `cargo build --release` and says where the binary is. Fast when nothing has changed.
 pub fn build() -> Result<PathBuf> {
     timed("the agent, cargo build --release", || {
-        built(&["build", "--release"], &[])
+        built("wasagent", &["build", "--release"], &[])
     })
 }
 
 /// The same source as a debug build, whose symbol table names each function that is linked in: the shipped one has none.
 pub fn build_with_symbols() -> Result<PathBuf> {
     timed("the agent with its symbols", || {
-        built(&["build", "--bin", "wasagent"], &[])
+        built("wasagent", &["build", "--bin", "wasagent"], &[])
     })
 }
 
@@ -40,16 +40,21 @@ pub fn build_with_failpoints(size: Size) -> Result<PathBuf> {
     timed("the agent with fail points", || {
         let arguments = ["rustc", "--bin", "wasagent", "--features", "failpoints"];
         let arguments = [arguments.as_slice(), &["--profile", profile]].concat();
-        built(&arguments, &["--", "-C", "strip=symbols"])
+        built("wasagent", &arguments, &["--", "-C", "strip=symbols"])
     })
 }
 
-fn built(arguments: &[&str], of_the_compiler: &[&str]) -> Result<PathBuf> {
+/// Has cargo build one program of a package, and says where it is.
+pub(crate) fn built(
+    package: &str,
+    arguments: &[&str],
+    of_the_compiler: &[&str],
+) -> Result<PathBuf> {
     let output = Command::new(env!("CARGO"))
         .args(arguments)
         .args([
             "--package",
-            "wasagent",
+            package,
             "--message-format=json-render-diagnostics",
         ])
         .args(of_the_compiler)

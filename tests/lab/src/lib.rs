@@ -7,6 +7,7 @@
 pub mod accelerator;
 pub mod agent;
 pub mod balancer;
+pub mod bench;
 pub mod cache;
 pub mod cloud_image;
 pub mod compiler;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use wasagent_lab::kind::Kind;
 use wasagent_lab::soak::{self, Scope};
-use wasagent_lab::{Lab, Release, demo, package, progress, test_command};
+use wasagent_lab::{Lab, Release, bench, demo, package, progress, test_command};
 
 /// Boots real guests and proves the agent on them.
 #[derive(Parser)]
@@ -44,6 +44,8 @@ enum Command {
         #[command(flatten)]
         scope: Scope,
     },
+    /// Measures the agent against what people use today: the same end state, in turn, each on guests of its own.
+    Bench(bench::Options),
     /// RPM and deb packages of the last commit, into target/packages/.
     Package {
         /// Leave out the unit tests, which a distribution runs when it builds a package.
@@ -74,6 +76,7 @@ fn run(command: Command) -> Result<()> {
         Command::Demo { once, image } => demo::run(once, image.as_deref()),
         Command::Test => test_command::run(),
         Command::Soak { name, scope } => soak::run(name.as_deref(), &scope),
+        Command::Bench(options) => bench::run(&options),
         Command::Package { no_check } => package::run(!no_check),
         Command::Setup => setup(),
     }

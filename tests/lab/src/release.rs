@@ -25,12 +25,16 @@ pub enum Release {
     BookwormSelinux,
     /// Debian 13 with SELinux, which enforces Debian's policy. Only a VM has a kernel that can.
     TrixieSelinux,
+    /// Debian 12 with all that `cargo lab bench` holds the agent against.
+    BookwormBench,
+    /// Debian 13 with the same, but for cloud-init.
+    TrixieBench,
 }
 
 impl Release {
     /// The two that every proof runs on.
     pub const BOTH: [Release; 2] = [Release::Bookworm, Release::Trixie];
-    /// All roots that the lab can build.
+    /// All roots that the proofs run on.
     pub const ALL: [Release; 5] = [
         Release::Bookworm,
         Release::Trixie,
@@ -42,14 +46,26 @@ impl Release {
     /// Debian's name of the release.
     pub fn codename(self) -> &'static str {
         match self {
-            Release::Bookworm | Release::BookwormCloud | Release::BookwormSelinux => "bookworm",
-            Release::Trixie | Release::TrixieSelinux => "trixie",
+            Release::Bookworm
+            | Release::BookwormCloud
+            | Release::BookwormSelinux
+            | Release::BookwormBench => "bookworm",
+            Release::Trixie | Release::TrixieSelinux | Release::TrixieBench => "trixie",
         }
     }
 
     /// Whether its VMs enforce SELinux's policy.
     pub fn enforces(self) -> bool {
         matches!(self, Release::BookwormSelinux | Release::TrixieSelinux)
+    }
+
+    /// The same with the other tools that `cargo lab bench` measures; none for a root that has something else besides.
+    pub fn with_peers(self) -> Option<Release> {
+        match self {
+            Release::Bookworm => Some(Release::BookwormBench),
+            Release::Trixie => Some(Release::TrixieBench),
+            _ => None,
+        }
     }
 
     /// What a container guest beside it runs: SELinux is the kernel's, and a container has the machine's.
@@ -80,6 +96,8 @@ impl fmt::Display for Release {
             Release::BookwormCloud => "bookworm-cloud",
             Release::BookwormSelinux => "bookworm-selinux",
             Release::TrixieSelinux => "trixie-selinux",
+            Release::BookwormBench => "bookworm-bench",
+            Release::TrixieBench => "trixie-bench",
         })
     }
 }

@@ -51,6 +51,7 @@ const BEFORE: &str = include_str!("root/before.sh");
 const AFTER: &str = include_str!("root/after.sh");
 const CLOUD: &str = include_str!("root/cloud.sh");
 const SELINUX: &str = include_str!("root/selinux.sh");
+const PEERS: &str = include_str!("root/peers.sh");
 const SELINUX_RULES: &str = include_str!("root/selinux.cil");
 const SELINUX_NAMES: &str = include_str!("root/selinux-bookworm.cil");
 
@@ -65,6 +66,21 @@ const SELINUX_PACKAGES: [&str; 4] = [
     "policycoreutils-python-utils",
     "auditd",
 ];
+
+/// What `cargo lab bench` holds the agent against, as Debian has it, and what counts instructions.
+const PEER_PACKAGES: [&str; 8] = [
+    "ansible",
+    "puppet-agent",
+    "puppet-module-puppetlabs-stdlib",
+    "puppet-module-puppetlabs-mount-core",
+    "puppet-module-puppetlabs-vcsrepo",
+    "puppet-module-puppetlabs-rsync",
+    "rsync",
+    "valgrind",
+];
+
+/// The one of them that Debian does not have, from PyPI.
+pub(crate) const PYINFRA: &str = "pyinfra==3.10.0";
 
 /// Where semodule(8) keeps the modules of a policy's package.
 const MODULES: &str = "var/lib/selinux/default/active/modules/100";
@@ -164,6 +180,12 @@ fn packages(release: Release) -> Vec<&'static str> {
         // cloud-init asks CloudStack's password server by wget(1), and does not depend on it.
         Release::BookwormCloud => packages.extend(["cloud-init", "wget"]),
         Release::BookwormSelinux | Release::TrixieSelinux => packages.extend(SELINUX_PACKAGES),
+        Release::BookwormBench => {
+            packages.extend(PEER_PACKAGES);
+            packages.push("cloud-init");
+        }
+        // Its cloud-init conflicts with firewalld.
+        Release::TrixieBench => packages.extend(PEER_PACKAGES),
     }
     packages
 }
@@ -177,6 +199,7 @@ fn recipe(release: Release, key: &Key) -> Result<String> {
         Release::BookwormCloud => recipe.push_str(CLOUD),
         Release::BookwormSelinux => recipe.extend([SELINUX, SELINUX_RULES, SELINUX_NAMES]),
         Release::TrixieSelinux => recipe.extend([SELINUX, SELINUX_RULES]),
+        Release::BookwormBench | Release::TrixieBench => recipe.extend([PEERS, PYINFRA]),
     }
     Ok(recipe)
 }
@@ -206,6 +229,13 @@ fn build(into: &Path, release: Release, key: &Key, modules: Option<&Path>) -> Re
         let cloud = script(into, "cloud", CLOUD)?;
         mmdebstrap.arg(format!("--customize-hook='{}' \"$1\"", cloud.display()));
     }
+    if let Some(python) = python_of_peers(release) {
+        let peers = script(into, "peers", PEERS)?;
+        mmdebstrap.arg(format!(
+            "--customize-hook='{}' \"$1\" {python} {PYINFRA}",
+            peers.display()
+        ));
+    }
     mmdebstrap.arg(release.codename()).arg(&tree);
     if let Some(mirror) = mirror()? {
         // A mirror that is a snapshot of some day is as good as today's.
@@ -219,6 +249,15 @@ fn build(into: &Path, release: Release, key: &Key, modules: Option<&Path>) -> Re
         label(into, &tree, modules)?;
     }
     image(into, &tree)
+}
+
+/// The release's version of Python, where something of PyPI goes into its root.
+fn python_of_peers(release: Release) -> Option<&'static str> {
+    match release {
+        Release::BookwormBench => Some("3.11"),
+        Release::TrixieBench => Some("3.13"),
+        _ => None,
+    }
 }
 
 /// The labels of the policy on all files, last of all: mkfs.ext4 takes them along.

@@ -27,6 +27,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("curl", "/usr/bin/curl"),
     ("npm", "/usr/bin/npm"),
     ("python3", "/usr/bin/python3"),
+    ("python3-pip", "/usr/bin/pip3"),
     // The server and the client alone: mariadb-server makes a database of the machine's when it is installed.
     ("mariadb-server-core", "/usr/sbin/mariadbd"),
     ("mariadb-client-core", "/usr/bin/mariadb"),

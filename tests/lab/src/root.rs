@@ -67,8 +67,8 @@ const SELINUX_PACKAGES: [&str; 4] = [
     "auditd",
 ];
 
-/// What `cargo lab bench` holds the agent against, as Debian has it, and what counts instructions.
-const PEER_PACKAGES: [&str; 8] = [
+/// What `cargo lab bench` holds the agent against, as Debian has it.
+const PEER_PACKAGES: [&str; 7] = [
     "ansible",
     "puppet-agent",
     "puppet-module-puppetlabs-stdlib",
@@ -76,7 +76,6 @@ const PEER_PACKAGES: [&str; 8] = [
     "puppet-module-puppetlabs-vcsrepo",
     "puppet-module-puppetlabs-rsync",
     "rsync",
-    "valgrind",
 ];
 
 /// The one of them that Debian does not have, from PyPI.

@@ -1,9 +1,9 @@
 //! `cargo lab bench` with one run: who reaches the wanted state has times, and who does less has none.
 
 use anyhow::{Context, Result, ensure};
-use wasagent_lab::Release;
 use wasagent_lab::bench::contestant::{AGENT, Contestant, Phase, storage};
-use wasagent_lab::bench::{Extent, measure};
+use wasagent_lab::bench::{Extent, instructions, measure};
+use wasagent_lab::{Release, agent};
 
 /// The guide's steps but for one: the share does not demand encryption.
 fn crippled(shell: &Contestant) -> Contestant {
@@ -51,4 +51,9 @@ fn who_does_less_gets_no_time() -> Result<()> {
         "{faults:?}"
     );
     Ok(())
+}
+
+#[test]
+fn no_command_needs_more_instructions_than_it_did() -> Result<()> {
+    instructions::compare(&instructions::count(&agent::build()?, Release::Bookworm)?)
 }

@@ -17,6 +17,7 @@ mod chart;
 pub mod contestant;
 pub mod ground;
 mod growth;
+pub mod instructions;
 mod judge;
 mod machine;
 pub mod report;
@@ -43,6 +44,12 @@ pub struct Options {
     /// Only this contestant, beside the agent; may be said again for more.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
+    /// Counts the instructions of the agent's commands that change nothing, writes them into the checkout, and ends.
+    #[arg(long)]
+    pub instructions: bool,
+    /// Leaves out what is counted under strace(1), and how the times grow with the content.
+    #[arg(long)]
+    pub times_only: bool,
     /// Writes all that was measured as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -53,9 +60,16 @@ pub struct Options {
 
 /// `cargo lab bench`.
 pub fn run(options: &Options) -> Result<()> {
+    if options.instructions {
+        return instructions::record(options.release);
+    }
     ensure!(options.runs > 0, "--runs 0 measures nothing");
     let contestants = chosen(options)?;
-    let report = measure(options.release, contestants, options.runs, Extent::All)?;
+    let extent = match options.times_only {
+        true => Extent::Times,
+        false => Extent::All,
+    };
+    let report = measure(options.release, contestants, options.runs, extent)?;
     print!("{}", table::text(&report));
     if let Some(file) = &options.json {
         let text = serde_json::to_string_pretty(&report.json())? + "\n";

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::contestant::{AGENT, Contestant, Phase};
+use super::contestant::{self, AGENT, Contestant, Phase};
 use super::judge::{Case, Faults};
-use super::stopwatch::{self, Counted, Taken};
+use super::stopwatch::{self, Counted, LIMIT, Taken};
 use crate::guest::{Disk, Guest, Spec};
 use crate::lab::Lab;
 use crate::release::Release;
@@ -102,6 +102,25 @@ impl Ground<'_> {
         guest.ok(["sync"])?;
         Ok(guest)
     }
+}
+
+/// A guest on which the agent has nothing to change.
+pub(super) fn applied(lab: &Lab, agent: &Path, release: Release) -> Result<Guest> {
+    let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
+    guest.install_agent(agent)?;
+    install_repository(lab, &guest)?;
+    guest.write(PASSWORD_FILE, format!("{SHARE_PASSWORD}\n"), 0o600)?;
+    let disk = guest.devices().first().cloned().context("a data disk")?;
+    let wasagent = contestant::wasagent();
+    for (path, text) in &wasagent.files {
+        guest.write(path, text.replace("@disk@", &disk), 0o644)?;
+    }
+    // The second one is the first that finds nothing to change.
+    for _ in 0..2 {
+        let output = guest.run_unchecked(&wasagent.apply, b"", LIMIT)?;
+        ensure!(output.success(), "apply: {output}");
+    }
+    Ok(guest)
 }
 
 fn phase_on(

@@ -8,14 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::contestant;
-use super::ground::PASSWORD_FILE;
+use super::ground;
 use crate::cache::Cache;
-use crate::guest::{Disk, Guest, Spec};
+use crate::guest::Guest;
 use crate::lab::Lab;
 use crate::progress::say;
 use crate::release::Release;
-use crate::tier::{SHARE_PASSWORD, TIER_FILE, install_repository};
 use crate::{agent, node};
 
 /// The counts of the last time that somebody looked at them: `cargo lab bench --instructions` writes them.
@@ -50,7 +48,8 @@ pub type Counts = BTreeMap<String, u64>;
 /// Counts them on a guest of this release, the storage role applied.
 pub fn count(agent: &Path, release: Release) -> Result<Counts> {
     let lab = Lab::new()?;
-    let guest = applied(&lab, agent, release)?;
+    let guest = ground::applied(&lab, agent, release)?;
+    install(lab.cache(), &guest)?;
     let mut counts = Counts::new();
     for (name, arguments) in COMMANDS {
         let mut least = u64::MAX;
@@ -99,29 +98,6 @@ fn too_many(recorded: &Counts, counts: &Counts) -> Vec<String> {
     sentences.collect()
 }
 
-/// A guest on which there is nothing to change.
-fn applied(lab: &Lab, agent: &Path, release: Release) -> Result<Guest> {
-    let guest = lab.container(&Spec::storage(release).disk(Disk::of_the_guide("")))?;
-    guest.install_agent(agent)?;
-    install_repository(lab, &guest)?;
-    guest.write(PASSWORD_FILE, format!("{SHARE_PASSWORD}\n"), 0o600)?;
-    let disk = guest.devices().first().cloned().context("a data disk")?;
-    let wasagent = contestant::wasagent();
-    let (_, tier) = wasagent.files.first().context("a tier file")?;
-    guest.write(TIER_FILE, tier.replace("@disk@", &disk), 0o644)?;
-    // The second one is the first that finds nothing to change.
-    for _ in 0..2 {
-        let output = guest.run_unchecked(&wasagent.apply, b"", Duration::from_secs(600))?;
-        ensure!(output.success(), "apply: {output}");
-    }
-    let valgrind = valgrind(lab.cache())?;
-    for file in [tool(), "default.supp"] {
-        let bytes = fs::read(valgrind.join(file)).with_context(|| format!("read {file}"))?;
-        guest.write(&format!("{THERE}/{file}"), bytes, 0o755)?;
-    }
-    Ok(guest)
-}
-
 /// The two files of valgrind's that callgrind needs: Debian 13's, since Debian 12's knows no openat2(2).
 fn valgrind(cache: &Cache) -> Result<PathBuf> {
     cache.artefact("valgrind", tool(), |into| {
@@ -134,6 +110,15 @@ fn valgrind(cache: &Cache) -> Result<PathBuf> {
         }
         Ok(())
     })
+}
+
+fn install(cache: &Cache, guest: &Guest) -> Result<()> {
+    let valgrind = valgrind(cache)?;
+    for file in [tool(), "default.supp"] {
+        let bytes = fs::read(valgrind.join(file)).with_context(|| format!("read {file}"))?;
+        guest.write(&format!("{THERE}/{file}"), bytes, 0o755)?;
+    }
+    Ok(())
 }
 
 /// callgrind's own program for this processor. The agent is static, so nothing else of valgrind is needed.

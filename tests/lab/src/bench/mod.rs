@@ -15,6 +15,7 @@ use crate::tier::Role;
 
 mod chart;
 pub mod contestant;
+mod floor;
 pub mod ground;
 mod growth;
 pub mod instructions;
@@ -155,6 +156,10 @@ pub fn measure(
         round(&ground, &mut report, run, Note::Time)?;
     }
     if extent == Extent::All {
+        let guest = ground::applied(&lab, &agent, root)?;
+        stopwatch::install(&stopwatch, &guest)?;
+        report.floor = floor::measure(&guest, &contestant::wasagent().apply, runs)?;
+        drop(guest);
         report.growth = Some(growth::measure(&lab, root, &agent, &stopwatch, runs)?);
     }
     report.load_at_the_end = machine::load()?;

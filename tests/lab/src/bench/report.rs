@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::contestant::{AGENT, Contestant, Phase};
+use super::floor::Floor;
 use super::ground::{Ended, Told};
 use super::growth::Growth;
 use super::judge::Faults;
@@ -27,6 +28,8 @@ pub struct Report {
     pub load_at_the_end: f64,
     /// How the agent's times grow with its content.
     pub growth: Option<Growth>,
+    /// What the reads of an apply with nothing to change take alone.
+    pub floor: Option<Floor>,
     versions: BTreeMap<&'static str, String>,
     /// Who is not here, and why.
     left_out: Vec<(&'static str, &'static str)>,
@@ -49,6 +52,7 @@ impl Report {
             contestants,
             load_at_the_end: machine.load,
             growth: None,
+            floor: None,
             machine,
             versions: BTreeMap::new(),
             left_out: Vec::new(),
@@ -153,6 +157,7 @@ impl Report {
             "load_at_the_end": self.load_at_the_end,
             "contestants": contestants.collect::<Vec<_>>(),
             "growth": self.growth.as_ref().map(Growth::json),
+            "floor": self.floor.as_ref().map(Floor::json),
             "left_out": left_out.collect::<Vec<_>>(),
         })
     }

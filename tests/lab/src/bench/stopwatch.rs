@@ -16,7 +16,7 @@ const MEASURED: &str = "/root/bench/measured";
 const TRACE: &str = "/root/bench/trace";
 
 /// How long a program may take, also when each of its system calls is looked at.
-const LIMIT: Duration = Duration::from_secs(1200);
+pub(super) const LIMIT: Duration = Duration::from_secs(1200);
 
 /// What one run of a program took.
 #[derive(Clone, Copy, Debug, PartialEq)]

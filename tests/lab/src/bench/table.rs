@@ -54,7 +54,7 @@ pub fn text(report: &Report) -> String {
     for (title, cell) in grids {
         text += &format!("\n{title}\n\n{}", grid(report, cell));
     }
-    text + &growth(report) + &notes(report)
+    text + &floor(report) + &growth(report) + &notes(report)
 }
 
 fn head(report: &Report) -> String {
@@ -115,6 +115,24 @@ fn aligned(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What the reads of an apply with nothing to change take alone.
+fn floor(report: &Report) -> String {
+    let Some(floor) = &report.floor else {
+        return String::new();
+    };
+    format!(
+        "\nThe agent with nothing to change above its floor, a process that makes its {} reads and sends its {} messages to\n\
+         D-Bus at once, seconds: median (least to most)\n\n{}",
+        floor.reads,
+        floor.messages,
+        aligned(&[
+            vec!["floor".to_owned(), three(floor.floor)],
+            vec!["agent".to_owned(), three(floor.agent)],
+            vec!["times".to_owned(), three(floor.ratio)],
+        ])
+    )
 }
 
 /// A line for each size of the content.

@@ -1,8 +1,9 @@
 //! `cargo lab bench` with one run: who reaches the wanted state has times, and who does less has none.
 
 use anyhow::{Context, Result, ensure};
-use wasagent_lab::bench::contestant::{AGENT, Contestant, Phase, storage};
+use wasagent_lab::bench::contestant::{AGENT, Contestant, Phase, all};
 use wasagent_lab::bench::{Extent, instructions, measure};
+use wasagent_lab::tier::Role;
 use wasagent_lab::{Release, agent};
 
 /// The guide's steps but for one: the share does not demand encryption.
@@ -17,7 +18,7 @@ fn crippled(shell: &Contestant) -> Contestant {
 
 #[test]
 fn who_does_less_gets_no_time() -> Result<()> {
-    let all = storage();
+    let all = all(Role::Storage);
     let of = |name: &str| {
         all.iter()
             .find(|one| one.name == name)
@@ -25,7 +26,13 @@ fn who_does_less_gets_no_time() -> Result<()> {
     };
     let (agent, shell) = (of(AGENT)?, of("shell")?);
     let contestants = vec![agent.clone(), shell.clone(), crippled(shell)];
-    let report = measure(Release::Trixie, contestants, 1, Extent::Times)?;
+    let report = measure(
+        Role::Storage,
+        Release::Trixie,
+        contestants,
+        1,
+        Extent::Times,
+    )?;
 
     for phase in Phase::ALL {
         let seconds = |name| report.summary(name, phase, |taken| taken.seconds);

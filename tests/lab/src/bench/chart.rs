@@ -106,7 +106,8 @@ fn label(x: f64) -> String {
 
 fn caption(report: &Report) -> String {
     format!(
-        "The storage role on {}: {} runs, {} processors, load {} to {}",
+        "The role {} on {}: {} runs, {} processors, load {} to {}",
+        report.role,
         report.release,
         report.runs,
         report.machine.processors,

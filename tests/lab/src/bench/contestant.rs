@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::tier::TIER_FILE;
+use crate::tier::{Role, TIER_FILE};
 
 /// What is measured, in the order in which it happens to a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,9 +14,9 @@ pub enum Phase {
     Nothing,
     /// What would be changed, where nothing would.
     Plan,
-    /// The share's password is another one.
+    /// One value is another one: the share's password; the published port.
     Change,
-    /// Somebody has edited the share's configuration.
+    /// Somebody has edited the share's configuration; has stopped the container.
     Drift,
 }
 
@@ -36,8 +36,8 @@ impl fmt::Display for Phase {
             Phase::First => "first apply",
             Phase::Nothing => "nothing to change",
             Phase::Plan => "plan or check",
-            Phase::Change => "a new password",
-            Phase::Drift => "a file edited",
+            Phase::Change => "one change",
+            Phase::Drift => "one drift",
         })
     }
 }
@@ -48,7 +48,7 @@ pub struct Contestant {
     pub name: &'static str,
     /// Whether it is in the roots of the bench alone.
     pub is_peer: bool,
-    /// Its programs, by path on the guest. `@disk@` stands for the data disk.
+    /// Its programs, by path on the guest. `@disk@` stands for the data disk, `@port@` for the published port.
     pub files: Vec<(String, String)>,
     /// How it is run.
     pub apply: Vec<&'static str>,
@@ -79,45 +79,103 @@ impl Contestant {
 /// The agent's name, of which the ratios are taken.
 pub const AGENT: &str = "wasagent";
 
-/// The section of smb.conf that all but the agent write.
-const SHARE: &str = include_str!("../../bench/storage/share.conf");
+/// The directory of the contestants' programs on a guest.
+const THERE: &str = "/root/bench";
 
-/// The contestants of the storage role; the agent first.
-pub fn storage() -> Vec<Contestant> {
+/// What the contestants but the agent write, each for itself: the section of smb.conf, and the container's unit.
+const SHARE: &str = include_str!("../../bench/storage/share.conf");
+const UNIT: &str = include_str!("../../bench/was/nodejs-server.service");
+
+/// A role's program of a contestant.
+macro_rules! program {
+    ($path:literal) => {
+        include_str!(concat!("../../bench/", $path)).to_owned()
+    };
+}
+
+/// The contestants of a role; the agent first.
+pub fn all(role: Role) -> Vec<Contestant> {
+    match role {
+        Role::Storage => storage(),
+        Role::Was => was(),
+    }
+}
+
+fn storage() -> Vec<Contestant> {
+    let share = || there("share.conf", SHARE.to_owned());
+    let within = |text: String, indent: &str| filled(&text, "@share.conf@", SHARE, indent);
     vec![
         wasagent(),
-        shell(),
-        pyinfra(),
-        ansible(),
-        puppet(),
-        cloud_init(),
+        shell(within(program!("storage/shell/guide.sh"), "")),
+        pyinfra(vec![
+            there("deploy.py", program!("storage/pyinfra/deploy.py")),
+            share(),
+        ]),
+        ansible(vec![
+            there("playbook.yml", program!("storage/ansible/playbook.yml")),
+            there("ansible.cfg", program!("storage/ansible/ansible.cfg")),
+            share(),
+        ]),
+        puppet(vec![
+            there("site.pp", program!("storage/puppet/site.pp")),
+            share(),
+        ]),
+        cloud_init(
+            within(program!("storage/cloud-init/user-data"), "      "),
+            program!("storage/cloud-init/boot.sh"),
+        ),
     ]
 }
 
-/// The agent.
+fn was() -> Vec<Contestant> {
+    let unit = || there("nodejs-server.service", UNIT.to_owned());
+    let within = |text: String, indent: &str| filled(&text, "@unit@", UNIT, indent);
+    vec![
+        agent("was", program!("was/wasagent/tier.toml")),
+        shell(within(program!("was/shell/guide.sh"), "")),
+        pyinfra(vec![
+            there("deploy.py", program!("was/pyinfra/deploy.py")),
+            unit(),
+        ]),
+        ansible(vec![
+            there("playbook.yml", program!("was/ansible/playbook.yml")),
+            there("ansible.cfg", program!("was/ansible/ansible.cfg")),
+            unit(),
+        ]),
+        puppet(vec![
+            there("site.pp", program!("was/puppet/site.pp")),
+            unit(),
+        ]),
+        cloud_init(
+            within(program!("was/cloud-init/user-data"), "      "),
+            program!("was/cloud-init/boot.sh"),
+        ),
+    ]
+}
+
+/// The agent of a storage VM.
 pub(super) fn wasagent() -> Contestant {
-    let tier = include_str!("../../bench/storage/wasagent/tier.toml");
+    agent("storage", program!("storage/wasagent/tier.toml"))
+}
+
+fn agent(role: &'static str, tier: String) -> Contestant {
     Contestant {
         name: AGENT,
         is_peer: false,
-        files: vec![(TIER_FILE.to_owned(), tier.to_owned())],
-        apply: vec!["wasagent", "apply", "--role", "storage"],
+        files: vec![(TIER_FILE.to_owned(), tier)],
+        apply: vec!["wasagent", "apply", "--role", role],
         good: &[0],
-        plan: Some(vec!["wasagent", "plan", "--role", "storage"]),
+        plan: Some(vec!["wasagent", "plan", "--role", role]),
         without: BTreeMap::new(),
         version: "wasagent --version",
     }
 }
 
-fn shell() -> Contestant {
-    let guide = include_str!("../../bench/storage/shell/guide.sh");
+fn shell(guide: String) -> Contestant {
     Contestant {
         name: "shell",
         is_peer: false,
-        files: vec![program(
-            "guide.sh",
-            &guide.replace("@share.conf@", SHARE.trim_end()),
-        )],
+        files: vec![there("guide.sh", guide)],
         apply: vec!["sh", "/root/bench/guide.sh"],
         good: &[0],
         plan: None,
@@ -126,12 +184,11 @@ fn shell() -> Contestant {
     }
 }
 
-fn pyinfra() -> Contestant {
-    let deploy = include_str!("../../bench/storage/pyinfra/deploy.py");
+fn pyinfra(files: Vec<(String, String)>) -> Contestant {
     Contestant {
         name: "pyinfra",
         is_peer: true,
-        files: vec![program("deploy.py", deploy), program("share.conf", SHARE)],
+        files,
         apply: vec!["pyinfra", "--yes", "@local", "/root/bench/deploy.py"],
         good: &[0],
         plan: Some(vec!["pyinfra", "--dry", "@local", "/root/bench/deploy.py"]),
@@ -140,9 +197,7 @@ fn pyinfra() -> Contestant {
     }
 }
 
-fn ansible() -> Contestant {
-    let playbook = include_str!("../../bench/storage/ansible/playbook.yml");
-    let settings = include_str!("../../bench/storage/ansible/ansible.cfg");
+fn ansible(files: Vec<(String, String)>) -> Contestant {
     let run = vec![
         "env",
         "ANSIBLE_CONFIG=/root/bench/ansible.cfg",
@@ -152,22 +207,17 @@ fn ansible() -> Contestant {
     Contestant {
         name: "ansible",
         is_peer: true,
-        files: vec![
-            program("playbook.yml", playbook),
-            program("ansible.cfg", settings),
-            program("share.conf", SHARE),
-        ],
+        files,
         plan: Some([run.as_slice(), &["--check"]].concat()),
         apply: run,
         good: &[0],
         without: BTreeMap::new(),
         version: "ansible-playbook --version | head -n 1; \
-                  ansible-galaxy collection list 2>/dev/null | grep -wE 'ansible.posix|community.general'",
+                  ansible-galaxy collection list 2>/dev/null | grep -wE 'ansible.posix|community.general|containers.podman'",
     }
 }
 
-fn puppet() -> Contestant {
-    let manifest = include_str!("../../bench/storage/puppet/site.pp");
+fn puppet(files: Vec<(String, String)>) -> Contestant {
     let run = vec![
         "puppet",
         "apply",
@@ -177,7 +227,7 @@ fn puppet() -> Contestant {
     Contestant {
         name: "puppet",
         is_peer: true,
-        files: vec![program("site.pp", manifest), program("share.conf", SHARE)],
+        files,
         plan: Some([run.as_slice(), &["--noop"]].concat()),
         apply: run,
         // 2: there were changes.
@@ -187,25 +237,19 @@ fn puppet() -> Contestant {
     }
 }
 
-fn cloud_init() -> Contestant {
-    let user_data = include_str!("../../bench/storage/cloud-init/user-data");
-    let boot = include_str!("../../bench/storage/cloud-init/boot.sh");
+fn cloud_init(user_data: String, boot: String) -> Contestant {
     let seed = "/var/lib/cloud/seed/nocloud";
-    let share = SHARE.trim_end().replace('\n', "\n      ");
     let once = "its modules run once for each VM";
     Contestant {
         name: "cloud-init",
         is_peer: true,
         files: vec![
-            (
-                format!("{seed}/user-data"),
-                user_data.replace("@share.conf@", &share),
-            ),
+            (format!("{seed}/user-data"), user_data),
             (
                 format!("{seed}/meta-data"),
                 "instance-id: bench\n".to_owned(),
             ),
-            program("boot.sh", boot),
+            there("boot.sh", boot),
         ],
         apply: vec!["sh", "/root/bench/boot.sh"],
         good: &[0],
@@ -217,8 +261,14 @@ fn cloud_init() -> Contestant {
     }
 }
 
-fn program(name: &str, text: &str) -> (String, String) {
-    (format!("/root/bench/{name}"), text.to_owned())
+fn there(name: &str, text: String) -> (String, String) {
+    (format!("{THERE}/{name}"), text)
+}
+
+/// A program with another text in it, of which each line but the first begins with the indentation.
+fn filled(program: &str, place: &str, text: &str, indent: &str) -> String {
+    let lines = text.trim_end().replace('\n', &format!("\n{indent}"));
+    program.replace(place, &lines)
 }
 
 #[cfg(test)]
@@ -226,20 +276,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_but_the_disk_is_left_to_fill_in() {
-        for contestant in storage() {
+    fn nothing_but_the_disk_and_the_port_is_left_to_fill_in() {
+        for contestant in [all(Role::Storage), all(Role::Was)].concat() {
             for (path, text) in contestant.files {
-                let text = text.replace("@disk@", "");
-                // pyinfra's own name of this machine, and Python's decorators, are in no program.
-                let open = text.lines().find(|line| line.contains("@share"));
+                let open = ["@share.conf@", "@unit@"]
+                    .iter()
+                    .find(|one| text.contains(**one));
                 assert_eq!(open, None, "{path}");
             }
         }
     }
 
     #[test]
+    fn both_roles_have_the_same_contestants() {
+        let names = |role| all(role).iter().map(|one| one.name).collect::<Vec<_>>();
+        assert_eq!(names(Role::Storage), names(Role::Was));
+    }
+
+    #[test]
     fn a_phase_has_a_command_or_a_reason() {
-        let all = storage();
+        let all = all(Role::Storage);
         let of = |name: &str| all.iter().find(|one| one.name == name).unwrap();
         assert_eq!(
             of("puppet").command(Phase::Plan).unwrap().last(),

@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use super::stopwatch::LIMIT;
 use crate::guest::Guest;
 use crate::process::until;
 
-/// Prints the facts.
-const QUESTIONS: &str = include_str!("judge.sh");
-
-/// How long a daemon may need until it does what it was told.
+/// How long a daemon may need until it does what it was told; an application, until it answers.
 const SETTLING: Duration = Duration::from_secs(10);
+const STARTING: Duration = Duration::from_secs(90);
 
-/// The storage VM that every contestant has to make: facts by name, with what each has to be.
-const WANTED: [(&str, &str); 21] = [
+/// Facts by name, with what each has to be.
+type Wanted = &'static [(&'static str, &'static str)];
+
+/// The storage VM that every contestant has to make.
+const STORAGE: Wanted = &[
     ("file system", "xfs"),
     ("the disk is mounted", "yes"),
     ("it is mounted for writing", "yes"),
@@ -40,24 +42,64 @@ const WANTED: [(&str, &str); 21] = [
     ("things in the directory that anybody may use", "0"),
 ];
 
+/// The WAS VM.
+const WAS: Wanted = &[
+    ("the share is mounted", "//192.168.2.13/user1"),
+    ("it is encrypted", "seal"),
+    ("its dialect", "vers=3.1.1"),
+    ("it is mounted at a boot", "yes"),
+    ("files with the password that others may read", "0"),
+    ("the page", "was-container-1"),
+    ("the page at another port", ""),
+    ("the container is privileged", "false"),
+    ("what the container sees", ""),
+    ("its variable", "NODE_ENV=production"),
+    ("the container now", "active"),
+    ("the container at a boot", "yes"),
+];
+
 /// What is not as it has to be, a sentence each.
 pub type Faults = Vec<String>;
 
-/// What a judge has to know of a guest.
-#[derive(Clone, Debug)]
+/// A guest, and what has to be asked of it.
 pub struct Case<'a> {
-    pub guest: &'a Guest,
-    pub disk: &'a str,
-    pub password: &'a str,
-    /// One that must be refused.
-    pub another: &'a str,
+    guest: &'a Guest,
+    questions: &'static str,
+    arguments: Vec<String>,
+    wanted: Wanted,
+    settling: Duration,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    /// A storage VM with this disk, to which one password lets in and another does not.
+    pub fn storage(guest: &'a Guest, disk: &str, password: &str, another: &str) -> Case<'a> {
+        Case {
+            guest,
+            questions: include_str!("judge/storage.sh"),
+            arguments: [disk, password, another].map(str::to_owned).into(),
+            wanted: STORAGE,
+            settling: SETTLING,
+        }
+    }
+
+    /// A WAS VM that serves at one port and not at another, on a share with this password.
+    pub fn was(guest: &'a Guest, port: &str, another: &str, password: &str) -> Case<'a> {
+        Case {
+            guest,
+            questions: include_str!("judge/was.sh"),
+            arguments: [port, another, password].map(str::to_owned).into(),
+            wanted: WAS,
+            settling: STARTING,
+        }
+    }
+
     /// What is wrong with the VM's state once its daemons have had time to do what they were told.
     pub fn judge(&self) -> Result<Faults> {
         let mut last = self.look()?;
-        let settled = until("the wanted state", SETTLING, || {
+        if last.is_empty() {
+            return Ok(last);
+        }
+        let settled = until("the wanted state", self.settling, || {
             last = self.look()?;
             Ok(last.is_empty().then_some(()))
         });
@@ -66,29 +108,28 @@ impl Case<'_> {
 
     /// Fails unless the state is a wrong one: what was spoilt is seen.
     pub fn must_fail(&self) -> Result<()> {
-        until("a fault in what was spoilt", SETTLING, || {
+        until("a fault in what was spoilt", self.settling, || {
             Ok((!self.look()?.is_empty()).then_some(()))
         })
     }
 
     fn look(&self) -> Result<Faults> {
-        let words = ["sh", "-s", "-", self.disk, self.password, self.another];
-        let input = QUESTIONS.as_bytes();
-        let answer = self
-            .guest
-            .run_with(words, input, Duration::from_secs(120))?;
+        let mut words = vec!["sh", "-s", "-"];
+        words.extend(self.arguments.iter().map(String::as_str));
+        let input = self.questions.as_bytes();
+        let answer = self.guest.run_with(&words, input, LIMIT)?;
         ensure!(answer.success(), "the judge's questions: {answer}");
-        Ok(faults(&answer.stdout))
+        Ok(faults(self.wanted, &answer.stdout))
     }
 }
 
 /// What in these facts is not as it has to be. A fact that is missing is a fault.
-fn faults(facts: &str) -> Faults {
+fn faults(wanted: Wanted, facts: &str) -> Faults {
     let facts: BTreeMap<&str, &str> = facts
         .lines()
         .filter_map(|line| line.split_once('\t'))
         .collect();
-    let differ = WANTED.iter().filter_map(|(name, wanted)| {
+    let differ = wanted.iter().filter_map(|(name, wanted)| {
         let found = facts.get(name);
         (found != Some(wanted))
             .then(|| format!("{name}: {:?}, not {wanted:?}", found.unwrap_or(&"not told")))
@@ -100,8 +141,13 @@ fn faults(facts: &str) -> Faults {
 mod tests {
     use super::*;
 
-    fn told(but: &str, instead: &str) -> String {
-        let lines = WANTED.iter().map(|(name, wanted)| {
+    const QUESTIONS: [(&str, Wanted); 2] = [
+        (include_str!("judge/storage.sh"), STORAGE),
+        (include_str!("judge/was.sh"), WAS),
+    ];
+
+    fn told(wanted: Wanted, but: &str, instead: &str) -> String {
+        let lines = wanted.iter().map(|(name, wanted)| {
             let value = if *name == but { instead } else { wanted };
             format!("{name}\t{value}\n")
         });
@@ -110,31 +156,37 @@ mod tests {
 
     #[test]
     fn the_wanted_state_has_no_fault() {
-        assert_eq!(faults(&told("", "")), [""; 0]);
+        for (_, wanted) in QUESTIONS {
+            assert_eq!(faults(wanted, &told(wanted, "", "")), [""; 0]);
+        }
     }
 
     #[test]
     fn each_wrong_fact_is_a_fault_and_so_is_one_that_is_not_told() {
-        for (name, wanted) in WANTED {
-            let found = faults(&told(name, "something else"));
-            assert_eq!(found.len(), 1, "{found:?}");
-            assert!(found[0].contains(name) && found[0].contains(wanted));
-            let all = told("", "");
-            let left_out: Vec<&str> = all
-                .lines()
-                .filter(|line| !line.starts_with(&format!("{name}\t")))
-                .collect();
-            assert_eq!(faults(&left_out.join("\n")).len(), 1, "{name}");
+        for (_, all) in QUESTIONS {
+            for (name, wanted) in all {
+                let found = faults(all, &told(all, name, "something else"));
+                assert_eq!(found.len(), 1, "{found:?}");
+                assert!(found[0].contains(name) && found[0].contains(wanted));
+                let told = told(all, "", "");
+                let own = format!("{name}\t");
+                let others = told.lines().filter(|line| !line.starts_with(&own));
+                let others: Vec<&str> = others.collect();
+                assert_eq!(faults(all, &others.join("\n")).len(), 1, "{name}");
+            }
         }
     }
 
     #[test]
     fn every_fact_that_is_wanted_is_asked_for() {
-        for (name, _) in WANTED {
-            let name = name
-                .trim_end_matches(", also after a boot")
-                .replace('\'', "");
-            assert!(QUESTIONS.replace("'\\''", "").contains(&name), "{name}");
+        for (questions, wanted) in QUESTIONS {
+            let questions = questions.replace("'\\''", "");
+            for (name, _) in wanted {
+                let name = name
+                    .trim_end_matches(", also after a boot")
+                    .replace('\'', "");
+                assert!(questions.contains(&name), "{name}");
+            }
         }
     }
 }

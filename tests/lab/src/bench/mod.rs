@@ -70,7 +70,13 @@ pub fn run(options: &Options) -> Result<()> {
         true => Extent::Times,
         false => Extent::All,
     };
-    let report = measure(options.release, contestants, options.runs, extent)?;
+    let report = measure(
+        options.role,
+        options.release,
+        contestants,
+        options.runs,
+        extent,
+    )?;
     print!("{}", table::text(&report));
     if let Some(file) = &options.json {
         let text = serde_json::to_string_pretty(&report.json())? + "\n";
@@ -90,10 +96,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn chosen(options: &Options) -> Result<Vec<Contestant>> {
-    if options.role == Role::Was {
-        bail!("the was role is not measured yet: only --role storage");
-    }
-    let all = contestant::storage();
+    let all = contestant::all(options.role);
     let known: Vec<&str> = all.iter().map(|one| one.name).collect();
     if let Some(name) = options
         .only
@@ -120,6 +123,7 @@ pub enum Extent {
 
 /// Measures these contestants on this release.
 pub fn measure(
+    role: Role,
     release: Release,
     contestants: Vec<Contestant>,
     runs: usize,
@@ -144,17 +148,25 @@ pub fn measure(
         agent: &agent,
         stopwatch: &stopwatch,
         release: root,
+        role,
     };
-    let mut report = Report::new(root, runs, here, machine::describe()?);
+    let around = ground.around()?;
+    let mut report = Report::new(role, root, runs, here, machine::describe()?);
     for one in left {
         report.leave_out(one.name, "Debian 13's package conflicts with firewalld");
     }
+    // strace(1) is not known to count in a guest of User-Mode Linux.
+    let extent = match role {
+        Role::Storage => extent,
+        Role::Was => Extent::Times,
+    };
     if extent == Extent::All {
         round(&ground, &mut report, 0, Note::Counts)?;
     }
     for run in 1..=runs {
         round(&ground, &mut report, run, Note::Time)?;
     }
+    drop(around);
     if extent == Extent::All {
         let guest = ground::applied(&lab, &agent, root)?;
         stopwatch::install(&stopwatch, &guest)?;

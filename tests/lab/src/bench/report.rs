@@ -15,12 +15,14 @@ use super::statistics::{Summary, ratios};
 use super::stopwatch::{Counted, Taken};
 use crate::image::hex;
 use crate::release::Release;
+use crate::tier::Role;
 
 /// A contestant's name and a phase.
 type Cell = (&'static str, Phase);
 
 /// The measurements of one command.
 pub struct Report {
+    pub role: Role,
     pub release: Release,
     pub runs: usize,
     pub contestants: Vec<Contestant>,
@@ -41,12 +43,14 @@ pub struct Report {
 
 impl Report {
     pub fn new(
+        role: Role,
         release: Release,
         runs: usize,
         contestants: Vec<Contestant>,
         machine: Machine,
     ) -> Report {
         Report {
+            role,
             release,
             runs,
             contestants,
@@ -150,7 +154,7 @@ impl Report {
             .map(|(name, why)| json!({ "name": name, "why": why }));
         json!({
             "version": 1,
-            "role": "storage",
+            "role": self.role.to_string(),
             "release": self.release.to_string(),
             "runs": self.runs,
             "machine": self.machine.json(),
@@ -216,7 +220,7 @@ pub(super) fn of_three(summary: Summary) -> Value {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::contestant::storage;
+    use super::super::contestant::all;
     use super::*;
 
     /// A report of the agent and the shell, of two runs.
@@ -228,8 +232,14 @@ pub(super) mod tests {
             kernel: "6.12".to_owned(),
             load: 0.1,
         };
-        let contestants: Vec<Contestant> = storage().into_iter().take(2).collect();
-        let mut report = Report::new(Release::Bookworm, 2, contestants.clone(), machine);
+        let contestants: Vec<Contestant> = all(Role::Storage).into_iter().take(2).collect();
+        let mut report = Report::new(
+            Role::Storage,
+            Release::Bookworm,
+            2,
+            contestants.clone(),
+            machine,
+        );
         for (run, slower) in [(1, 1.0), (2, 3.0)] {
             for (contestant, seconds) in contestants.iter().zip([0.01, 0.5]) {
                 let taken = Taken {

@@ -60,8 +60,9 @@ pub fn text(report: &Report) -> String {
 fn head(report: &Report) -> String {
     let machine = &report.machine;
     let mut text = format!(
-        "The storage role on container guests of {}, {} runs each, in turn, each on a guest of its own.\n\
+        "The role {} on guests of {}, {} runs each, in turn, each on a guest of its own.\n\
          {}, {} processors, {} GiB, Linux {}; load {} at the beginning, {} at the end.\n",
+        report.role,
         report.release,
         report.runs,
         machine.processor,

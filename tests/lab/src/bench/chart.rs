@@ -6,7 +6,10 @@ use plotters::prelude::*;
 use super::contestant::Phase;
 use super::report::Report;
 
-const SIZE: (u32, u32) = (960, 480);
+const SIZE: (u32, u32) = (1080, 480);
+
+/// How much of the width is for the names, where one phase is 1.
+const NAMES: f64 = 0.8;
 
 /// Of the contestants, in their order; nobody is told from another by red and green alone.
 const COLOURS: [RGBColor; 6] = [
@@ -39,11 +42,11 @@ fn draw(report: &Report, text: &mut String) -> Result<(), Box<dyn std::error::Er
         .margin(12)
         .x_label_area_size(36)
         .y_label_area_size(64)
-        .build_cartesian_2d(0.0..phases, (least / 2.0..most * 2.0).log_scale())?;
+        .build_cartesian_2d(0.0..phases + NAMES, (least / 2.0..most * 2.0).log_scale())?;
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .x_labels(Phase::ALL.len() * 2 + 1)
+        .x_labels(Phase::ALL.len() * 2 + 4)
         .x_label_formatter(&|x| label(*x))
         .y_desc("seconds, median")
         .y_label_formatter(&|seconds| format!("{seconds}"))

@@ -233,7 +233,8 @@ fn puppet(files: Vec<(String, String)>) -> Contestant {
         // 2: there were changes.
         good: &[0, 2],
         without: BTreeMap::new(),
-        version: "echo puppet $(puppet --version); dpkg-query -W 'puppet-module-*'",
+        version: "echo puppet $(puppet --version); dpkg-query -W puppet-module-puppetlabs-stdlib \
+                  puppet-module-puppetlabs-mount-core puppet-module-puppetlabs-vcsrepo puppet-module-puppetlabs-rsync",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 
+use clap::builder::PossibleValue;
 use clap::{CommandFactory, ValueEnum};
 use clap_complete::aot::{Bash, Fish, Generator, Zsh};
 
@@ -22,7 +23,7 @@ pub fn run(shell: Shell) -> Result<Code, Failure> {
     match shell {
         Shell::Bash => generate(Bash, &mut script),
         Shell::Zsh => generate(Zsh, &mut script),
-        Shell::Fish => generate(Fish, &mut script),
+        Shell::Fish => for_fish(&mut script),
     }
     match std::io::stdout().write_all(&script) {
         // Who reads only the beginning, such as head(1), closes the pipe.
@@ -34,6 +35,24 @@ pub fn run(shell: Shell) -> Result<Code, Failure> {
 
 fn generate(shell: impl Generator, script: &mut Vec<u8>) {
     clap_complete::generate(shell, &mut for_people(), "wasagent", script);
+}
+
+/// clap's generator for fish leaves out the values of arguments that have no name.
+fn for_fish(script: &mut Vec<u8>) {
+    generate(Fish, script);
+    for command in for_people().get_subcommands() {
+        for argument in command.get_positionals() {
+            let values = argument.get_possible_values();
+            let values: Vec<&str> = values.iter().map(PossibleValue::get_name).collect();
+            if !values.is_empty() {
+                let (name, values) = (command.get_name(), values.join(" "));
+                let line = format!(
+                    "complete -c wasagent -n \"__fish_wasagent_using_subcommand {name}\" -f -a \"{values}\"\n"
+                );
+                script.extend(line.bytes());
+            }
+        }
+    }
 }
 
 /// The command line without the commands that only units run: a shell would offer them, hidden or not.
@@ -60,7 +79,7 @@ mod tests {
         let scripts: [fn(&mut Vec<u8>); 3] = [
             |script| generate(Bash, script),
             |script| generate(Zsh, script),
-            |script| generate(Fish, script),
+            for_fish,
         ];
         for write in scripts {
             let mut script = Vec::new();
@@ -75,6 +94,7 @@ mod tests {
                 );
             }
             assert!(script.contains("rollback-on-failure") && script.contains("storage"));
+            assert!(script.contains("bash zsh fish"), "{script}");
         }
     }
 }

@@ -57,6 +57,8 @@ fn people_are_helped(repositories: &Repositories) -> Result<()> {
             "{shell}: {completed}"
         );
     }
+    let values = repositories.found("completed-fish-values")?;
+    ensure!(values.lines().eq(["bash", "fish", "zsh"]), "fish: {values}");
     Ok(())
 }
 

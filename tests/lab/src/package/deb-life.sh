@@ -18,6 +18,8 @@ bash -c 'source "$1/bash-completion/completions/wasagent"
 	printf "%s\n" "${COMPREPLY[@]}"' bash "$share" >found/completed-bash
 fish --no-config --command "source $share/fish/vendor_completions.d/wasagent.fish; complete -C 'wasagent apply --r'" |
 	cut -f 1 >found/completed-fish
+fish --no-config --command "source $share/fish/vendor_completions.d/wasagent.fish; complete -C 'wasagent completions '" |
+	cut -f 1 >found/completed-fish-values
 # A terminal, as somebody types there.
 timeout 60 zsh -fc 'zmodload zsh/zpty
 	zpty typed zsh -f

@@ -191,7 +191,8 @@ fn every_command_in_the_documents_is_one() {
             let parsed = parsed.unwrap_or_else(|wrong| panic!("{name}: {words:?}: {wrong}"));
             let hidden = matches!(
                 parsed.command,
-                Command::BackOff { .. }
+                Command::BootUnit
+                    | Command::BackOff { .. }
                     | Command::KeepPorts { .. }
                     | Command::SeesShare { .. }
                     | Command::StartLock { .. }

@@ -32,6 +32,9 @@ use exit::Code;
 use output::Output;
 use unit::{back_off, keep_ports, probe_share, sees_share, start_lock};
 
+/// The unit as the package has it.
+const BOOT_UNIT: &str = include_str!("../../systemd/wasagent-apply.service");
+
 /// Takes a role, storage or was, and makes this VM serve it.
 #[derive(Debug, Parser)]
 #[command(name = "wasagent", version, max_term_width = 100)]
@@ -181,6 +184,9 @@ enum Command {
         /// The shell that is to complete the command line
         shell: completions::Shell,
     },
+    /// Print the unit that applies the role at each boot: what user data runs where the agent comes without a package
+    #[command(hide = true)]
+    BootUnit,
     /// Wait before an application that ended again and again is started anew: what the container's unit runs
     #[command(hide = true)]
     BackOff {
@@ -274,6 +280,10 @@ fn run_command(arguments: &Arguments, output: &Output) -> Result<Code, Failure> 
         Command::Schema => schema::run(output),
         Command::Man { options } => man::run(options, output),
         Command::Completions { shell } => completions::run(*shell),
+        Command::BootUnit => {
+            output.line(BOOT_UNIT.trim_end());
+            Ok(exit::DONE)
+        }
         Command::BackOff { options } => block_on(back_off::run(options)),
         Command::KeepPorts { options } => block_on(keep_ports::run(options)),
         Command::ProbeShare => block_on(probe_share::run()),

@@ -73,6 +73,13 @@ install_binary() {
     mv "$new" /usr/bin/wasagent
 }
 
+# Puts the unit that applies the role at later boots where the package would have it. The agent has its text.
+install_unit() {
+    unit=/usr/lib/systemd/system/wasagent-apply.service
+    /usr/bin/wasagent boot-unit >"$unit.new" && chmod 0644 "$unit.new" && sync "$unit.new" && mv "$unit.new" "$unit" &&
+        systemctl daemon-reload
+}
+
 # Where a secret may come from: disks by their labels, such as an ISO that is attached to the VM.
 mount_drives() {
     for label in wasagent WASAGENT config-2 CONFIG-2 cidata CIDATA; do
@@ -134,9 +141,9 @@ prepare() {
     [ -z "$missing" ] || exit 1
 }
 
-# After the role has been applied. The package's unit applies it at later boots; an agent that was downloaded has none.
+# After the role has been applied.
 finish() {
-    if systemctl cat wasagent-apply.service >/dev/null 2>&1; then
+    if systemctl cat wasagent-apply.service >/dev/null 2>&1 || install_unit; then
         systemctl enable wasagent-apply.service
     fi
     # What was written is on the disk before the unit goes that would write it again.

@@ -69,6 +69,7 @@ impl Ground {
             "/etc/",
             "/run/",
             "/usr/bin/",
+            "/usr/lib/systemd/system/",
             "/var/lib/",
         ] {
             let here = format!("{}{directory}", self.path());
@@ -288,8 +289,20 @@ fn a_parameter_takes_the_place_of_a_value() {
     assert!(request.user_data(&ground.outline(&request)).is_err());
 }
 
-/// The first boot of a WAS VM whose agent comes from a URL.
+/// A program in the agent's place.
+const AGENT: &str = "echo what it says to $1";
+
+/// What is downloaded.
+fn of_the_agent() -> String {
+    format!("{AGENT}\n")
+}
+
+/// What the first boot of a WAS VM does before the apply, where its agent comes from a URL.
 fn first_boot_from_url(ground: &Ground, sha256: &str) -> Output {
+    first_boot_with(ground, sha256, "prepare")
+}
+
+fn first_boot_with(ground: &Ground, sha256: &str, what: &str) -> Output {
     for name in [
         "podman",
         "nft",
@@ -301,9 +314,10 @@ fn first_boot_from_url(ground: &Ground, sha256: &str) -> Output {
         ground.program(name, "true");
     }
     ground.program("blkid", "exit 2");
+    ground.program("systemctl", "[ $1 != cat ] || exit 1; echo $*");
     ground.program(
         "curl",
-        "while [ $# -gt 2 ]; do shift; done; echo agent >\"$1\"",
+        &format!("while [ $# -gt 2 ]; do shift; done; echo '{AGENT}' >\"$1\""),
     );
     let origin = Origin::Binary(
         "https://packages.example/wasagent".to_owned(),
@@ -313,7 +327,7 @@ fn first_boot_from_url(ground: &Ground, sha256: &str) -> Output {
         origin,
         ..request(Role::Was)
     });
-    ground.sh(first_boot(part(&text).1), &["prepare"])
+    ground.sh(first_boot(part(&text).1), &[what])
 }
 
 #[test]
@@ -326,15 +340,31 @@ fn a_binary_with_another_checksum_is_not_installed() {
         "{ran:?}"
     );
     assert!(!ground.directory.path().join("usr/bin/wasagent").exists());
-    let right = Sha256::of(b"agent\n").0;
+    let right = Sha256::of(of_the_agent().as_bytes()).0;
     let ran = first_boot_from_url(&ground, &right);
     assert!(ran.status.success(), "{ran:?}");
-    assert_eq!(ground.read("usr/bin/wasagent"), "agent\n");
+    assert_eq!(ground.read("usr/bin/wasagent"), of_the_agent());
+}
+
+#[test]
+fn an_agent_without_a_package_applies_at_later_boots() {
+    let ground = Ground::new();
+    let right = Sha256::of(of_the_agent().as_bytes()).0;
+    first_boot_from_url(&ground, &right);
+    let ran = first_boot_with(&ground, &right, "finish");
+    assert!(ran.status.success(), "{ran:?}");
+    let unit = ground.read("usr/lib/systemd/system/wasagent-apply.service");
+    assert_eq!(unit, "what it says to boot-unit\n");
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(
+        said.starts_with("daemon-reload\nenable wasagent-apply.service\n"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_secret_is_brought_from_where_it_is() {
-    let right = Sha256::of(b"agent\n").0;
+    let right = Sha256::of(of_the_agent().as_bytes()).0;
     for from in [
         "run/credentials/@system/wasagent.share.password",
         "etc/credstore/wasagent.share.password",

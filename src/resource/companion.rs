@@ -66,8 +66,11 @@ impl Companion {
 
     /// Adds to `diff` what differs. If the container does not run, the companion will start with it.
     pub fn diff(&self, observed: &Observed, is_running: bool, diff: &mut Diff) {
-        let on_disk = observed.file.as_ref().map(|file| file.text.clone());
-        diff.field(&self.unit, on_disk, self.text());
+        match &observed.file {
+            None => diff.field(&self.unit, None, self.text()),
+            // The agent of another version wrote it: it does the same in another way.
+            Some(file) => diff.improvement(&self.unit, file.text.clone(), self.text()),
+        }
         if observed.unit.need_daemon_reload {
             let field = format!("{} loaded", self.unit);
             diff.field(&field, Some("an older text"), "the file");

@@ -85,6 +85,7 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, options: &Options) -> Result<G
             image: podman::reference(&container.image),
             image_name: container.image.to_string(),
             hostname: container_hostname(was, &facts.node)?,
+            node: tells_the_node(&container.hostname).then(|| facts.node.clone()),
             publish: container.publish.clone(),
             mount: was.mount.clone(),
             workdir: container.workdir.clone(),
@@ -102,6 +103,11 @@ pub fn was(tier: &Tier, was: &Was, facts: &Facts, options: &Options) -> Result<G
         &needs,
     );
     Ok(graph)
+}
+
+fn tells_the_node(hostname: &str) -> bool {
+    let mut parts = ["{node}", "{index}"].into_iter();
+    parts.any(|part| hostname.contains(part))
 }
 
 /// The container's host name: `{node}` is the VM's, and `{index}` the digits at its end, without leading
@@ -143,6 +149,13 @@ mod tests {
                 env: Default::default(),
                 secrets: Default::default(),
             },
+        }
+    }
+
+    #[test]
+    fn a_fixed_host_name_tells_nothing_of_the_vm() {
+        for (hostname, tells) in [("{node}", true), ("was-{index}", true), ("shop", false)] {
+            assert_eq!(tells_the_node(hostname), tells, "{hostname}");
         }
     }
 

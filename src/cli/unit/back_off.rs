@@ -1,6 +1,14 @@
-//! `wasagent back-off`, which the container's unit runs before podman. An application that ends again and again is
-//! restarted after longer and longer pauses. systemd's own `RestartSteps=` does not do: EL9's systemd lacks it. After
-//! some days it would also wait as long for an application that ends once a day, and for a share that was late.
+//! `wasagent back-off`, which the container's unit runs before podman.
+//!
+//! On a VM that is a copy of another one, the unit is there before an apply has run, and would start the container under
+//! the other one's name. It waits until the VM has the name for which it was written, or until an apply starts it anew.
+//! That is looked at only until the container has run once since the boot: a VM that gets another name while it serves
+//! goes on serving, over restarts of its container too. No condition of systemd can tell these two apart: systemd looks
+//! at those at each start (systemd.unit(5), `ConditionHost=`).
+//!
+//! An application that ends again and again is restarted after longer and longer pauses. systemd's own `RestartSteps=`
+//! does not do: EL9's systemd lacks it. After some days it would also wait as long for an application that ends once a
+//! day, and for a share that was late.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +19,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::Failure;
 use crate::cli::exit::{self, Code};
-use crate::error::Doing;
+use crate::error::{Doing, Result};
+use crate::host::facts::node_name;
 use crate::host::mount;
 use crate::host::recent_starts::{PAUSES, RecentStarts, Start};
 use crate::host::systemd::mount_unit_name;
@@ -24,11 +33,19 @@ const AT_ONCE: usize = 4;
 const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// How often the VM's name is looked at while it is another VM's.
+const NAME_PAUSE: Duration = Duration::from_secs(1);
+/// How long systemd is to wait after each look, whatever `TimeoutStartSec=` says (sd_notify(3)).
+const NAME_EXTENDS: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Args)]
 pub struct Options {
     /// Where the share is mounted
     #[arg(long)]
     mount: PathBuf,
+    /// The VM that the container's host name tells of
+    #[arg(long)]
+    node: Option<String>,
     /// The container
     name: String,
 }
@@ -38,6 +55,11 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     // of its work. From here on, SIGCONT ends a pause.
     let number = SignalKind::from_raw(libc::SIGCONT);
     let mut called_off = signal(number).doing("listen for SIGCONT")?;
+    if let Some(node) = &options.node
+        && !has_the_name(node, &options.name, &mut called_off).await
+    {
+        return Ok(exit::DONE);
+    }
     let starts = RecentStarts::of(&options.name);
     let at = options.mount.clone();
     let share = blocking(move || mount::mount_at(&at)).await?;
@@ -60,6 +82,46 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     before.push(Start::now(restarts, mounted.active_since)?);
     starts.write(&before)?;
     Ok(exit::DONE)
+}
+
+/// Waits until the container may start on this VM. Returns whether it goes on: not if it was called off.
+async fn has_the_name(node: &str, container: &str, called_off: &mut Signal) -> bool {
+    let (mut told, mut ran) = (false, None);
+    loop {
+        let name = node_name().unwrap_or_default();
+        // The bus may not answer yet.
+        if name != node && ran.is_none() {
+            ran = has_run(container).await.ok();
+        }
+        if name == node || ran == Some(true) {
+            break;
+        }
+        if !told {
+            let why = format!(
+                "{container} was set up on the VM {node}, and this one is {name}: {PAUSES} for wasagent apply"
+            );
+            println!("{why}");
+            let _ = sd_notify::notify(&[NotifyState::Status(&why)]);
+            told = true;
+        }
+        let micros = u32::try_from(NAME_EXTENDS.as_micros()).unwrap_or(u32::MAX);
+        let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(micros)]);
+        tokio::select! {
+            () = tokio::time::sleep(NAME_PAUSE) => {}
+            _ = called_off.recv() => return false,
+        }
+    }
+    if told {
+        let _ = sd_notify::notify(&[NotifyState::Status("")]);
+    }
+    true
+}
+
+/// Whether the container has run on this VM since the boot.
+async fn has_run(container: &str) -> Result<bool> {
+    let systemd = Systemd::connect(&system_bus().await?).await?;
+    let unit = systemd.unit(&format!("{container}.service")).await?;
+    Ok(unit.active_since.is_some())
 }
 
 /// How long the next start waits after this many starts.

@@ -10,6 +10,9 @@ use crate::host::mark;
 use crate::host::recent_starts;
 use crate::host::systemd::mount_unit_name;
 
+/// The option of `back-off` that names the VM.
+const NODE: &str = "--node=";
+
 impl ContainerSecret {
     /// The `--secret` argument (podman-run(1)). The secret becomes a file, not a variable: podman before 5.3 shows
     /// the value of a variable in `inspect`. Root owns the file, and the application runs as root in the container.
@@ -87,12 +90,14 @@ impl Container {
         // DefaultDependencies=no, with most of them written out: by default multi-user.target would wait for this
         // unit, and before systemd 254 a unit that is restarted again and again never counts as failed. The end of
         // the boot, cloud-init included, would wait for the storage VM.
+        // cloud-init.service (cloud-init-network.service since 24.3) gives a cloned VM its own name.
         format!(
             "[Unit]\nDescription=Application container {}\n\
              DefaultDependencies=no\n\
              Requires=sysinit.target\n\
              Wants=network-online.target {mount} {}\n\
              After=sysinit.target basic.target network-online.target firewalld.service {mount} {share}\n\
+             After=cloud-init.service cloud-init-network.service\n\
              Conflicts=shutdown.target\n\
              Before=shutdown.target\n\
              StartLimitIntervalSec=0\n\n",
@@ -104,7 +109,7 @@ impl Container {
     fn service_lines(&self) -> String {
         format!(
             "RuntimeDirectory={directory}\nRuntimeDirectoryPreserve=restart\n\
-             ExecStartPre=-{agent} back-off --mount={mount} {name}\n\
+             ExecStartPre=-{agent} back-off --mount={mount} {node}{name}\n\
              ExecStartPre=/usr/bin/findmnt --noheadings --types cifs --mountpoint {mount}\n\
              ExecStartPre={}\n\
              ExecStartPost=-{}\n\
@@ -112,6 +117,11 @@ impl Container {
             self.start_lock(),
             self.sees_share(),
             agent = self.agent.path.display(),
+            node = self
+                .node
+                .as_ref()
+                .map(|node| format!("{NODE}{node} "))
+                .unwrap_or_default(),
             directory = recent_starts::runtime_directory(&self.name),
             name = self.name,
             mount = self.mount.display(),
@@ -256,11 +266,34 @@ impl Container {
 
 /// The agent's program in a definition of the container that an agent wrote.
 pub(super) fn agent_in(text: &str) -> Option<PathBuf> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("ExecStartPre=-"))?;
-    let (agent, _) = line.split_once(" back-off ")?;
-    Some(agent.into())
+    back_off_in(text).map(|(agent, _)| agent.into())
+}
+
+/// The VM that a definition was written for, where the container's host name comes from the VM's.
+pub(super) fn node_in(text: &str) -> Option<&str> {
+    let (_, options) = back_off_in(text)?;
+    let mut options = options.split(' ');
+    options.find_map(|option| option.strip_prefix(NODE))
+}
+
+/// The program and the options of the first command of a start.
+fn back_off_in(text: &str) -> Option<(&str, &str)> {
+    let mut lines = text.lines();
+    let line = lines.find_map(|line| line.strip_prefix("ExecStartPre=-"))?;
+    line.split_once(" back-off ")
+}
+
+/// What podman runs, in a definition that an agent wrote. The rest of it is how the agent of that version watches the
+/// container, and says nothing else that the tier file says.
+pub(super) fn container_in(text: &str) -> Option<&str> {
+    let parts = [
+        ("\n[Container]\n", "\n[Service]\n"),
+        ("\nExecStart=/usr/bin/podman run ", "\nExecStop="),
+    ];
+    parts.iter().find_map(|(begin, end)| {
+        let (_, rest) = text.split_once(begin)?;
+        Some(rest.split_once(end)?.0)
+    })
 }
 
 const INSTALL_SECTION: &str = "\n[Install]\nWantedBy=multi-user.target\n";
@@ -309,6 +342,25 @@ mod tests {
         assert!(container.text().contains("ip_unprivileged_port_start=0"));
         container.privileged = true;
         assert!(!container.text().contains("--sysctl"));
+    }
+
+    #[test]
+    fn a_definition_tells_its_vm_and_what_podman_runs() {
+        for quadlet in [true, false] {
+            let mut container = container(quadlet);
+            let text = container.text();
+            assert_eq!(super::node_in(&text), Some("was-01"));
+            let runs = super::container_in(&text).unwrap().to_owned();
+            assert!(runs.contains("--hostname=was-container-1") && runs.contains("5000:3000"));
+            assert!(!runs.contains("/usr/bin/wasagent"), "{runs}");
+            // As a fixed host name has it, and as agents before this one wrote it.
+            container.node = None;
+            let text = container.text();
+            assert_eq!(super::node_in(&text), None);
+            assert_eq!(super::container_in(&text), Some(runs.as_str()));
+            container.read_only = false;
+            assert_ne!(super::container_in(&container.text()), Some(runs.as_str()));
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use futures_util::future::try_join_all;
 
 use self::before::RanBefore;
-use self::definition::agent_in;
+use self::definition::{agent_in, container_in, node_in};
 use super::by_hand::ByHand;
 use super::companion;
 use super::image::short;
@@ -68,6 +68,8 @@ pub struct Container {
     /// The image as the tier file names it.
     pub image_name: String,
     pub hostname: String,
+    /// The VM's name, if the container's comes from it. On a VM of another name the container waits for an apply.
+    pub node: Option<String>,
     pub publish: Vec<Publish>,
     /// Where the share is mounted on the VM.
     pub mount: PathBuf,
@@ -232,6 +234,22 @@ impl Container {
             _ => false,
         }
     }
+
+    /// Whether podman is to run what the definition says, and the program that it names is there. The rest was written by
+    /// another version of the agent, or names another program of it, and nothing is served worse for that.
+    fn runs_the_same(&self, observed: &Observed) -> bool {
+        let file = observed.file.as_ref().filter(|_| observed.agent.is_some());
+        file.is_some_and(|file| container_in(&file.text) == container_in(&self.text()))
+    }
+
+    /// The VM on which a container that does not run was set up, and this one, if that is another: a copy of the first, or
+    /// the first with another name.
+    fn set_up_on_another<'a>(&'a self, observed: &'a Observed) -> Option<(&'a str, &'a str)> {
+        let at_rest = !observed.unit.is_active();
+        let file = observed.file.as_ref().filter(|_| at_rest)?;
+        let (there, here) = (node_in(&file.text)?, self.node.as_deref()?);
+        (there != here).then_some((there, here))
+    }
 }
 
 impl Resource for Container {
@@ -338,11 +356,15 @@ impl Resource for Container {
             by_hand.diff(&mut diff)?;
         }
         let there = observed.file.as_ref().map(|f| f.text.clone());
-        if self.only_the_agent_differs(observed) {
-            // The older program is still there, so nothing is worse for it.
+        if self.runs_the_same(observed) {
             diff.improvement("unit", there.unwrap_or_default(), text);
         } else {
             diff.field("unit", there, text);
+        }
+        if let Some((there, here)) = self.set_up_on_another(observed) {
+            diff.because(format!(
+                "it was set up on the VM {there} and waits on this one, {here}, for wasagent apply"
+            ));
         }
         let rewrite = diff.changes("unit");
         diff.field("active", Some(unit.active.as_str()), "active");
@@ -592,6 +614,7 @@ mod tests {
             image: "docker.io/ablecloudteam/nodejs-server:linux-0.1".to_owned(),
             image_name: "docker.io/ablecloudteam/nodejs-server:linux-0.1".to_owned(),
             hostname: "was-container-1".to_owned(),
+            node: Some("was-01".to_owned()),
             publish: vec![Publish {
                 address: None,
                 host_port: 5000,
@@ -770,6 +793,39 @@ mod tests {
         assert!(diff.changes("unit") && diff.harmful().is_empty());
         observed.agent = None;
         assert_eq!(moved.diff(&observed).unwrap().harmful(), ["unit"]);
+    }
+
+    /// As after an upgrade of the agent: the units of the version before serve until the next apply.
+    #[test]
+    fn what_another_version_wrote_around_the_same_container_harms_nobody() {
+        for quadlet in [true, false] {
+            let container = container(quadlet);
+            let text = container.text();
+            let older = text.replace("--node=was-01 ", "");
+            let mut observed = observed("active", older, 15);
+            let diff = container.diff(&observed).unwrap();
+            assert!(diff.changes("unit") && !diff.changes("active"));
+            assert!(diff.harmful().iter().all(|name| *name == "enabled"));
+            // The tier file says something else now.
+            let other = text.replace("5000:3000", "80:3000");
+            observed.file.as_mut().unwrap().text = other;
+            let diff = container.diff(&observed).unwrap();
+            assert!(diff.harmful().contains(&"unit"));
+        }
+    }
+
+    #[test]
+    fn a_copy_of_another_vm_says_why_its_container_waits() {
+        let mut clone = container(true);
+        clone.hostname = "was-container-7".to_owned();
+        clone.node = Some("was-07".to_owned());
+        let mut observed = observed("activating", container(true).text(), 15);
+        let diff = clone.diff(&observed).unwrap();
+        assert!(diff.why.contains("set up on the VM was-01"), "{}", diff.why);
+        assert_eq!(diff.harmful(), ["unit", "active"]);
+        // A VM that got another name while it serves goes on.
+        observed.unit.active = "active".to_owned();
+        assert!(!clone.diff(&observed).unwrap().why.contains("was-01"));
     }
 
     #[test]

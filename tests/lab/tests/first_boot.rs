@@ -19,7 +19,7 @@ use wasagent_lab::registry::Registry;
 use wasagent_lab::site::{Known, VirtualRouter, WebServer, sha256, url};
 use wasagent_lab::tier::{REPOSITORY, Role, SHARE_PASSWORD_FILE, registry, tier_file};
 use wasagent_lab::user_data::{self, CONFIG_DRIVE, Files, NO_CLOUD, Printed, SEED_DIRECTORY};
-use wasagent_lab::{Guest, Lab, Output, Release, Spec, agent, sample_app};
+use wasagent_lab::{Guest, Lab, Output, Release, Spec, agent, sample_app, smb};
 
 /// How long a first boot may take, with the installation, on a busy machine.
 const BOOT: Duration = Duration::from_secs(900);
@@ -29,6 +29,7 @@ const KEY_FILE: &str = "/repository.asc";
 const EMBED: &str = "--embed-secrets";
 const FIRST_BOOT: &str = "wasagent-first-boot.service";
 const APPLY: &str = "wasagent-apply.service";
+const CONTAINER: &str = "nodejs-server.service";
 
 /// Passwords that no escape changes: they are searched for in whatever form a file may have.
 const SHARE_PASSWORD: &str = "Share-4711-pass-0815-word";
@@ -64,6 +65,23 @@ done
 true
 "#;
 
+/// What an image of a VM goes through until another boots from it: the name and the address are the other's, the machine ID
+/// is made at the boot, cloud-init has no user data. The apply of the boot is held back, to see what is without it.
+const CLONE: &str = r#"
+systemctl disable --quiet lab-boot.service
+touch /etc/cloud/cloud-init.disabled
+echo was-07 >/etc/hostname
+sed -i 's,192.168.2.11/24,192.168.2.17/24,' /etc/systemd/network/20-service.network
+: >/etc/machine-id
+systemctl disable --quiet wasagent-apply.service
+systemctl mask --quiet wasagent-apply.service
+sync
+"#;
+
+/// Those of ten autoscaled WAS that are guests of their own, with the last part of their address; the others are what the
+/// storage VM sees of a WAS: a session.
+const AUTOSCALED: [(u8, &str); 3] = [(1, "shop-a4c"), (2, "shop-7f0d"), (4, "shop-b91x")];
+
 /// The guide's tier file without its data disk, whose name in a container only the container's start gives.
 fn tier() -> String {
     let whole = tier_file();
@@ -80,6 +98,7 @@ struct Site {
     lab: Lab,
     agent: PathBuf,
     packages: Signed,
+    tier: String,
     _registry: Option<Registry>,
 }
 
@@ -96,6 +115,7 @@ impl Site {
         };
         Ok(Site {
             _registry: None,
+            tier: tier(),
             packages,
             agent,
             lab,
@@ -115,6 +135,7 @@ impl Site {
         fs::copy(&agent, packages.directory.join("wasagent"))?;
         Ok(Site {
             _registry: Some(registry(&lab)?),
+            tier: tier(),
             packages,
             agent,
             lab,
@@ -135,7 +156,7 @@ impl Site {
         ];
         let printed = Printed {
             role,
-            tier: &tier(),
+            tier: &self.tier,
             files: &files,
             options,
         };
@@ -241,7 +262,17 @@ fn a_storage_vm_comes_up_by_user_data_alone() -> Result<()> {
         "a share after {:.0} s",
         begun.elapsed().as_secs_f64()
     ));
-    only_where_documented_on_storage(&storage)
+    only_where_documented_on_storage(&storage)?;
+    later_boots_apply(&storage)
+}
+
+/// Also where the agent came without a package.
+fn later_boots_apply(guest: &Guest) -> Result<()> {
+    ensure!(guest.answer(["systemctl", "is-enabled", APPLY])? == "enabled");
+    guest.ok(["systemctl", "stop", "smbd.service"])?;
+    guest.ok(["systemctl", "restart", APPLY])?;
+    guest.ok(["wasagent", "health"])?;
+    Ok(())
 }
 
 #[test]
@@ -263,7 +294,9 @@ fn a_tier_comes_up_by_user_data_alone() -> Result<()> {
     drop(web);
 
     only_where_documented_on_storage(&storage)?;
-    only_where_documented_on_was(&was)
+    only_where_documented_on_was(&was)?;
+    a_clone_has_its_own_name(&site, &was)?;
+    a_vm_renamed_while_it_serves_comes_back(&site, &was)
 }
 
 /// The places that the manual names (wasagent-userdata(8), wasagent.8, wasagent-content(7)).
@@ -297,6 +330,69 @@ fn only_where_documented_on_was(was: &Guest) -> Result<()> {
     );
     let of_was = places_of(was, DATABASE_PASSWORD)?;
     ensure!(of_was.is_empty(), "{of_was:#?}");
+    Ok(())
+}
+
+/// A VM made from an image of this one: another name, address and machine ID from the moment that it boots.
+fn a_clone_has_its_own_name(site: &Site, was: &Guest) -> Result<()> {
+    was.ok(["sh", "-eu", "-c", CLONE])?;
+    was.reboot()?;
+    // Nothing of the one that it was made from, until an apply has run.
+    until("the container's unit to wait", BOOT, || {
+        let told = was.answer(["systemctl", "show", "-P", "StatusText", CONTAINER])?;
+        Ok(told.contains("set up on the VM was-01").then_some(()))
+    })?;
+    let running = was.answer(["podman", "ps", "--quiet"])?;
+    ensure!(running.is_empty(), "{running}");
+    let health = was.run(["wasagent", "health"])?;
+    let told = "set up on the VM was-01 and waits on this one, was-07";
+    ensure!(
+        health.status == 3 && health.stdout.contains(told),
+        "{health}"
+    );
+    say(format!("health of a clone: {}", health.stdout.trim_end()));
+    ensure!(site.page("192.168.2.17").is_err());
+
+    was.ok(["systemctl", "unmask", APPLY])?;
+    was.ok(["systemctl", "enable", APPLY])?;
+    was.reboot()?;
+    let begun = Instant::now();
+    until("the clone to serve", BOOT, || {
+        Ok(was.run(["wasagent", "health"])?.success().then_some(()))
+    })?;
+    say(format!(
+        "the clone serves {:.0} s after it could be reached",
+        begun.elapsed().as_secs_f64()
+    ));
+    let page = site.page("192.168.2.17")?;
+    ensure!(
+        page.contains("was-container-7") && !page.contains("was-container-1"),
+        "{page}"
+    );
+    let plan = was.run(["wasagent", "plan"])?;
+    ensure!(plan.status == 0, "{plan}");
+    let journal = was.answer(["journalctl", "--boot", "--unit", CONTAINER])?;
+    ensure!(!journal.contains("was-container-1"), "{journal}");
+    Ok(())
+}
+
+/// Only a boot asks for the name: systemd restarts the container here as on any other VM.
+fn a_vm_renamed_while_it_serves_comes_back(site: &Site, was: &Guest) -> Result<()> {
+    was.ok(["hostnamectl", "set-hostname", "was-09"])?;
+    let before = was.answer(["systemctl", "show", "-P", "InvocationID", CONTAINER])?;
+    was.ok(["podman", "kill", "nodejs-server"])?;
+    until("the container to come back", BOOT, || {
+        let now = was.answer(["systemctl", "show", "-P", "InvocationID", CONTAINER])?;
+        Ok((now != before && site.page("192.168.2.17").is_ok()).then_some(()))
+    })?;
+    was.ok(["systemctl", "stop", CONTAINER])?;
+    was.ok(["systemctl", "start", CONTAINER])?;
+    until("the container to come back once more", BOOT, || {
+        Ok(site.page("192.168.2.17").is_ok().then_some(()))
+    })?;
+    was.ok(["wasagent", "apply"])?;
+    let page = site.page("192.168.2.17")?;
+    ensure!(page.contains("was-container-9"), "{page}");
     Ok(())
 }
 
@@ -466,6 +562,60 @@ fn a_virtual_router_brings_user_data() -> Result<()> {
     let places = places_of(&was, SHARE_PASSWORD)?;
     ensure!(places.len() == 2, "{places:#?}");
     drop(router);
+    Ok(())
+}
+
+/// Autoscaling makes VMs of one template and one user data, with names that nobody chose.
+#[test]
+#[ignore = "guests as many as fit: run it by its name"]
+fn ten_autoscaled_was_come_up_by_one_user_data() -> Result<()> {
+    let mut site = Site::new()?;
+    let _web = site.web()?;
+    site.tier = site.tier.replace("was-container-{index}", "{node}");
+    ensure!(site.tier.contains("\"{node}\""));
+    let storage = site.storage()?;
+    let data = site.was_data(SHARE_PASSWORD, &[EMBED])?;
+    let begun = Instant::now();
+    let mut guests = Vec::new();
+    for (place, name) in AUTOSCALED {
+        let run = site.lab.network().run_directory();
+        let files = user_data::no_cloud(name, &data);
+        let seed = user_data::fat_disk(run, name, NO_CLOUD, &files)?;
+        let mut spec = Spec::was(place, Release::BookwormCloud).seed(&seed);
+        name.clone_into(&mut spec.name);
+        guests.push((name, place, site.lab.first_boot(&spec)?));
+    }
+    served(&storage)?;
+    for (name, place, guest) in &guests {
+        served(guest)?;
+        let page = site.page(&format!("192.168.2.{}", 10 + place))?;
+        ensure!(page.contains(name), "{name}: {page}");
+    }
+    say(format!(
+        "{} WAS serve after {:.0} s",
+        guests.len(),
+        begun.elapsed().as_secs_f64()
+    ));
+    let login = ("user1", SHARE_PASSWORD);
+    thread::scope(|scope| {
+        let sessions = (guests.len()..10).map(|number| {
+            let storage = &storage;
+            scope.spawn(move || {
+                let file = format!("session-{number}");
+                let commands =
+                    format!("put /etc/hostname {file}; get {file} /dev/null; del {file}");
+                let used = smb::client(storage, "user1", login, &commands)?;
+                ensure!(used.success(), "{file}: {used}");
+                Ok(())
+            })
+        });
+        let sessions: Vec<_> = sessions.collect();
+        let mut ended = sessions.into_iter().map(|session| session.join());
+        ended.try_for_each(|session| session.expect("the thread does not panic"))
+    })?;
+    for (_, _, guest) in &guests {
+        guest.ok(["wasagent", "health"])?;
+    }
     Ok(())
 }
 

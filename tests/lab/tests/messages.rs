@@ -1,9 +1,10 @@
 //! What an operator reads on a storage VM, or on one that is to be a WAS, when something on it is not as it should be:
 //! what is wrong, and a way out that works when it is typed.
 
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use wasagent_lab::process::until;
 use wasagent_lab::tier::{
     REPOSITORY, Role, TIER_FILE, install_repository, install_tier_file, tier_file, with_disk_of,
@@ -31,6 +32,77 @@ fn each_fault_comes_with_a_way_out_that_works() -> Result<()> {
 
 fn tier_of(guest: &Guest) -> String {
     with_disk_of(guest, &tier_file()).replace("was-container-{index}", "was-container")
+}
+
+const CLONE: &str = "lab-clone.service";
+
+/// What a WAS's unit does before it starts podman, on a VM of another name, with a start of 10 s at most.
+const CLONE_UNIT: &str = "[Unit]
+StartLimitIntervalSec=0
+[Service]
+Type=notify
+NotifyAccess=all
+ExecStartPre=-/usr/bin/wasagent back-off --mount=/mnt --node=another lab-clone
+ExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep infinity'
+Restart=always
+RestartSec=1
+TimeoutStartSec=10
+[Install]
+WantedBy=multi-user.target
+";
+
+/// Only a container that has not run since the boot waits for the VM's name, for as long as it takes; then it starts by
+/// itself. One that has run comes back under any name.
+#[test]
+fn a_copy_of_another_vm_waits_for_an_apply() -> Result<()> {
+    Release::BOTH.into_iter().try_for_each(|release| {
+        let lab = Lab::new()?;
+        let guest = lab.container(&Spec::was(1, release))?;
+        guest.install_agent(&agent::build()?)?;
+        let waited = waits_for_its_name(&guest);
+        waited.with_context(|| {
+            guest
+                .answer(["journalctl", "--no-pager", "--unit", CLONE])
+                .unwrap_or_default()
+        })
+    })
+}
+
+fn waits_for_its_name(guest: &Guest) -> Result<()> {
+    let shown = |property: &str| guest.answer(["systemctl", "show", "-P", property, CLONE]);
+    let runs = |not: &str| {
+        until("the unit to run", Duration::from_secs(60), || {
+            let invocation = shown("InvocationID")?;
+            let is_another = shown("ActiveState")? == "active" && invocation != not;
+            Ok(is_another.then_some(invocation))
+        })
+    };
+    let file = format!("/etc/systemd/system/{CLONE}");
+    guest.write(&file, CLONE_UNIT, 0o644)?;
+    // What nothing wants, systemd forgets once it is stopped.
+    guest.ok(["systemctl", "enable", CLONE])?;
+    guest.ok(["systemctl", "start", "--no-block", CLONE])?;
+    until(
+        "the unit to say why it waits",
+        Duration::from_secs(60),
+        || {
+            let told = shown("StatusText")?;
+            Ok(told.contains("set up on the VM another").then_some(()))
+        },
+    )?;
+    progress::say(shown("StatusText")?);
+    thread::sleep(Duration::from_secs(12));
+    ensure!(shown("SubState")? == "start-pre" && shown("NRestarts")? == "0");
+    guest.ok(["hostname", "another.example"])?;
+    let first = runs("")?;
+    ensure!(!shown("StatusText")?.contains("another"));
+
+    guest.ok(["hostname", "a-third"])?;
+    guest.ok(["systemctl", "kill", "--signal=KILL", CLONE])?;
+    let second = runs(&first)?;
+    guest.ok(["systemctl", "stop", CLONE])?;
+    guest.ok(["systemctl", "start", "--no-block", CLONE])?;
+    runs(&second).map(drop)
 }
 
 /// Runs plan and apply of a role, which must be refused with these words.

@@ -22,6 +22,32 @@ pub fn runtime_directory(container: &str) -> String {
     format!("wasagent-{container}")
 }
 
+/// A file beside the starts. While it is there, the service does not start its container.
+pub fn hold_file(container: &str) -> PathBuf {
+    Path::new("/run")
+        .join(runtime_directory(container))
+        .join("waits")
+}
+
+/// Makes the file that holds a container back, or removes it.
+pub fn hold(container: &str, holds: bool) -> Result<()> {
+    let file = hold_file(container);
+    if holds {
+        fs::write_own(&file, b"")
+    } else {
+        remove(&file)
+    }
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).doing(format_args!("remove {}", file.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// One start of a container by its service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
@@ -86,12 +112,7 @@ impl RecentStarts {
 
     /// Makes the next start count as the first.
     pub fn forget(&self) -> Result<()> {
-        match std::fs::remove_file(&self.file) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).doing(format_args!("remove {}", self.file.display()))
-            }
-            _ => Ok(()),
-        }
+        remove(&self.file)
     }
 
     /// A file that cannot be understood counts as empty: the next start is the first.

@@ -2,6 +2,8 @@
 //!
 //! On a VM that is a copy of another one, the unit is there before an apply has run, and would start the container under
 //! the other one's name. It waits until the VM has the name for which it was written, or until an apply starts it anew.
+//! Each try waits for a while and then fails by the unit's next command: systemd counts a boot as over only once no start
+//! is under way.
 //! That is looked at only until the container has run once since the boot: a VM that gets another name while it serves
 //! goes on serving, over restarts of its container too. No condition of systemd can tell these two apart: systemd looks
 //! at those at each start (systemd.unit(5), `ConditionHost=`).
@@ -11,7 +13,7 @@
 //! day, and for a share that was late.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use sd_notify::NotifyState;
@@ -22,7 +24,7 @@ use crate::cli::exit::{self, Code};
 use crate::error::{Doing, Result};
 use crate::host::facts::node_name;
 use crate::host::mount;
-use crate::host::recent_starts::{PAUSES, RecentStarts, Start};
+use crate::host::recent_starts::{self, PAUSES, RecentStarts, Start};
 use crate::host::systemd::mount_unit_name;
 use crate::host::{Systemd, blocking, system_bus};
 
@@ -35,8 +37,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// How often the VM's name is looked at while it is another VM's.
 const NAME_PAUSE: Duration = Duration::from_secs(1);
-/// How long systemd is to wait after each look, whatever `TimeoutStartSec=` says (sd_notify(3)).
-const NAME_EXTENDS: Duration = Duration::from_secs(60);
+/// How long one start waits for it.
+const NAME_WAIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Args)]
 pub struct Options {
@@ -55,10 +57,12 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     // of its work. From here on, SIGCONT ends a pause.
     let number = SignalKind::from_raw(libc::SIGCONT);
     let mut called_off = signal(number).doing("listen for SIGCONT")?;
-    if let Some(node) = &options.node
-        && !has_the_name(node, &options.name, &mut called_off).await
-    {
-        return Ok(exit::DONE);
+    if let Some(node) = &options.node {
+        let may_start = has_the_name(node, &options.name, &mut called_off).await;
+        recent_starts::hold(&options.name, !may_start)?;
+        if !may_start {
+            return Ok(exit::DONE);
+        }
     }
     let starts = RecentStarts::of(&options.name);
     let at = options.mount.clone();
@@ -84,8 +88,10 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     Ok(exit::DONE)
 }
 
-/// Waits until the container may start on this VM. Returns whether it goes on: not if it was called off.
+/// Waits until the container may start on this VM. Returns whether it goes on: not if the time is over, or if it was
+/// called off.
 async fn has_the_name(node: &str, container: &str, called_off: &mut Signal) -> bool {
+    let begun = Instant::now();
     let (mut told, mut ran) = (false, None);
     loop {
         let name = node_name().unwrap_or_default();
@@ -104,8 +110,9 @@ async fn has_the_name(node: &str, container: &str, called_off: &mut Signal) -> b
             let _ = sd_notify::notify(&[NotifyState::Status(&why)]);
             told = true;
         }
-        let micros = u32::try_from(NAME_EXTENDS.as_micros()).unwrap_or(u32::MAX);
-        let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(micros)]);
+        if begun.elapsed() > NAME_WAIT {
+            return false;
+        }
         tokio::select! {
             () = tokio::time::sleep(NAME_PAUSE) => {}
             _ = called_off.recv() => return false,

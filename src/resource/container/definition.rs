@@ -107,9 +107,15 @@ impl Container {
     }
 
     fn service_lines(&self) -> String {
+        let node = self.node.as_ref().map(|node| format!("{NODE}{node} "));
+        // back-off makes that file on a VM of another name. Without the agent there is none, and the container starts.
+        let file = recent_starts::hold_file(&self.name);
+        let held = node
+            .as_ref()
+            .map(|_| format!("ExecStartPre=/usr/bin/test ! -e {}\n", file.display()));
         format!(
             "RuntimeDirectory={directory}\nRuntimeDirectoryPreserve=restart\n\
-             ExecStartPre=-{agent} back-off --mount={mount} {node}{name}\n\
+             ExecStartPre=-{agent} back-off --mount={mount} {node}{name}\n{held}\
              ExecStartPre=/usr/bin/findmnt --noheadings --types cifs --mountpoint {mount}\n\
              ExecStartPre={}\n\
              ExecStartPost=-{}\n\
@@ -117,11 +123,8 @@ impl Container {
             self.start_lock(),
             self.sees_share(),
             agent = self.agent.path.display(),
-            node = self
-                .node
-                .as_ref()
-                .map(|node| format!("{NODE}{node} "))
-                .unwrap_or_default(),
+            node = node.unwrap_or_default(),
+            held = held.unwrap_or_default(),
             directory = recent_starts::runtime_directory(&self.name),
             name = self.name,
             mount = self.mount.display(),

@@ -43,8 +43,8 @@ const RESTART_SECONDS: u32 = 5;
 /// How long each command of the start may take, in seconds: the lock, and podman on a slow VM.
 const START_SECONDS: u32 = LOCK_SECONDS + 180;
 
-/// How many commands a start has: three before podman, podman, and one after it.
-const START_COMMANDS: u32 = 5;
+/// How many commands a start has at most: four before podman, podman, and one after it.
+const START_COMMANDS: u32 = 6;
 
 /// How long a change of revision may keep a start waiting, in seconds.
 const LOCK_SECONDS: u32 = 120;

@@ -1,7 +1,6 @@
 //! What an operator reads on a storage VM, or on one that is to be a WAS, when something on it is not as it should be:
 //! what is wrong, and a way out that works when it is typed.
 
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -36,17 +35,19 @@ fn tier_of(guest: &Guest) -> String {
 
 const CLONE: &str = "lab-clone.service";
 
-/// What a WAS's unit does before it starts podman, on a VM of another name, with a start of 10 s at most.
+/// What a WAS's unit does before it starts podman, on a VM of another name, and for longer than one start takes.
 const CLONE_UNIT: &str = "[Unit]
 StartLimitIntervalSec=0
 [Service]
 Type=notify
 NotifyAccess=all
+RuntimeDirectory=wasagent-lab-clone
+RuntimeDirectoryPreserve=restart
 ExecStartPre=-/usr/bin/wasagent back-off --mount=/mnt --node=another lab-clone
+ExecStartPre=/usr/bin/test ! -e /run/wasagent-lab-clone/waits
 ExecStart=/bin/sh -c 'systemd-notify --ready; exec sleep infinity'
 Restart=always
 RestartSec=1
-TimeoutStartSec=10
 [Install]
 WantedBy=multi-user.target
 ";
@@ -91,8 +92,11 @@ fn waits_for_its_name(guest: &Guest) -> Result<()> {
         },
     )?;
     progress::say(shown("StatusText")?);
-    thread::sleep(Duration::from_secs(12));
-    ensure!(shown("SubState")? == "start-pre" && shown("NRestarts")? == "0");
+    // No start goes on for ever, which would keep a boot from its end.
+    until("a start to end", Duration::from_secs(60), || {
+        Ok((shown("NRestarts")? != "0").then_some(()))
+    })?;
+    ensure!(shown("ActiveState")? == "activating");
     guest.ok(["hostname", "another.example"])?;
     let first = runs("")?;
     ensure!(!shown("StatusText")?.contains("another"));

@@ -115,8 +115,8 @@ fn read(line: &str) -> Option<Read> {
     let (call, arguments) = rest.trim_start().split_once('(')?;
     let strings: Vec<Vec<u8>> = strings(arguments);
     if call.starts_with("send") {
-        let message: Vec<u8> = strings.concat();
-        // A little-endian method call; the login is text.
+        let message: Vec<u8> = after_the_login(strings.concat());
+        // A little-endian method call.
         let is_call = message.first() == Some(&b'l') && message.get(1) == Some(&1);
         let hex = message.iter().map(|byte| format!("{byte:02x}"));
         return is_call.then(|| Read {
@@ -147,6 +147,16 @@ fn read(line: &str) -> Option<Read> {
         None => return None,
     };
     Some(Read { kind, what })
+}
+
+/// The first message may come in one piece with the login before it, which is text.
+fn after_the_login(sent: Vec<u8>) -> Vec<u8> {
+    const END: &[u8] = b"BEGIN\r\n";
+    let begin = sent.windows(END.len()).position(|part| part == END);
+    match begin {
+        Some(begin) if sent.starts_with(b"\0AUTH") => sent[begin + END.len()..].to_vec(),
+        _ => sent,
+    }
 }
 
 /// The quoted strings of a line of strace(1), with `\x6c`, `\n`, `\"` and octal numbers read.
@@ -241,8 +251,9 @@ mod tests {
     #[test]
     fn messages_are_told_from_the_login() {
         let trace = r#"12 sendmsg(9<socket:[1]>, {msg_iov=[{iov_base="\x6c\x01\x00", iov_len=3}, {iov_base="A\"", iov_len=2}]}, 0) = 5
-12 sendmsg(9<socket:[1]>, {msg_iov=[{iov_base="\0AUTH EXTERNAL 30\r\n", iov_len=19}]}, 0) = 19
+12 sendmsg(9<socket:[1]>, {msg_iov=[{iov_base="\x00AUTH EXTERNAL 30\r\n", iov_len=19}]}, 0) = 19
+12 sendmsg(9<socket:[1]>, {msg_iov=[{iov_base="\x00AUTH\r\nBEGIN\r\nl\x01\x02", iov_len=19}]}, 0) = 19
 "#;
-        assert_eq!(lines(trace), ["message 6c01004122"]);
+        assert_eq!(lines(trace), ["message 6c01004122", "message 6c0102"]);
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use wasagent_lab::process::until;
 use wasagent_lab::progress::say;
 use wasagent_lab::soak::stage::{Image, Stage};
+use wasagent_lab::wasagent::Apply;
 use wasagent_lab::{Guest, Release, agent};
 
 const APPLY: &str = "wasagent-apply.service";
@@ -87,7 +88,7 @@ fn comes_back_under_another_name(was: &Guest) -> Result<()> {
     was.ok(["systemctl", "start", "--no-block", CONTAINER])?;
     runs_anew(&second)?;
     ensure!(host_name(was)? == "was-container-7");
-    was.ok(["wasagent", "apply"])?;
+    Apply::on(was).ok()?;
     ensure!(host_name(was)? == "was-container-9");
     Ok(())
 }

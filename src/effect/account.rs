@@ -60,7 +60,7 @@ impl Reversible for OnAccount {
         };
         // Samba's account of that name stays for now, and the Linux account beneath it with all that makes it again.
         let samba_user = Address::new(Kind::SambaUser, name);
-        if undo.later.failed.contains(&samba_user) {
+        if undo.later.not_undone.contains(&samba_user) {
             return Err(Halt::Waits(samba_user));
         }
         if let Some(why) = used_since(name, &found, last_left(past)).await? {

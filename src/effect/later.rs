@@ -18,8 +18,8 @@ pub struct Later {
     /// What was there by hand, and starts once everything else is restored. The last entry starts first, so that a
     /// mount starts before the container that uses it.
     pub start_last: Vec<(Address, LastStart)>,
-    /// The resources whose undo has failed.
-    pub failed: Vec<Address>,
+    /// The resources that are not undone: their undo has failed, or was skipped.
+    pub not_undone: Vec<Address>,
     /// The agent's unit files that stay, since somebody changed them.
     pub kept_units: Vec<PathBuf>,
 }

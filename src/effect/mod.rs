@@ -163,7 +163,7 @@ pub enum Halt {
         /// How long that was tried.
         took: Duration,
     },
-    /// The undo of this has failed, and was told: it has to come first.
+    /// This has to come first, and is not undone, as was told.
     Waits(Address),
 }
 

@@ -9,7 +9,7 @@ use crate::config::Role;
 use crate::effect::Outcome;
 use crate::effect::history::{self, Run};
 use crate::error::{Doing, Error, Result};
-use crate::host::fs::{read_regular, write_own};
+use crate::host::fs::{read_regular, remove_own, write_own};
 
 const RECORD: &str = "/var/lib/wasagent/record.json";
 
@@ -129,12 +129,7 @@ fn write(path: &Path, role: Role, succeeded: bool) -> Result<()> {
 /// Forgets the role, when everything that apply did is undone.
 pub fn forget() -> Result<()> {
     for path in [TRIED, RECORD] {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).doing(format_args!("remove {path}"));
-            }
-            _ => {}
-        }
+        remove_own(Path::new(path))?;
     }
     Ok(())
 }

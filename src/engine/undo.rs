@@ -101,12 +101,13 @@ impl<'a> Undoing<'a> {
 
     fn skipped(&mut self, resource: &Address, because: String) {
         self.summary.skipped += 1;
+        self.later.not_undone.push(resource.clone());
         (self.listener)(&Event::skipped(resource, because));
     }
 
     fn failed(&mut self, resource: &Address, took: Duration, error: Error) {
         self.summary.failed += 1;
-        self.later.failed.push(resource.clone());
+        self.later.not_undone.push(resource.clone());
         let error = error.or_hint(AGAIN);
         (self.listener)(&Event::failed(resource, took, error));
     }

@@ -16,6 +16,7 @@ pub mod fs;
 pub mod fstab;
 pub mod git;
 pub mod health_file;
+pub mod held_container;
 pub mod holders;
 pub mod http;
 pub mod kmsg;

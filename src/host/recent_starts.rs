@@ -1,7 +1,6 @@
 //! The starts of a container in the last minutes. They are kept in its service's runtime directory,
 //! which systemd keeps until the service is stopped (systemd.exec(5), `RuntimeDirectory=`).
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -20,32 +19,6 @@ pub const PAUSES: &str = "the next start waits";
 /// The directory's name below `/run`, for a container of this name.
 pub fn runtime_directory(container: &str) -> String {
     format!("wasagent-{container}")
-}
-
-/// A file beside the starts. While it is there, the service does not start its container.
-pub fn hold_file(container: &str) -> PathBuf {
-    Path::new("/run")
-        .join(runtime_directory(container))
-        .join("waits")
-}
-
-/// Makes the file that holds a container back, or removes it.
-pub fn hold(container: &str, holds: bool) -> Result<()> {
-    let file = hold_file(container);
-    if holds {
-        fs::write_own(&file, b"")
-    } else {
-        remove(&file)
-    }
-}
-
-fn remove(file: &Path) -> Result<()> {
-    match std::fs::remove_file(file) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).doing(format_args!("remove {}", file.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// One start of a container by its service.
@@ -112,7 +85,7 @@ impl RecentStarts {
 
     /// Makes the next start count as the first.
     pub fn forget(&self) -> Result<()> {
-        remove(&self.file)
+        fs::remove_own(&self.file)
     }
 
     /// A file that cannot be understood counts as empty: the next start is the first.

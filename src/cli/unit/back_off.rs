@@ -1,30 +1,25 @@
 //! `wasagent back-off`, which the container's unit runs before podman.
 //!
-//! On a VM that is a copy of another one, the unit is there before an apply has run, and would start the container under
-//! the other one's name. It waits until the VM has the name for which it was written, or until an apply starts it anew.
-//! Each try waits for a while and then fails by the unit's next command: systemd counts a boot as over only once no start
-//! is under way.
-//! That is looked at only until the container has run once since the boot: a VM that gets another name while it serves
-//! goes on serving, over restarts of its container too. No condition of systemd can tell these two apart: systemd looks
-//! at those at each start (systemd.unit(5), `ConditionHost=`).
+//! First the VM has to have the name for which the unit was written ([`own_name`]).
 //!
 //! An application that ends again and again is restarted after longer and longer pauses. systemd's own `RestartSteps=`
 //! does not do: EL9's systemd lacks it. After some days it would also wait as long for an application that ends once a
 //! day, and for a share that was late.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::own_name;
 use crate::cli::Failure;
 use crate::cli::exit::{self, Code};
-use crate::error::{Doing, Result};
-use crate::host::facts::node_name;
+use crate::error::Doing;
+use crate::host::held_container;
 use crate::host::mount;
-use crate::host::recent_starts::{self, PAUSES, RecentStarts, Start};
+use crate::host::recent_starts::{PAUSES, RecentStarts, Start};
 use crate::host::systemd::mount_unit_name;
 use crate::host::{Systemd, blocking, system_bus};
 
@@ -35,17 +30,12 @@ const AT_ONCE: usize = 4;
 const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// How often the VM's name is looked at while it is another VM's.
-const NAME_PAUSE: Duration = Duration::from_secs(1);
-/// How long one start waits for it.
-const NAME_WAIT: Duration = Duration::from_secs(20);
-
 #[derive(Debug, Args)]
 pub struct Options {
     /// Where the share is mounted
     #[arg(long)]
     mount: PathBuf,
-    /// The VM that the container's host name tells of
+    /// The VM for which the unit was written
     #[arg(long)]
     node: Option<String>,
     /// The container
@@ -58,8 +48,8 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     let number = SignalKind::from_raw(libc::SIGCONT);
     let mut called_off = signal(number).doing("listen for SIGCONT")?;
     if let Some(node) = &options.node {
-        let may_start = has_the_name(node, &options.name, &mut called_off).await;
-        recent_starts::hold(&options.name, !may_start)?;
+        let may_start = own_name::is_there(node, &options.name, &mut called_off).await;
+        held_container::set(&options.name, !may_start)?;
         if !may_start {
             return Ok(exit::DONE);
         }
@@ -86,49 +76,6 @@ pub async fn run(options: &Options) -> Result<Code, Failure> {
     before.push(Start::now(restarts, mounted.active_since)?);
     starts.write(&before)?;
     Ok(exit::DONE)
-}
-
-/// Waits until the container may start on this VM. Returns whether it goes on: not if the time is over, or if it was
-/// called off.
-async fn has_the_name(node: &str, container: &str, called_off: &mut Signal) -> bool {
-    let begun = Instant::now();
-    let (mut told, mut ran) = (false, None);
-    loop {
-        let name = node_name().unwrap_or_default();
-        // The bus may not answer yet.
-        if name != node && ran.is_none() {
-            ran = has_run(container).await.ok();
-        }
-        if name == node || ran == Some(true) {
-            break;
-        }
-        if !told {
-            let why = format!(
-                "{container} was set up on the VM {node}, and this one is {name}: {PAUSES} for wasagent apply"
-            );
-            println!("{why}");
-            let _ = sd_notify::notify(&[NotifyState::Status(&why)]);
-            told = true;
-        }
-        if begun.elapsed() > NAME_WAIT {
-            return false;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(NAME_PAUSE) => {}
-            _ = called_off.recv() => return false,
-        }
-    }
-    if told {
-        let _ = sd_notify::notify(&[NotifyState::Status("")]);
-    }
-    true
-}
-
-/// Whether the container has run on this VM since the boot.
-async fn has_run(container: &str) -> Result<bool> {
-    let systemd = Systemd::connect(&system_bus().await?).await?;
-    let unit = systemd.unit(&format!("{container}.service")).await?;
-    Ok(unit.active_since.is_some())
 }
 
 /// How long the next start waits after this many starts.

@@ -116,6 +116,17 @@ pub fn write_atomic(permit: &Permit, path: &Path, file: &NewFile<'_>) -> Result<
     write_whole(path, file, || permit.during())
 }
 
+/// Removes a file of the agent's own state, if it is there.
+///
+/// # Errors
+/// When `unlink(2)` fails with anything but "no such file".
+pub fn remove_own(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.doing(format_args!("remove {}", path.display())),
+    }
+}
+
 /// Writes a file in the agent's own directory, as [`write_atomic`] does. It takes no permit: the
 /// file is part of the record of effects and no effect itself.
 pub fn write_own(path: &Path, contents: &[u8]) -> Result<()> {

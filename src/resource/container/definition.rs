@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::super::companion::Companion;
 use super::{Container, ContainerSecret, LOCK_SECONDS, RESTART_SECONDS, START_SECONDS};
 use crate::config::{Protocol, Publish};
+use crate::host::held_container;
 use crate::host::mark;
 use crate::host::recent_starts;
 use crate::host::systemd::mount_unit_name;
@@ -109,7 +110,7 @@ impl Container {
     fn service_lines(&self) -> String {
         let node = self.node.as_ref().map(|node| format!("{NODE}{node} "));
         // back-off makes that file on a VM of another name. Without the agent there is none, and the container starts.
-        let file = recent_starts::hold_file(&self.name);
+        let file = held_container::file(&self.name);
         let held = node
             .as_ref()
             .map(|_| format!("ExecStartPre=/usr/bin/test ! -e {}\n", file.display()));
